@@ -1,0 +1,29 @@
+package sources
+
+// Limits bounds what is read from a repository. A zero field takes its default.
+type Limits struct {
+	FileBytes   int64 // largest file that is read; default 1 MiB
+	TreeEntries int64 // most files and directories in one commit; default 100 000
+	PackBytes   int64 // most bytes that one fetch may bring; default 512 MiB
+	CacheBytes  int64 // memory for recently read objects, per repository; default 64 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *int64, d int64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&l.FileBytes, 1<<20)
+	set(&l.TreeEntries, 100_000)
+	set(&l.PackBytes, 512<<20)
+	set(&l.CacheBytes, 64<<20)
+	return l
+}
+
+const (
+	maxPathBytes = 4096
+	maxLinks     = 16   // links followed in one lookup
+	maxLinkBytes = 4096 // longest link target
+	maxDepth     = 128  // directories below each other
+)
