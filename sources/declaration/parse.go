@@ -1,0 +1,219 @@
+package declaration
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"reflect"
+	"strings"
+
+	"github.com/purser-gitops/purser/sources"
+)
+
+const (
+	maxFiles   = 10_000 // of declarations, in one governance folder
+	maxFolders = 16     // below each other
+
+	releaseFile = "release.yaml"
+)
+
+var governanceKinds = []string{"Estate", "Cluster", "Tenant", "Environment"}
+
+// Parse reads every .yaml and .yml file in the folder root of tree, and below
+// it. The error is [Errors] when the declarations are wrong, and anything else
+// when the tree cannot be read; there is no Set in both cases.
+func Parse(tree *sources.Tree, root string, known Known) (*Set, error) {
+	g := &governance{known: known, complete: true, lookup: tree.Lookup}
+	if err := g.folder(tree, path.Clean(root), 0); err != nil {
+		return nil, fmt.Errorf("read declarations: %w", err)
+	}
+	if g.files == 0 && len(g.errs) == 0 {
+		g.errs.add(Position{File: path.Clean(root)}, "no declarations", "the folder has no .yaml or .yml file", "declare an Environment, or name the right folder in the agent's configuration")
+	}
+	set, err := g.finish()
+	if err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+// ParseRelease reads release.yaml in the folder dir. The error is
+// [fs.ErrNotExist] when there is none, [Errors] when it is wrong, and anything
+// else when the tree cannot be read.
+func ParseRelease(tree *sources.Tree, dir string) (*Release, error) {
+	file := path.Join(dir, releaseFile)
+	data, err := tree.ReadFile(file)
+	if err != nil {
+		var errs Errors
+		if refused(&errs, file, err) {
+			return nil, errs
+		}
+		return nil, fmt.Errorf("read release: %w", err)
+	}
+	return decodeRelease(file, data)
+}
+
+func decodeRelease(file string, data []byte) (*Release, error) {
+	r := new(Release)
+	var errs Errors
+	setDefaults(reflect.ValueOf(r).Elem())
+	if doc := single(file, data, false, &errs, releaseFile+" describes a release", "Release"); doc != nil {
+		r.Position = doc.Position
+		doc.decode(r, false, &errs)
+	}
+	if err := errs.sorted(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// single reads a file that holds one document of one kind.
+func single(file string, data []byte, private bool, errs *Errors, where, kind string) *document {
+	docs, _ := split(file, data, errs)
+	if len(docs) == 0 {
+		return nil
+	}
+	for _, extra := range docs[1:] {
+		errs.add(extra.Position, "second document", "this file holds one "+kind, "remove it")
+	}
+	if !docs[0].header(private, errs, where, kind) {
+		return nil
+	}
+	return docs[0]
+}
+
+// governance collects the documents of a governance folder.
+type governance struct {
+	known    Known
+	lookup   func(path string) (sources.Entry, error) // nil: paths are not checked
+	files    int
+	docs     []*document
+	complete bool // all that is declared is in docs
+	errs     Errors
+}
+
+// folder reads the files of dir. Its error is of the tree, not of its content.
+func (g *governance) folder(tree *sources.Tree, dir string, depth int) error {
+	entries, err := tree.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && depth == 0:
+		g.errs.add(Position{File: dir}, "no such folder", "the declarations of the estate are in it", "create it, or name the right folder in the agent's configuration")
+		return nil
+	case err != nil:
+		return g.orRefused(dir, err)
+	}
+	for _, e := range entries {
+		yaml := strings.HasSuffix(e.Name, ".yaml") || strings.HasSuffix(e.Name, ".yml")
+		at := Position{File: e.Path}
+		switch {
+		case e.IsLink:
+			g.errs.add(at, "is a link", "declarations are where they are read, so that a change shows who changes what", "put the file or folder itself here")
+		case e.IsDir && depth == maxFolders:
+			g.errs.add(at, "nested too deeply", fmt.Sprintf("declarations may be %d folders deep", maxFolders), "use fewer folders")
+		case e.IsDir:
+			if err := g.folder(tree, e.Path, depth+1); err != nil {
+				return err
+			}
+		case !yaml:
+		case g.files == maxFiles:
+			g.errs.add(at, "too many files", fmt.Sprintf("a governance folder may have %d", maxFiles), "put several declarations into one file")
+			return nil
+		default:
+			g.files++
+			data, err := tree.ReadFile(e.Path)
+			if err == nil {
+				g.file(e.Path, data)
+			} else if err := g.orRefused(e.Path, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// file reads the headers of the documents of one file.
+func (g *governance) file(name string, data []byte) {
+	docs, complete := split(name, data, &g.errs)
+	g.complete = g.complete && complete
+	for _, doc := range docs {
+		if doc.header(false, &g.errs, "the governance folder declares the estate", governanceKinds...) {
+			g.docs = append(g.docs, doc)
+		} else {
+			g.complete = false
+		}
+	}
+}
+
+// orRefused makes an [Error] of what the tree refuses, and gives back any other error.
+func (g *governance) orRefused(file string, err error) error {
+	if refused(&g.errs, file, err) {
+		g.complete = false
+		return nil
+	}
+	return err
+}
+
+func refused(errs *Errors, file string, err error) bool {
+	var r *sources.RefusedError
+	if !errors.As(err, &r) {
+		return false
+	}
+	*errs = append(*errs, Error{Position: Position{File: file}, What: "cannot be read", Why: r.Reason, Remedy: r.Remedy, cause: err})
+	return true
+}
+
+// finish decodes the documents, the Estate first because it presets others,
+// and checks them against each other.
+func (g *governance) finish() (*Set, error) {
+	defaults := Defaults{}
+	setDefaults(reflect.ValueOf(&defaults).Elem())
+	c := newCheck(g)
+	for _, doc := range g.docs {
+		if doc.kind.name == "Estate" {
+			e := &Estate{Spec: EstateSpec{Defaults: defaults}, Position: doc.Position}
+			doc.decode(&e.Spec, false, &g.errs)
+			e.Meta = doc.meta
+			if c.claim(doc) {
+				c.estate(doc, e)
+			}
+		}
+	}
+	if c.set.Estate != nil {
+		defaults = c.set.Estate.Spec.Defaults
+	}
+	for _, doc := range g.docs {
+		switch doc.kind.name {
+		case "Cluster":
+			v := &Cluster{Position: doc.Position}
+			doc.decode(&v.Spec, false, &g.errs)
+			v.Meta = doc.meta
+			if c.claim(doc) {
+				c.set.Clusters[v.Meta.Name] = v
+			}
+		case "Tenant":
+			v := &Tenant{Position: doc.Position}
+			doc.decode(&v.Spec, false, &g.errs)
+			v.Meta = doc.meta
+			if c.claim(doc) {
+				c.set.Tenants[v.Meta.Name] = v
+			}
+		case "Environment":
+			v := &Environment{Position: doc.Position}
+			setDefaults(reflect.ValueOf(&v.Spec).Elem())
+			v.Spec.Reconcile, v.Spec.Drift, v.Spec.Prune, v.Spec.Health = defaults.Reconcile, defaults.Drift, defaults.Prune, defaults.Health
+			doc.decode(&v.Spec, false, &g.errs)
+			v.Meta = doc.meta
+			if c.claim(doc) {
+				c.set.Environments[v.Meta.Name] = v
+			}
+		}
+	}
+	if err := c.all(); err != nil {
+		return nil, fmt.Errorf("read declarations: %w", err)
+	}
+	if err := g.errs.sorted(); err != nil {
+		return nil, err
+	}
+	return c.set, nil
+}
