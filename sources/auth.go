@@ -1,0 +1,120 @@
+package sources
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// ErrDenied says that the server did not accept the credentials.
+var ErrDenied = errors.New("access denied")
+
+// Auth names the files that hold credentials. They are read at every use, so
+// that a rotated credential works at the next poll.
+type Auth struct {
+	UsernameFile   string // user name; default "git"
+	PasswordFile   string // password or token; for ssh also the identity's passphrase
+	IdentityFile   string // ssh private key
+	KnownHostsFile string // ssh host keys; required for ssh
+	CAFile         string // PEM certificates trusted besides the system's, for https
+}
+
+// check refuses what could send a credential where others can read it.
+func (a Auth) check(e endpoint) error {
+	switch e.scheme {
+	case "http":
+		if (a.PasswordFile != "" || a.UsernameFile != "") && !e.loopback() {
+			return hint(errors.New("credentials are not sent over plain http"), "use https")
+		}
+	case "ssh":
+		if a.KnownHostsFile == "" {
+			return hint(errors.New("ssh without known hosts: the server could not be told from an impostor"),
+				"write the server's key with ssh-keyscan, compare its fingerprint, and name the file as known hosts")
+		}
+		if a.IdentityFile == "" && a.PasswordFile == "" {
+			return hint(errors.New("ssh without an identity"), "name a file with a private key")
+		}
+	}
+	return nil
+}
+
+// credentials are what the files held a moment ago. Never print one.
+type credentials struct {
+	user, password string
+	identity       []byte
+	ca             []byte
+}
+
+// String keeps a credential out of logs, whatever prints it.
+func (credentials) String() string { return "credentials" }
+
+// GoString does the same for %#v.
+func (credentials) GoString() string { return "credentials" }
+
+func (a Auth) read(e endpoint) (credentials, error) {
+	if e.scheme == "file" {
+		return credentials{}, nil
+	}
+	c := credentials{user: "git"}
+	if e.user != "" {
+		c.user = e.user
+	}
+	for _, f := range []struct {
+		name string
+		set  func([]byte)
+	}{
+		{a.UsernameFile, func(b []byte) { c.user = string(b) }},
+		{a.PasswordFile, func(b []byte) { c.password = string(b) }},
+		{a.IdentityFile, func(b []byte) { c.identity = append(b, '\n') }},
+		{a.CAFile, func(b []byte) { c.ca = b }},
+	} {
+		if f.name == "" {
+			continue
+		}
+		b, err := readSecret(f.name)
+		if err != nil {
+			return credentials{}, fmt.Errorf("read credential: %w", err)
+		}
+		f.set(b)
+	}
+	return c, nil
+}
+
+// readSecret reads a small file without the newline that editors add.
+func readSecret(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxKeyBytes {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxKeyBytes)
+	}
+	return []byte(strings.TrimRight(string(b), "\r\n")), nil
+}
+
+// says turns a server's words into something fit for a log: short, printable,
+// without our own credentials, should the server repeat them.
+func (c credentials) says(text string) string {
+	for _, secret := range []string{c.password, string(c.identity)} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == 0xfffd {
+			return ' '
+		}
+		return r
+	}, strings.TrimSpace(text))
+	if len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "") + "…"
+	}
+	return text
+}

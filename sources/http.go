@@ -1,0 +1,147 @@
+package sources
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+)
+
+const (
+	uploadPack = "git-upload-pack"
+	userAgent  = "git/2.0 (purser)" // some servers answer Git only to agents named git/…
+	dialLimit  = 15 * time.Second   // for connecting and for the TLS or ssh handshake
+)
+
+// httpRemote speaks the smart protocol: https://git-scm.com/docs/http-protocol.
+type httpRemote struct {
+	client *http.Client
+	base   *url.URL
+	creds  credentials
+	auth   bool // whether creds were configured
+}
+
+func dialHTTP(e endpoint, c credentials, auth bool) (remote, error) {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
+		TLSHandshakeTimeout:    dialLimit,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2:      true,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	if len(c.ca) > 0 {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(c.ca) {
+			return nil, hint(errors.New("the CA file holds no certificate"), "write PEM certificates to it")
+		}
+		t.TLSClientConfig.RootCAs = pool
+	}
+	return &httpRemote{client: &http.Client{Transport: t, CheckRedirect: sameHost}, base: e.url, creds: c, auth: auth}, nil
+}
+
+// sameHost follows redirects on one host only, never down to plain http: a
+// credential goes nowhere it was not meant for.
+func sameHost(req *http.Request, via []*http.Request) error {
+	from, to := via[0].URL, req.URL
+	upgrade := from.Scheme == "http" && to.Scheme == "https" && from.Hostname() == to.Hostname()
+	switch {
+	case via[0].Method != http.MethodGet:
+		return http.ErrUseLastResponse
+	case len(via) > 5:
+		return errors.New("more than 5 redirects")
+	case upgrade, from.Scheme == to.Scheme && from.Host == to.Host:
+		return nil
+	}
+	return hint(fmt.Errorf("the server redirects to %s://%s", to.Scheme, to.Host),
+		"use the repository's new address if you trust it")
+}
+
+func (r *httpRemote) refs(ctx context.Context) (*packp.AdvRefs, error) {
+	resp, err := r.do(ctx, http.MethodGet, "/info/refs?service="+uploadPack, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list branches: %w", err)
+	}
+	defer resp.Body.Close()
+	if ct := resp.Header.Get("Content-Type"); ct != "application/x-"+uploadPack+"-advertisement" {
+		return nil, hint(fmt.Errorf("list branches: %w: the answer is %q, not Git's", ErrNoRepository, r.creds.says(ct)), "check the address")
+	}
+	if p, ok := strings.CutSuffix(resp.Request.URL.Path, "/info/refs"); ok {
+		moved := *resp.Request.URL
+		moved.Path, moved.RawPath, moved.RawQuery = p, "", ""
+		r.base = &moved
+	}
+	return decodeRefs(resp.Body, r.creds)
+}
+
+func (r *httpRemote) pack(ctx context.Context, req *packp.UploadPackRequest) (io.ReadCloser, error) {
+	var body bytes.Buffer
+	if err := encodeRequest(&body, req); err != nil {
+		return nil, fmt.Errorf("ask for a pack: %w", err)
+	}
+	resp, err := r.do(ctx, http.MethodPost, "/"+uploadPack, &body)
+	if err != nil {
+		return nil, fmt.Errorf("ask for a pack: %w", err)
+	}
+	return decodePack(resp.Body, req, r.creds)
+}
+
+func (r *httpRemote) do(ctx context.Context, method, what string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, r.base.String()+what, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", userAgent)
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-"+uploadPack+"-request")
+		req.Header.Set("Accept", "application/x-"+uploadPack+"-result")
+	}
+	if r.auth {
+		req.SetBasicAuth(r.creds.user, r.creds.password)
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, tlsHint(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	_ = resp.Body.Close() // its text is the server's, and nothing rests on it
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		if !r.auth {
+			return nil, hint(fmt.Errorf("%w: the server wants credentials", ErrDenied), "name files with a user name and a password or token")
+		}
+		return nil, hint(fmt.Errorf("%w: the server answers %d", ErrDenied, resp.StatusCode), "check whether the token has expired and may read the repository")
+	case http.StatusNotFound, http.StatusGone:
+		return nil, hint(fmt.Errorf("%w: the server answers %d", ErrNoRepository, resp.StatusCode), "check the address, and whether the credentials may see it")
+	}
+	return nil, fmt.Errorf("the server answers %d", resp.StatusCode)
+}
+
+func tlsHint(err error) error {
+	var unknown x509.UnknownAuthorityError
+	var verify *tls.CertificateVerificationError
+	if errors.As(err, &unknown) || errors.As(err, &verify) {
+		return hint(err, "if the certificate is your own authority's, name its certificate as CA file")
+	}
+	return err
+}
+
+func (r *httpRemote) Close() error {
+	r.client.CloseIdleConnections()
+	return nil
+}

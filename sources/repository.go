@@ -1,0 +1,249 @@
+package sources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+)
+
+// Options says where a repository comes from and what bounds it.
+type Options struct {
+	URL     string        // https, http, ssh, file, user@host:path or an absolute path; no credentials
+	Auth    Auth          // read at every use
+	Timeout time.Duration // for one Sync; default 2 minutes
+	Limits  Limits
+	Now     func() time.Time // default time.Now
+	Logger  *slog.Logger     // default: discard
+}
+
+// Repository is a bare copy of the wanted branches of one remote. Its methods
+// are safe for concurrent use; Sync runs one at a time.
+type Repository struct {
+	dir    string
+	o      Options
+	remote endpoint
+	store  *store
+	turn   chan struct{} // holds a token while no Sync runs
+
+	mu    sync.RWMutex
+	refs  map[string]plumbing.Hash // replaced as a whole, never altered
+	sizes map[plumbing.Hash]int64  // directories known to be complete; Sync's own
+}
+
+// HeadChange is one branch whose head moved.
+type HeadChange struct {
+	Branch string
+	From   string // "" when the branch was seen for the first time
+	To     string
+	Forced bool // From is no ancestor of To: history was rewritten
+}
+
+// MissingError names wanted branches that the remote does not have. Their last
+// good heads stay; the other branches moved as usual.
+type MissingError struct{ Branches []string }
+
+func (e *MissingError) Error() string {
+	return "the remote has no branch " + strings.Join(e.Branches, ", ")
+}
+
+// Open opens the bare repository at dir and creates it when it is missing. It
+// contacts nobody. What a killed process left behind is removed. The error is
+// [ErrURL] for an address that cannot be used and [ErrDamaged] when a head's
+// commit cannot be read.
+func Open(dir string, o Options) (*Repository, error) {
+	e, err := parseEndpoint(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("open source: %w", err)
+	}
+	if err := o.Auth.check(e); err != nil {
+		return nil, fmt.Errorf("open source %s: %w", e, err)
+	}
+	o.Limits = o.Limits.withDefaults()
+	if o.Timeout <= 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := initBare(dir); err != nil {
+		return nil, fmt.Errorf("open source %s: prepare %s: %w", e, dir, err)
+	}
+	refs, err := readRefs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open source %s: read refs: %w", e, err)
+	}
+	r := &Repository{dir: dir, o: o, remote: e, store: newStore(dir, o.Limits), turn: make(chan struct{}, 1), refs: refs, sizes: map[plumbing.Hash]int64{}}
+	r.turn <- struct{}{}
+	for name, id := range refs {
+		if _, err := r.store.commit(id); err != nil {
+			return nil, errors.Join(hint(fmt.Errorf("open source %s: %s: %w", e, name, err),
+				"delete "+dir+": it is fetched again"), r.store.close())
+		}
+	}
+	return r, nil
+}
+
+// Close closes open files. No other method may run or follow.
+func (r *Repository) Close() error {
+	<-r.turn
+	return r.store.close()
+}
+
+// Head gives the last good head of a branch.
+func (r *Repository) Head(branch string) (Revision, bool) {
+	id, ok := r.heads()[headsPrefix+branch]
+	if !ok {
+		return Revision{}, false
+	}
+	return Revision{Branch: branch, Commit: id.String()}, true
+}
+
+func (r *Repository) heads() map[string]plumbing.Hash {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.refs
+}
+
+// Tree gives the files of a commit.
+func (r *Repository) Tree(commit string) (*Tree, error) {
+	c, err := r.commit(commit)
+	if err != nil {
+		return nil, fmt.Errorf("read tree of %s: %w", commit, err)
+	}
+	if _, err := r.store.tree(c.tree); err != nil {
+		return nil, fmt.Errorf("read tree of %s: %w", commit, err)
+	}
+	return &Tree{root: c.tree, src: r.store, limits: r.o.Limits}, nil
+}
+
+// Sync asks the remote where the branches are, fetches what is new and moves
+// the heads, all in one step. Without news it costs one request. On any error
+// nothing moves, except that a [MissingError] names absent branches and the
+// changes of the others are returned beside it.
+func (r *Repository) Sync(ctx context.Context, branches []string) ([]HeadChange, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
+	defer cancel()
+	select {
+	case <-r.turn:
+		defer func() { r.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("sync %s: wait for the previous sync: %w", r.remote, ctx.Err())
+	}
+	changes, err := r.sync(ctx, branches)
+	if err != nil {
+		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		err = fmt.Errorf("sync %s: %w", r.remote, err)
+	}
+	return changes, err
+}
+
+func (r *Repository) sync(ctx context.Context, branches []string) (_ []HeadChange, err error) {
+	for _, b := range branches {
+		if err := plumbing.NewBranchReferenceName(b).Validate(); err != nil || b == "" {
+			return nil, fmt.Errorf("branch %q: not a branch name", b)
+		}
+	}
+	conn, err := dial(ctx, r.remote, r.o.Auth)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if cerr := conn.Close(); cerr != nil {
+			r.o.Logger.Debug("Closing a connection failed.", "source", r.remote.String(), "error", cerr)
+		}
+	}()
+	adv, err := conn.refs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	moved, missing := r.compare(adv, branches)
+	if err := r.obtain(ctx, conn, adv, moved); err != nil {
+		return nil, err
+	}
+	changes, err := r.move(ctx, moved)
+	if err != nil {
+		return nil, err
+	}
+	if len(changes) > 0 {
+		r.compact(ctx)
+	}
+	if len(missing) > 0 {
+		return changes, &MissingError{missing}
+	}
+	return changes, nil
+}
+
+// compare gives the wanted branches that are elsewhere than our heads.
+func (r *Repository) compare(adv *packp.AdvRefs, branches []string) (moved map[string]plumbing.Hash, missing []string) {
+	refs := r.heads()
+	moved = map[string]plumbing.Hash{}
+	for _, b := range branches {
+		id, ok := adv.References[headsPrefix+b]
+		switch {
+		case !ok:
+			if !slices.Contains(missing, b) {
+				missing = append(missing, b)
+			}
+		case refs[headsPrefix+b] != id:
+			moved[b] = id
+		}
+	}
+	return moved, missing
+}
+
+// move verifies the new commits and writes all heads in one step.
+func (r *Repository) move(ctx context.Context, moved map[string]plumbing.Hash) ([]HeadChange, error) {
+	if len(moved) == 0 {
+		return nil, nil
+	}
+	old := r.heads()
+	refs := maps.Clone(old)
+	if len(r.sizes) > maxSizes {
+		clear(r.sizes)
+	}
+	v := &verifier{ctx: ctx, store: r.store, sizes: r.sizes, reached: map[plumbing.Hash]bool{}}
+	for _, id := range old {
+		v.reached[id] = true
+	}
+	var changes []HeadChange
+	for _, b := range slices.Sorted(maps.Keys(moved)) {
+		id := moved[b]
+		if err := v.verify(id); err != nil {
+			return nil, fmt.Errorf("branch %s: commit %s: %w", b, id, err)
+		}
+		change := HeadChange{Branch: b, To: id.String()}
+		if from, ok := old[headsPrefix+b]; ok {
+			change.From = from.String()
+			ancestor, err := r.ancestor(ctx, from, id)
+			if err != nil {
+				return nil, fmt.Errorf("branch %s: %w", b, err)
+			}
+			if change.Forced = !ancestor; change.Forced {
+				refs[seenPrefix+from.String()] = from
+			}
+		}
+		refs[headsPrefix+b] = id
+		changes = append(changes, change)
+	}
+	if err := writeRefs(r.dir, refs); err != nil {
+		return nil, fmt.Errorf("write refs: %w", err)
+	}
+	r.mu.Lock()
+	r.refs = refs
+	r.mu.Unlock()
+	return changes, nil
+}
