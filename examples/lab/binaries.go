@@ -116,7 +116,11 @@ func binary(ctx context.Context, name string, progress io.Writer) (string, error
 		return path, nil
 	}
 	fmt.Fprintf(progress, "building %s %s (about %s of CPU once)\n", name, version, p.cpuTime)
-	if err := goBuild(ctx, filepath.Join(source, p.dir), p.pkg, path); err != nil {
+	ldflags := "-s -w"
+	if p.module == "k8s.io/kubernetes" { // else the API server tells its clients that it is v0.0.0
+		ldflags += " -X k8s.io/component-base/version.gitVersion=" + version
+	}
+	if err := goBuild(ctx, filepath.Join(source, p.dir), p.pkg, ldflags, path); err != nil {
 		return "", fmt.Errorf("build %s %s: %w", name, version, err)
 	}
 	return path, nil
@@ -182,9 +186,9 @@ func cacheDir(name string) (string, error) {
 }
 
 // goBuild builds a static binary to a temporary name and renames it.
-func goBuild(ctx context.Context, dir, pkg, path string) error {
+func goBuild(ctx context.Context, dir, pkg, ldflags, path string) error {
 	tmp := path + ".tmp"
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", dir, "-trimpath", "-ldflags", "-s -w", "-o", tmp, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", dir, "-trimpath", "-ldflags", ldflags, "-o", tmp, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

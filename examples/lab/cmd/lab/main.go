@@ -98,7 +98,10 @@ func with(ctx context.Context, o lab.Options, do func(context.Context, *lab.Lab)
 }
 
 func up(ctx context.Context, l *lab.Lab) error {
-	fmt.Printf("export %s=%s\nexport KUBECONFIG=%s\n", lab.EnvDir, l.Dir, l.Kubeconfig)
+	fmt.Printf("export %s=%s\n", lab.EnvDir, l.Dir)
+	if l.Kubeconfig != "" {
+		fmt.Printf("export KUBECONFIG=%s\n", l.Kubeconfig)
+	}
 	if l.GitURL != "" {
 		fmt.Printf("# Git: %s/NAME.git\n", l.GitURL)
 	}

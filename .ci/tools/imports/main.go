@@ -1,0 +1,129 @@
+// Command imports checks that the packages of this repository import each other only inwards: cmd, reconciler, its
+// sub-packages, leaves. Run it in the root of the repository.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+const module = "github.com/purser-gitops/purser"
+
+// leaves never import the reconciler.
+var leaves = []string{"sources", "sources/...", "render", "health", "backup", "backup/..."}
+
+// A rule says what the matching packages may import of this repository. A pattern that ends in /... matches the
+// packages below a folder, any other exactly one package.
+type rule struct {
+	packages string
+	may      []string
+}
+
+// rules are tried in order; the first that matches counts. A package without a rule is an error.
+var rules = []rule{
+	{"cmd/...", []string{"cmd/...", "reconciler", "reconciler/...", "sources", "sources/...", "render", "health", "backup", "backup/..."}},
+	{"reconciler", append([]string{"reconciler/..."}, leaves...)},
+	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // re-evaluates decisions; never the reverse
+	{"reconciler/...", leaves},
+	{"sources", nil},
+	{"sources/declaration", []string{"sources"}},
+	{"sources/declaration/schemagen", []string{"sources/declaration"}},
+	{"sources/calendar", []string{"sources/declaration"}},
+	{"sources/...", []string{"sources", "sources/declaration", "sources/identity"}},
+	{"render", []string{"sources", "sources/declaration"}},
+	{"health", []string{"render", "sources/declaration"}},
+	{"backup", []string{"backup/...", "health", "sources/calendar", "sources/declaration"}},
+	{"backup/...", []string{"backup/...", "health", "sources/calendar", "sources/declaration"}},
+	{"examples/lab", nil},
+	{"examples/lab/...", []string{"examples/lab", "examples/lab/..."}},
+	{"examples/...", []string{"examples/...", "reconciler", "reconciler/...", "sources", "sources/...", "render", "health", "backup", "backup/..."}},
+}
+
+// tests may import these as well.
+var tests = []string{"examples/lab", "examples/lab/labtest", "examples/estate"}
+
+// goPackage is what is needed of the output of go list.
+type goPackage struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func main() {
+	problems, err := check()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "imports:", err)
+		os.Exit(2)
+	}
+	for _, problem := range problems {
+		fmt.Println(problem)
+	}
+	if len(problems) > 0 {
+		os.Exit(1)
+	}
+}
+
+func check() ([]string, error) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list packages: %w", err)
+	}
+	var problems []string
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return problems, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read list of packages: %w", err)
+		}
+		problems = append(problems, judge(p)...)
+	}
+}
+
+// judge returns what is wrong with the imports of one package.
+func judge(p goPackage) []string {
+	name, ok := inside(p.ImportPath)
+	if !ok {
+		return nil
+	}
+	i := slices.IndexFunc(rules, func(r rule) bool { return matches(r.packages, name) })
+	if i < 0 {
+		return []string{name + ": no rule says what it may import: add one to .ci/tools/imports"}
+	}
+	var problems []string
+	forbid := func(imports, may []string, kind string) {
+		for _, path := range imports {
+			to, ok := inside(path)
+			if ok && to != name && !slices.ContainsFunc(may, func(pattern string) bool { return matches(pattern, to) }) {
+				problems = append(problems, fmt.Sprintf("%s must not import %s%s", name, to, kind))
+			}
+		}
+	}
+	forbid(p.Imports, rules[i].may, "")
+	mayTest := slices.Concat(rules[i].may, tests)
+	forbid(p.TestImports, mayTest, " in tests")
+	forbid(p.XTestImports, mayTest, " in tests")
+	return problems
+}
+
+// inside returns the path of a package relative to the module; false for packages of others.
+func inside(path string) (string, bool) {
+	return strings.CutPrefix(path, module+"/")
+}
+
+func matches(pattern, name string) bool {
+	if folder, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return strings.HasPrefix(name, folder+"/")
+	}
+	return pattern == name
+}
