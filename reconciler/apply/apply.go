@@ -1,0 +1,233 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Apply carries a plan out: definitions and namespaces first, then stage by stage in the order of kinds, concurrently
+// within a stage, deletions last and in the opposite order. It stops after the first stage in which something failed.
+// The change set names every object of the plan, also with an error: what was not attempted is skipped with an error.
+func (c *Client) Apply(ctx context.Context, p *Plan) (ChangeSet, error) {
+	changes := make(ChangeSet, len(p.steps))
+	for i, s := range p.steps {
+		changes[i] = Change{Ref: s.entry.Ref, Action: Skipped, Digest: s.entry.Digest, Error: "not attempted"}
+	}
+	if p.client != c {
+		return changes, errors.New("plan was made by another client")
+	}
+	if err := p.Err(); err != nil {
+		return changes, fmt.Errorf("plan cannot be applied: %w", err)
+	}
+	var problems []Problem
+	for first := 0; first < len(p.steps) && len(problems) == 0; {
+		last := first + 1
+		for last < len(p.steps) && sameStage(p.steps[first], p.steps[last]) {
+			last++
+		}
+		problems = c.stage(ctx, p, p.steps[first:last], changes[first:last])
+		first = last
+	}
+	return changes, joinProblems("apply "+p.Environment, problems)
+}
+
+// sameStage: both are applied, or deleted, at the same rank.
+func sameStage(a, b *step) bool {
+	return (a.object == nil) == (b.object == nil) && rank(a.entry.Ref) == rank(b.entry.Ref)
+}
+
+func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes ChangeSet) []Problem {
+	errs := c.each(ctx, len(steps), func(ctx context.Context, i int) error {
+		var err error
+		changes[i], err = c.carryOut(ctx, p, steps[i])
+		if err != nil {
+			changes[i].Error = err.Error()
+		}
+		return err
+	})
+	var problems []Problem
+	for i, err := range errs {
+		if err != nil {
+			changes[i].Error = err.Error()
+			problems = append(problems, Problem{Ref: steps[i].entry.Ref, Err: err})
+		}
+	}
+	return problems
+}
+
+// carryOut does one step. The change it returns holds also with an error.
+func (c *Client) carryOut(ctx context.Context, p *Plan, s *step) (Change, error) {
+	change := Change{Ref: s.entry.Ref, Action: s.entry.Action, Digest: s.entry.Digest, Reason: s.entry.Reason, Released: s.released}
+	switch s.entry.Action {
+	case Created, Configured:
+		err := c.write(ctx, p, s)
+		if err == nil {
+			err = c.settle(ctx, s.entry.Ref)
+		}
+		return change, err
+	case Deleted:
+		released, err := c.prune(ctx, s)
+		if released != "" {
+			change.Action, change.Released, change.Reason = Skipped, true, released
+		}
+		return change, err
+	}
+	return change, nil
+}
+
+// write applies one object after reading it again: it must still be what the plan saw.
+func (c *Client) write(ctx context.Context, p *Plan, s *step) error {
+	t, err := c.located(ctx, s)
+	if err != nil {
+		return err
+	}
+	for range maxRereads {
+		err = c.writeOnce(ctx, p, t, s)
+		if !modified(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (c *Client) writeOnce(ctx context.Context, p *Plan, t target, s *step) error {
+	live, err := c.get(ctx, t)
+	if err != nil {
+		return err
+	}
+	if err := stillPlanned(s, live); err != nil {
+		return err
+	}
+	object := s.object.DeepCopy()
+	if live == nil {
+		_, _, err := c.send(ctx, t, nil, object, false)
+		return err
+	}
+	if live, err = c.migrate(ctx, t, live); err != nil {
+		return err
+	}
+	if _, err := c.leaveReplicas(ctx, p.scales, t.ref, live, object); err != nil {
+		return err
+	}
+	object.SetUID(live.GetUID())
+	if live.GetLabels()[LabelEnvironment] == "" {
+		object.SetResourceVersion(live.GetResourceVersion())
+	}
+	_, _, err = c.send(ctx, t, live, object, false)
+	return err
+}
+
+// stillPlanned checks that an object is in the hands the plan saw it in.
+func stillPlanned(s *step, live *unstructured.Unstructured) error {
+	ref := s.entry.Ref
+	if live == nil {
+		if s.live != nil {
+			return fmt.Errorf("%s was deleted since it was planned", ref)
+		}
+		return nil
+	}
+	if _, err := checkOwner(ref, live, s.env); err != nil {
+		return err
+	}
+	mine := live.GetLabels()[LabelEnvironment] == s.env
+	switch {
+	case s.live == nil && !s.deferred && !mine:
+		return fmt.Errorf("%s was created by somebody else since it was planned", ref)
+	case s.live == nil:
+		return nil
+	case s.live.GetUID() != live.GetUID():
+		return fmt.Errorf("%s was replaced since it was planned", ref)
+	case s.live.GetLabels()[LabelEnvironment] != live.GetLabels()[LabelEnvironment] && !mine:
+		return fmt.Errorf("%s lost its label %s since it was planned", ref, LabelEnvironment)
+	}
+	return nil
+}
+
+// migrate moves ownership of people's fields to us and returns the object after it.
+func (c *Client) migrate(ctx context.Context, t target, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	patch, err := migration(live)
+	if err != nil || patch == nil {
+		return live, err
+	}
+	after, err := c.resource(t.mapping, t.ref.Namespace).Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: Manager})
+	if err != nil {
+		return nil, explain(c.call("patch", t.ref), err)
+	}
+	return after, nil
+}
+
+// prune deletes one object after reading it again. It returns why it is released instead, "" when it is not.
+func (c *Client) prune(ctx context.Context, s *step) (string, error) {
+	if s.live == nil {
+		return "", nil
+	}
+	var err error
+	for range maxRereads {
+		var released string
+		released, err = c.pruneOnce(ctx, s)
+		if !modified(err) {
+			return released, err
+		}
+	}
+	return "", err
+}
+
+func (c *Client) pruneOnce(ctx context.Context, s *step) (string, error) {
+	ref := s.entry.Ref
+	live, err := c.find(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	action, reason, released := doom(live, s.env)
+	switch {
+	case released:
+		return reason, nil
+	case live == nil:
+		return "", nil
+	case live.GetUID() != s.live.GetUID():
+		return "", fmt.Errorf("%s was replaced since it was planned", ref)
+	case action == Skipped:
+		return "", fmt.Errorf("%s is not deleted: %s", ref, reason)
+	case reason != "":
+		return "", fmt.Errorf("%s %s", ref, reason)
+	}
+	if err := c.remove(ctx, s, live); err != nil {
+		return "", err
+	}
+	return "", c.gone(ctx, s, live.GetUID())
+}
+
+// remove deletes exactly the object that was read. What it owns is collected in the background, so that nothing but the
+// object's own finalizers can hold it.
+func (c *Client) remove(ctx context.Context, s *step, live *unstructured.Unstructured) error {
+	ref := s.entry.Ref
+	mapping, err := c.cluster.servedMapping(ref)
+	if err != nil {
+		return explain(c.call("find", ref), err)
+	}
+	uid, version, policy := live.GetUID(), live.GetResourceVersion(), metav1.DeletePropagationBackground
+	err = c.resource(mapping, ref.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}, PropagationPolicy: &policy})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return explain(c.call("delete", ref), err)
+}
+
+// gone checks that a deleted object is gone and not held by finalizers: only then may it leave the inventory.
+func (c *Client) gone(ctx context.Context, s *step, uid types.UID) error {
+	live, err := c.find(ctx, s.entry.Ref)
+	if err != nil {
+		return err
+	}
+	if live != nil && live.GetUID() == uid {
+		return fmt.Errorf("%s %s", s.entry.Ref, held(live))
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// Manager is the field manager of everything Purser applies. It never changes: another name would orphan our fields.
+const Manager = "purser"
+
+// Marks on every object we own.
+const (
+	LabelEnvironment = "purser.dev/environment" // name of the environment that owns the object
+	AnnotationDigest = "purser.dev/digest"      // digest of the object in its release
+	AnnotationPrune  = "purser.dev/prune"       // "disabled" on a live object: never deleted
+)
+
+// UserPrefix and the name of a tenant make the user that acts for it.
+const UserPrefix = "purser:tenant:"
+
+// Options tune a Cluster. Zero values mean the defaults.
+type Options struct {
+	Concurrency    int           // requests in flight per plan or apply; 8
+	RequestTimeout time.Duration // for one request; 30 s
+	WaitTimeout    time.Duration // for CRDs to be established and namespaces to be active; 60 s
+	Logger         *slog.Logger
+}
+
+// Cluster is one API server with what all its users share. It is safe for concurrent use.
+type Cluster struct {
+	name   string
+	cfg    *rest.Config
+	o      Options
+	http   *http.Client
+	agent  dynamic.Interface
+	mapper meta.RESTMapper
+
+	mu      sync.Mutex
+	clients map[string]*Client // by tenant
+}
+
+// NewCluster prepares access to an API server; it makes no request yet. The configuration must not impersonate.
+func NewCluster(name string, cfg *rest.Config, o Options) (*Cluster, error) {
+	if cfg.Impersonate.UserName != "" {
+		return nil, errors.New("configuration already impersonates a user")
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 8
+	}
+	if o.RequestTimeout <= 0 {
+		o.RequestTimeout = 30 * time.Second
+	}
+	if o.WaitTimeout <= 0 {
+		o.WaitTimeout = time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg = rest.CopyConfig(cfg)
+	cfg.UserAgent = Manager
+	cfg.QPS = -1 // the API server's priority and fairness limits us, our own concurrency bounds us
+	cfg.Timeout = o.RequestTimeout
+	cfg.WarningHandler = rest.NoWarnings{}
+	client, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare connection to cluster %s: %w", name, err)
+	}
+	agent, err := dynamic.NewForConfigAndClient(cfg, client)
+	if err != nil {
+		return nil, fmt.Errorf("prepare client of cluster %s: %w", name, err)
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(cfg, client)
+	if err != nil {
+		return nil, fmt.Errorf("prepare discovery of cluster %s: %w", name, err)
+	}
+	return &Cluster{name: name, cfg: cfg, o: o, http: client, agent: agent, mapper: mapper, clients: map[string]*Client{}}, nil
+}
+
+// Name is the cluster's name in the declarations.
+func (c *Cluster) Name() string { return c.name }
+
+// Close drops idle connections. Requests under way are not interrupted.
+func (c *Cluster) Close() {
+	utilnet.CloseIdleConnectionsFor(c.http.Transport)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.clients {
+		utilnet.CloseIdleConnectionsFor(t.http.Transport)
+	}
+}
+
+// UID tells one cluster from another that took its place: the UID of the namespace kube-system.
+func (c *Cluster) UID(ctx context.Context) (string, error) {
+	ns, err := c.agent.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		ref := render.Ref{Version: "v1", Kind: "Namespace", Name: metav1.NamespaceSystem}
+		return "", explain(call{verb: "get", ref: ref, user: "the agent", cluster: c.name}, err)
+	}
+	return string(ns.GetUID()), nil
+}
+
+// Scope says whether objects of a kind live in a namespace. known is false when the API server does not serve the kind
+// or cannot be asked.
+func (c *Cluster) Scope(ref render.Ref) (namespaced, known bool) {
+	mapping, err := c.mapping(ref)
+	if err != nil {
+		return false, false
+	}
+	return mapping.Scope.Name() == meta.RESTScopeNameNamespace, true
+}
+
+// mapping finds the resource of a kind in exactly the version asked for. A kind that was missing is asked for again.
+func (c *Cluster) mapping(ref render.Ref) (*meta.RESTMapping, error) {
+	return c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind}, ref.Version)
+}
+
+// servedMapping is mapping, or that of any version that is served: a version may be gone while the object is not.
+func (c *Cluster) servedMapping(ref render.Ref) (*meta.RESTMapping, error) {
+	mapping, err := c.mapping(ref)
+	if meta.IsNoMatchError(err) {
+		return c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
+	}
+	return mapping, err
+}
+
+// Tenant is the client that acts for a tenant: always the same one for the same tenant.
+func (c *Cluster) Tenant(tenant string) (*Client, error) {
+	if errs := validation.IsDNS1123Subdomain(tenant); len(errs) > 0 {
+		return nil, fmt.Errorf("tenant name %q: %s", tenant, errs[0])
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.clients[tenant]; ok {
+		return t, nil
+	}
+	cfg := rest.CopyConfig(c.cfg)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: UserPrefix + tenant}
+	client, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare connection of tenant %s: %w", tenant, err)
+	}
+	dyn, err := dynamic.NewForConfigAndClient(cfg, client)
+	if err != nil {
+		return nil, fmt.Errorf("prepare client of tenant %s: %w", tenant, err)
+	}
+	t := &Client{cluster: c, user: cfg.Impersonate.UserName, http: client, dyn: dyn}
+	c.clients[tenant] = t
+	return t, nil
+}
+
+// Client acts on one cluster as one tenant. It is safe for concurrent use.
+type Client struct {
+	cluster *Cluster
+	user    string
+	http    *http.Client
+	dyn     dynamic.Interface
+}
+
+// resource is the endpoint of one object's kind and namespace.
+func (c *Client) resource(mapping *meta.RESTMapping, namespace string) dynamic.ResourceInterface {
+	r := c.dyn.Resource(mapping.Resource)
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		return r.Namespace(namespace)
+	}
+	return r
+}

@@ -1,0 +1,45 @@
+// Package apply brings the objects of one release to one cluster and takes away what the release no longer has.
+//
+// # Nouns
+//
+// A Cluster is one API server and what all its users share: connection, discovery, kinds. A Client acts on it as one
+// tenant (user "purser:tenant:<name>", impersonated). A Plan is what Apply would do, found by a server-side dry run of
+// every object against its live state. An Inventory lists the objects an environment owns. A ChangeSet says, object by
+// object, what was done.
+//
+// # Invariants
+//
+//   - Plan changes nothing. Live state that cannot be read is an error and never "absent".
+//   - Apply does what the plan says. Each object is read again just before it is written; an object that changed hands
+//     since the plan is not touched.
+//   - Every object we own bears the label purser.dev/environment and has the field manager "purser". Both are required,
+//     together with a place in the inventory, before anything is deleted.
+//   - Nothing is ever deleted in order to be created again, and data is never deleted without being named in
+//     Desired.AllowDelete.
+//   - Apply returns the outcome of every object, also when it fails or is cancelled halfway.
+//   - An object leaves the inventory only when it is seen to be gone, or is no longer ours.
+//   - Values of Secrets appear in no diff, error or log line.
+//
+// # Field managers
+//
+// Objects are applied without force first. Fields held by people's command line tools (kubectl and its subcommands) are
+// taken over, and their ownership moves to us, so that a field that is not in Git disappears. A field held by anybody
+// else is a conflict that names the manager, unless the object was last applied by us at this very digest: then somebody
+// changed our field by hand, and that is drift to repair. Ownership by another manager's server-side apply is always a
+// conflict. The number of replicas belongs to an autoscaler where there is one: while we still own the field we
+// repeat its live value, so that it never falls back to the default, and once the autoscaler has written it we say
+// nothing about it any more.
+//
+// # What is used of fluxcd/pkg/ssa
+//
+// Used: the order of kinds and the migration of managedFields. Not used, and why:
+//
+//   - ResourceManager.Apply, ApplyAll and ApplyAllStaged: with Force they delete the live object on any Invalid or
+//     Conflict answer and only then find out whether the new one is acceptable; they apply one object after the other;
+//     when one fails they return no change set for its stage, so that what was just created is forgotten; they take
+//     every field over from everybody.
+//   - ResourceManager.Diff: it ignores a failed read of the live object and so takes it for absent.
+//   - WaitForSet: it polls with a background context and outlives a cancelled caller.
+//   - errors.IsImmutableError: it is true for every Invalid and every Conflict answer.
+//   - normalize: its way through the Go types silently drops misspelt fields; here the API server refuses them.
+package apply

@@ -1,0 +1,163 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// ErrQuota marks an object that a ResourceQuota has no room for. It is tried again: room comes back.
+var ErrQuota = errors.New("quota exceeded")
+
+// StalledError needs a person: trying again gives the same answer. Hint says what to do.
+type StalledError struct {
+	What string
+	Hint string
+	Err  error
+}
+
+func (e *StalledError) Error() string {
+	if e.Hint == "" {
+		return e.What
+	}
+	return e.What + ": " + e.Hint
+}
+
+func (e *StalledError) Unwrap() error { return e.Err }
+
+// LimitError is a plan that deletes more than the environment allows; the plan waits for a person.
+type LimitError struct {
+	Deletes int // objects the plan would delete
+	Owned   int // objects in the inventory
+	Limits  PruneLimits
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("plan deletes %d of %d objects (%.0f %%), more than prune allows (maxObjects %d, maxShare %.2f): "+
+		"put the objects back, or raise spec.prune of the environment for this release",
+		e.Deletes, e.Owned, 100*share(e.Deletes, e.Owned), e.Limits.MaxObjects, e.Limits.MaxShare)
+}
+
+// Stalled says whether an error needs a person, and which StalledError says so.
+func Stalled(err error) (*StalledError, bool) {
+	var s *StalledError
+	ok := errors.As(err, &s)
+	return s, ok
+}
+
+// RetryAfter is how long the API server asked to be left alone, when it did.
+func RetryAfter(err error) (time.Duration, bool) {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return 0, false
+	}
+	if d := status.Status().Details; d != nil && d.RetryAfterSeconds > 0 {
+		return time.Duration(d.RetryAfterSeconds) * time.Second, true
+	}
+	return 0, false
+}
+
+// Problem is one object that keeps a plan from being applied, or whose change failed.
+type Problem struct {
+	Ref render.Ref
+	Err error
+}
+
+// joinProblems makes one error of many that decides scheduling: as long as one of them may go away by itself the whole
+// is tried again; when none does it is stalled; limits count last.
+func joinProblems(doing string, problems []Problem) error {
+	var transient, stalled, limits []error
+	for _, p := range problems {
+		var limit *LimitError
+		if _, ok := Stalled(p.Err); ok {
+			stalled = append(stalled, p.Err)
+		} else if errors.As(p.Err, &limit) {
+			limits = append(limits, p.Err)
+		} else {
+			transient = append(transient, p.Err)
+		}
+	}
+	switch {
+	case len(transient) > 0:
+		if more := len(problems) - 1; more > 0 {
+			return fmt.Errorf("%s: %w (and %d more problems)", doing, firstCause(transient), more)
+		}
+		return fmt.Errorf("%s: %w", doing, transient[0])
+	case len(stalled) == 1:
+		return stalled[0]
+	case len(stalled) > 1:
+		return joinStalled(stalled)
+	case len(limits) > 0:
+		return limits[0]
+	}
+	return nil
+}
+
+// firstCause prefers an error that is not the mere echo of a cancelled context.
+func firstCause(errs []error) error {
+	for _, err := range errs {
+		if !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	return errs[0]
+}
+
+func joinStalled(errs []error) *StalledError {
+	whats, hints := []string{}, []string{}
+	for _, err := range errs {
+		s, _ := Stalled(err)
+		whats = append(whats, s.What)
+		if s.Hint != "" && !contains(hints, s.Hint) {
+			hints = append(hints, s.Hint)
+		}
+	}
+	return &StalledError{
+		What: fmt.Sprintf("%d objects refused: %s", len(errs), strings.Join(whats, "; ")),
+		Hint: strings.Join(hints, "; "),
+		Err:  errors.Join(errs...),
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// statusOf is the API server's answer inside an error, nil when there is none.
+func statusOf(err error) *metav1.Status {
+	var api apierrors.APIStatus
+	if !errors.As(err, &api) {
+		return nil
+	}
+	s := api.Status()
+	return &s
+}
+
+// isAbsent: the object does not exist, or its whole kind does not.
+func isAbsent(err error) bool {
+	return apierrors.IsNotFound(err) || meta.IsNoMatchError(err)
+}
+
+// clusterWide: the error says nothing about the object but about the API server, so asking for the next object is futile.
+func clusterWide(err error) bool {
+	if s := statusOf(err); s != nil {
+		return s.Code == http.StatusTooManyRequests || s.Code == http.StatusServiceUnavailable ||
+			s.Code == http.StatusGatewayTimeout || s.Code == http.StatusUnauthorized
+	}
+	_, stalled := Stalled(err)
+	return !stalled && !meta.IsNoMatchError(err)
+}

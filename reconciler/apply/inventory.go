@@ -1,0 +1,105 @@
+package apply
+
+import (
+	"sort"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// The words of a change set.
+const (
+	Created    = "created"
+	Configured = "configured"
+	Unchanged  = "unchanged"
+	Deleted    = "deleted"
+	Skipped    = "skipped"
+)
+
+// Item is one object that an environment owns. Digest is that of the object as last applied.
+type Item struct {
+	Ref    render.Ref `json:"ref"`
+	Digest string     `json:"digest,omitempty"`
+}
+
+// Inventory lists the objects that an environment owns, sorted by key, each once.
+type Inventory []Item
+
+// Change says what was done to one object. An Error means that the action did not complete; whether it took effect
+// may then be unknown.
+type Change struct {
+	Ref    render.Ref `json:"ref"`
+	Action string     `json:"action"`
+	Digest string     `json:"digest,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+	Error  string     `json:"error,omitempty"`
+	// Released: the object is no longer ours (somebody removed our mark), so it leaves the inventory without being deleted.
+	Released bool `json:"released,omitempty"`
+}
+
+// ChangeSet holds one Change per object of a plan.
+type ChangeSet []Change
+
+// Failed are the changes that did not complete.
+func (cs ChangeSet) Failed() ChangeSet {
+	var failed ChangeSet
+	for _, c := range cs {
+		if c.Error != "" {
+			failed = append(failed, c)
+		}
+	}
+	return failed
+}
+
+// Has says whether the inventory names an object.
+func (inv Inventory) Has(ref render.Ref) bool {
+	key := ref.Key()
+	for _, it := range inv {
+		if it.Ref.Key() == key {
+			return true
+		}
+	}
+	return false
+}
+
+// Add returns the inventory with the item in it, in place of one of the same key.
+func (inv Inventory) Add(item Item) Inventory {
+	return inv.Merge(ChangeSet{{Ref: item.Ref, Action: Unchanged, Digest: item.Digest}})
+}
+
+// Merge returns the inventory after a change set. What was created, configured or found unchanged is in it; so is what
+// an attempt failed to create, because it may exist. An object leaves only when it was deleted without error or released.
+func (inv Inventory) Merge(cs ChangeSet) Inventory {
+	items := make(map[string]Item, len(inv)+len(cs))
+	for _, it := range inv {
+		items[it.Ref.Key()] = it
+	}
+	for _, c := range cs {
+		key := c.Ref.Key()
+		old, had := items[key]
+		switch c.Action {
+		case Created, Configured, Unchanged:
+			switch {
+			case c.Error == "":
+				items[key] = Item{Ref: c.Ref, Digest: c.Digest}
+			case !had:
+				items[key] = Item{Ref: c.Ref}
+			default:
+				items[key] = Item{Ref: c.Ref, Digest: old.Digest}
+			}
+		case Deleted:
+			if c.Error == "" {
+				delete(items, key)
+			}
+		case Skipped:
+			if c.Released && c.Error == "" {
+				delete(items, key)
+			}
+		}
+	}
+	out := make(Inventory, 0, len(items))
+	for _, it := range items {
+		out = append(out, it)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Ref.Key() < out[j].Ref.Key() })
+	return out
+}

@@ -1,0 +1,145 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// maxKubeconfig bounds the size of a kubeconfig in bytes.
+const maxKubeconfig = 1 << 20
+
+// KubeconfigOptions loosens what a kubeconfig may do. The zero value is the safe one.
+type KubeconfigOptions struct {
+	AllowExec  bool // may name a program to run for credentials
+	AllowFiles bool // may name files outside its own folder
+}
+
+// ErrKubeconfig marks a kubeconfig that asks for more than it may.
+var ErrKubeconfig = errors.New("kubeconfig refused")
+
+// inCluster is the configuration of a process that runs in the cluster it manages.
+func inCluster() (*rest.Config, error) {
+	cfg, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("load in-cluster configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// LoadKubeconfig reads one context of a kubeconfig ("" is its current context). A kubeconfig comes from elsewhere and is
+// not trusted: programs to run, and files outside the kubeconfig's own folder, are refused with ErrKubeconfig unless
+// allowed (compare CVE-2022-24817). So are impersonation, which is ours to set, and the removed auth-provider.
+func LoadKubeconfig(path, context string, o KubeconfigOptions) (*rest.Config, error) {
+	data, err := readBounded(path, maxKubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	kc, err := clientcmd.Load(data)
+	if err != nil {
+		return nil, fmt.Errorf("parse kubeconfig %s: %w", path, err)
+	}
+	if context == "" {
+		context = kc.CurrentContext
+	}
+	chosen := kc.Contexts[context]
+	if chosen == nil {
+		return nil, fmt.Errorf("kubeconfig %s has no context %q", path, context)
+	}
+	if kc.Clusters[chosen.Cluster] == nil {
+		return nil, fmt.Errorf("kubeconfig %s: context %q names the unknown cluster %q", path, context, chosen.Cluster)
+	}
+	folder, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", path, err)
+	}
+	if err := checkKubeconfig(kc.Clusters[chosen.Cluster], kc.AuthInfos[chosen.AuthInfo], folder, o); err != nil {
+		return nil, fmt.Errorf("kubeconfig %s, context %q: %w", path, context, err)
+	}
+	cfg, err := clientcmd.NewNonInteractiveClientConfig(*kc, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("load kubeconfig %s, context %q: %w", path, context, err)
+	}
+	return cfg, nil
+}
+
+// checkKubeconfig refuses what is not allowed and makes file names absolute.
+func checkKubeconfig(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo, folder string, o KubeconfigOptions) error {
+	files := map[string]*string{"certificate-authority": &cluster.CertificateAuthority}
+	if user != nil {
+		switch {
+		case user.Exec != nil && !o.AllowExec:
+			return fmt.Errorf("%w: it runs the program %q for credentials: use a token or a client certificate, or allow exec in the agent's configuration", ErrKubeconfig, user.Exec.Command)
+		case user.AuthProvider != nil:
+			return fmt.Errorf("%w: auth-provider %q: use a token or a client certificate", ErrKubeconfig, user.AuthProvider.Name)
+		case user.Impersonate != "" || user.ImpersonateUID != "" || len(user.ImpersonateGroups) > 0 || len(user.ImpersonateUserExtra) > 0:
+			return fmt.Errorf("%w: it sets the impersonated user %q: Purser impersonates the tenant itself, remove the as- fields", ErrKubeconfig, user.Impersonate)
+		}
+		files["client-certificate"] = &user.ClientCertificate
+		files["client-key"] = &user.ClientKey
+		files["tokenFile"] = &user.TokenFile
+	}
+	for field, name := range files {
+		if *name == "" {
+			continue
+		}
+		if !filepath.IsAbs(*name) {
+			*name = filepath.Join(folder, *name)
+		}
+		if o.AllowFiles {
+			continue
+		}
+		if err := inside(folder, *name); err != nil {
+			return fmt.Errorf("%w: %s %s: embed its data, put the file beside the kubeconfig, or allow files in the agent's configuration", ErrKubeconfig, field, err)
+		}
+	}
+	return nil
+}
+
+func inside(folder, name string) error {
+	root, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return fmt.Errorf("resolve %s: %w", folder, err)
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return fmt.Errorf("resolve %s: %w", name, err)
+	}
+	rel, err := filepath.Rel(root, real)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+		return fmt.Errorf("%s lies outside the kubeconfig's folder", name)
+	}
+	return nil
+}
+
+func readBounded(path string, max int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > max {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, max)
+	}
+	return data, nil
+}
+
+// RESTConfig is the configuration of a cluster of the agent: its own cluster, or one context of a kubeconfig, read with
+// the safe defaults of LoadKubeconfig.
+func RESTConfig(kubeconfig, context string, ownCluster bool) (*rest.Config, error) {
+	if ownCluster {
+		return inCluster()
+	}
+	return LoadKubeconfig(kubeconfig, context, KubeconfigOptions{})
+}

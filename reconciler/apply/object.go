@@ -1,0 +1,171 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// maxRereads is how often an object that changes while it is planned or written is read again.
+const maxRereads = 5
+
+// planObject compares one object's live state with what applying it would make of it.
+func (c *Client) planObject(ctx context.Context, t target, brings map[string]bool, scales *autoscalers) (*step, error) {
+	s := &step{entry: Entry{Ref: t.ref, Digest: t.digest}, object: t.object, env: t.env}
+	if t.mapping == nil {
+		s.entry.Action, s.entry.Reason, s.deferred = Created, "its kind comes with this plan", true
+		return s, nil
+	}
+	for range maxRereads {
+		stable, err := c.compare(ctx, t, s, brings, scales)
+		if err != nil {
+			return nil, err
+		}
+		if stable {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("%s changes faster than it can be compared", t.ref)
+}
+
+// compare fills in the step; it is false when the object changed between reading and dry run.
+func (c *Client) compare(ctx context.Context, t target, s *step, brings map[string]bool, scales *autoscalers) (bool, error) {
+	live, err := c.get(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	reasons := []string{}
+	if live != nil {
+		reason, err := checkOwner(t.ref, live, t.env)
+		if err != nil {
+			return false, err
+		}
+		reasons = append(reasons, reason)
+	}
+	object := t.object.DeepCopy()
+	scale, err := c.leaveReplicas(ctx, scales, t.ref, live, object)
+	if err != nil {
+		return false, err
+	}
+	result, taken, err := c.send(ctx, t, live, object, true)
+	switch {
+	case modified(err):
+		return false, nil
+	case err != nil && live == nil && c.awaits(err, t, brings):
+		s.entry.Action, s.entry.Reason, s.deferred = Created, "its namespace comes with this plan", true
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	s.live = live
+	if live == nil {
+		s.entry.Action = Created
+		return true, nil
+	}
+	if err := previewMigration(live, result); err != nil {
+		return false, fmt.Errorf("%s: %w", t.ref, err)
+	}
+	diff := diffObjects(t.ref, live, result)
+	if len(diff) > 0 && result.GetResourceVersion() != live.GetResourceVersion() {
+		return false, nil
+	}
+	s.entry.Action, s.entry.Diff = Unchanged, nil
+	if len(diff) > 0 {
+		s.entry.Action, s.entry.Diff = Configured, diff
+		if taken != "" {
+			reasons = append(reasons, "takes back "+taken)
+		}
+		reasons = append(reasons, scale)
+	}
+	s.entry.Reason = joinReasons(reasons)
+	return true, nil
+}
+
+func joinReasons(reasons []string) string {
+	var said []string
+	for _, r := range reasons {
+		if r != "" {
+			said = append(said, r)
+		}
+	}
+	return strings.Join(said, "; ")
+}
+
+// awaits says whether a dry run failed because the object's namespace comes with this plan.
+func (c *Client) awaits(err error, t target, brings map[string]bool) bool {
+	status := statusOf(err)
+	return brings[t.ref.Namespace] && apierrors.IsNotFound(err) && status.Details != nil && status.Details.Kind == "namespaces"
+}
+
+// modified: the object is no longer the one that was read.
+func modified(err error) bool { return apierrors.IsConflict(err) && len(conflicts(err)) == 0 }
+
+// get reads the live object, nil when it does not exist. Anything else that keeps it from being read is an error.
+func (c *Client) get(ctx context.Context, t target) (*unstructured.Unstructured, error) {
+	live, err := c.resource(t.mapping, t.ref.Namespace).Get(ctx, t.ref.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explain(c.call("get", t.ref), err)
+	}
+	return live, nil
+}
+
+// checkOwner refuses an object of another environment and one that is going away. The reason says when it is adopted.
+func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (string, error) {
+	if at := live.GetDeletionTimestamp(); at != nil {
+		return "", fmt.Errorf("%s is being deleted since %s, finalizers %v hold it", ref, at.UTC().Format("15:04:05"), live.GetFinalizers())
+	}
+	switch owner := live.GetLabels()[LabelEnvironment]; {
+	case owner == env:
+		return "", nil
+	case owner == "":
+		return "adopted: it existed before and nobody owned it", nil
+	default:
+		return "", &StalledError{
+			What: fmt.Sprintf("%s belongs to environment %s", ref, owner),
+			Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, remove its label %s first", owner, env, LabelEnvironment)}
+	}
+}
+
+// send applies the object by server-side apply: without force first, and with force only where judge finds that all
+// fields in conflict may be taken, and then only from the very object that was read. It returns the object as the API
+// server made it, and what was taken.
+func (c *Client) send(ctx context.Context, t target, live, object *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, string, error) {
+	result, err := c.patch(ctx, t, object, false, dryRun)
+	list := conflicts(err)
+	if len(list) == 0 || live == nil {
+		return result, "", explain(c.call("patch", t.ref), err)
+	}
+	same := live.GetLabels()[LabelEnvironment] == t.env && live.GetAnnotations()[AnnotationDigest] == t.digest
+	taken, stalled := judge(t.ref, live, list, same)
+	if stalled != nil {
+		stalled.Err = scrub(t.ref, err)
+		return nil, "", stalled
+	}
+	object = object.DeepCopy()
+	object.SetResourceVersion(live.GetResourceVersion())
+	result, err = c.patch(ctx, t, object, true, dryRun)
+	return result, taken, explain(c.call("patch", t.ref), err)
+}
+
+func (c *Client) patch(ctx context.Context, t target, object *unstructured.Unstructured, force, dryRun bool) (*unstructured.Unstructured, error) {
+	data, err := json.Marshal(object.Object)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", t.ref, err)
+	}
+	o := metav1.PatchOptions{FieldManager: Manager, Force: &force, FieldValidation: metav1.FieldValidationStrict}
+	if dryRun {
+		o.DryRun = []string{metav1.DryRunAll}
+	}
+	return c.resource(t.mapping, t.ref.Namespace).Patch(ctx, t.ref.Name, types.ApplyPatchType, data, o)
+}

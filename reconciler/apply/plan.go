@@ -1,0 +1,178 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// PruneLimits bound what one plan may delete. The zero value lets at most a single object go while others stay.
+type PruneLimits struct {
+	MaxObjects int     `json:"maxObjects"` // most deletions of one plan
+	MaxShare   float64 `json:"maxShare"`   // largest share of the inventory that one plan may delete, 0 to 1
+}
+
+// Desired is what an environment should consist of.
+type Desired struct {
+	Environment string                       // owner of the objects
+	Namespace   string                       // for objects of namespaced kinds that name none
+	Objects     []*unstructured.Unstructured // with decrypted Secrets; they are not altered
+	Digests     map[string]string            // Ref.Key() of each object → its digest
+	Inventory   Inventory
+	Limits      PruneLimits
+	AllowDelete []render.Ref // protected objects that may be deleted
+	// KeepProtected leaves protected objects that are no longer desired in place instead of stalling: for rollback and
+	// repair, which must go on.
+	KeepProtected bool
+}
+
+// Entry is what a plan does with one object.
+type Entry struct {
+	Ref    render.Ref    `json:"ref"`
+	Action string        `json:"action"`
+	Digest string        `json:"digest,omitempty"`
+	Diff   []FieldChange `json:"diff,omitempty"`
+	Reason string        `json:"reason,omitempty"`
+}
+
+// Plan is what Apply would do: one entry per object, in the order of application, deletions last. A plan with problems
+// shows what could be found out and cannot be applied.
+type Plan struct {
+	Environment string
+	Entries     []Entry
+	Problems    []Problem
+
+	client *Client
+	steps  []*step // one per entry
+	scales *autoscalers
+}
+
+// step is one entry with what Apply needs to carry it out.
+type step struct {
+	entry    Entry
+	object   *unstructured.Unstructured // to apply, nil for a deletion
+	live     *unstructured.Unstructured // as planned against, nil when absent
+	deferred bool                       // no dry run yet: its kind or namespace comes with this plan
+	released bool                       // see Change.Released
+	env      string
+}
+
+// String is a summary; objects are never printed, they hold Secrets in the clear.
+func (p *Plan) String() string {
+	s := p.Summary()
+	return fmt.Sprintf("plan of %s: %d created, %d configured, %d unchanged, %d deleted, %d skipped, %d problems", p.Environment,
+		s[Created], s[Configured], s[Unchanged], s[Deleted], s[Skipped], len(p.Problems))
+}
+
+// Summary counts the entries by action.
+func (p *Plan) Summary() map[string]int {
+	counts := map[string]int{}
+	for _, e := range p.Entries {
+		counts[e.Action]++
+	}
+	return counts
+}
+
+// Changes says whether applying the plan would write anything.
+func (p *Plan) Changes() bool {
+	s := p.Summary()
+	return s[Created]+s[Configured]+s[Deleted] > 0
+}
+
+// Err is the problems as one error that decides scheduling, nil when there are none.
+func (p *Plan) Err() error {
+	return joinProblems("plan "+p.Environment, p.Problems)
+}
+
+// Plan finds out what Apply would do. It reads and dry-runs, and never changes anything. With an error it also returns
+// what it found, which cannot be applied: the error is a *StalledError when every problem needs a person, a *LimitError
+// when only the limits of deletion are in the way, and anything else is to be tried again.
+func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
+	p := &Plan{Environment: d.Environment, client: c}
+	targets, problems := c.prepare(d)
+	p.Problems = problems
+	p.scales = &autoscalers{desired: scaledBy(objectsOf(targets)), live: map[string]map[string]bool{}}
+	brings := arrivals(targets)
+	gone := c.noLongerDesired(d, targets)
+
+	steps := make([]*step, len(targets)+len(gone))
+	errs := c.each(ctx, len(steps), func(ctx context.Context, i int) error {
+		var err error
+		if i < len(targets) {
+			steps[i], err = c.planObject(ctx, targets[i], brings, p.scales)
+		} else {
+			steps[i], err = c.planDeletion(ctx, gone[i-len(targets)], d)
+		}
+		return err
+	})
+	for i, s := range steps {
+		if errs[i] != nil {
+			ref := gonePart(targets, gone, i)
+			p.Problems = append(p.Problems, Problem{Ref: ref, Err: errs[i]})
+		}
+		if s != nil {
+			p.steps = append(p.steps, s)
+		}
+	}
+	p.order()
+	if err := exceeds(p, d); err != nil {
+		p.Problems = append(p.Problems, Problem{Err: err})
+	}
+	return p, p.Err()
+}
+
+func gonePart(targets []target, gone []Item, i int) render.Ref {
+	if i < len(targets) {
+		return targets[i].ref
+	}
+	return gone[i-len(targets)].Ref
+}
+
+// order sorts the steps in the order of application and makes the entries.
+func (p *Plan) order() {
+	sort.SliceStable(p.steps, func(i, j int) bool {
+		a, b := p.steps[i], p.steps[j]
+		if (a.object == nil) != (b.object == nil) {
+			return b.object == nil
+		}
+		if a.object == nil {
+			return before(b.entry.Ref, a.entry.Ref)
+		}
+		return before(a.entry.Ref, b.entry.Ref)
+	})
+	p.Entries = make([]Entry, len(p.steps))
+	for i, s := range p.steps {
+		p.Entries[i] = s.entry
+	}
+}
+
+// each runs fn for 0 … n-1 concurrently within the cluster's bound and returns one error per call. An error about the
+// API server as a whole stops the rest, whose error is then the context's; any other error concerns its object alone.
+func (c *Client) each(ctx context.Context, n int, fn func(context.Context, int) error) []error {
+	errs := make([]error, n)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.SetLimit(c.cluster.o.Concurrency)
+	for i := range n {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				errs[i] = fmt.Errorf("not attempted: %w", err)
+				return nil
+			}
+			errs[i] = fn(ctx, i)
+			if errs[i] != nil && !errors.Is(errs[i], ErrQuota) && clusterWide(errs[i]) {
+				cancel()
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // every error is in errs
+	return errs
+}

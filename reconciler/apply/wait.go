@@ -1,0 +1,98 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// pollStep is the first pause between two looks at something that is about to be ready; it doubles up to pollMax.
+const (
+	pollStep = 50 * time.Millisecond
+	pollMax  = time.Second
+)
+
+// poll looks until done, within the cluster's wait timeout.
+func (c *Client) poll(ctx context.Context, what string, look func(context.Context) (bool, error)) error {
+	deadline, cancel := context.WithTimeout(ctx, c.cluster.o.WaitTimeout)
+	defer cancel()
+	backoff := wait.Backoff{Duration: pollStep, Factor: 2, Steps: 1 << 20, Cap: pollMax}
+	for {
+		done, err := look(deadline)
+		if done {
+			return nil
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		timer := time.NewTimer(backoff.Step())
+		select {
+		case <-timer.C:
+		case <-deadline.Done():
+			timer.Stop()
+			if ctx.Err() != nil {
+				return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+			}
+			return fmt.Errorf("wait for %s: not ready after %s", what, c.cluster.o.WaitTimeout)
+		}
+	}
+}
+
+// settle waits until later stages can build on what was just applied: a definition is established, a namespace active.
+func (c *Client) settle(ctx context.Context, ref render.Ref) error {
+	ready := active
+	switch {
+	case isCRD(ref):
+		ready = established
+	case isNamespace(ref):
+	default:
+		return nil
+	}
+	return c.poll(ctx, ref.String(), func(ctx context.Context) (bool, error) {
+		live, err := c.find(ctx, ref)
+		if err != nil || live == nil {
+			return false, err
+		}
+		return ready(live), nil
+	})
+}
+
+func active(ns *unstructured.Unstructured) bool {
+	phase, _, _ := unstructured.NestedString(ns.Object, "status", "phase")
+	return phase == "Active"
+}
+
+func established(crd *unstructured.Unstructured) bool {
+	list, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
+	for _, v := range list {
+		cond, ok := v.(map[string]any)
+		if ok && cond["type"] == "Established" {
+			return cond["status"] == "True"
+		}
+	}
+	return false
+}
+
+// located finds the endpoint of a step's object, waiting for a kind that comes with the plan to be served.
+func (c *Client) located(ctx context.Context, s *step) (target, error) {
+	t := target{ref: s.entry.Ref, object: s.object, digest: s.entry.Digest, env: s.env}
+	err := c.poll(ctx, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
+		mapping, err := c.cluster.mapping(t.ref)
+		if err == nil {
+			t.mapping = mapping
+			return true, nil
+		}
+		if s.deferred && meta.IsNoMatchError(err) {
+			return false, nil
+		}
+		return false, explain(c.call("find", t.ref), err)
+	})
+	return t, err
+}
