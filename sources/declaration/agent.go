@@ -2,6 +2,8 @@ package declaration
 
 import (
 	"time"
+
+	"github.com/purser-gitops/purser/sources"
 )
 
 // AgentConfig is the agent's own file: how the process runs, never what it
@@ -45,7 +47,7 @@ type AgentGovernance struct {
 type AgentSource struct {
 	// Name that declarations refer to.
 	Name string `json:"name" jsonschema:"required,format=name"`
-	// Address: https, http, ssh, file, or user@host:path. Never with a password or token in it.
+	// Address: https, http, ssh or file, an absolute path, or user@host:path. Never with a password or token in it.
 	URL string `json:"url" jsonschema:"required,format=repository"`
 	// Credentials, as files.
 	Auth Auth `json:"auth"`
@@ -58,7 +60,7 @@ type AgentSource struct {
 }
 
 // Auth names files with credentials. They are read at every use, so that they
-// can be rotated. Its fields are those of sources.Auth, which it converts to.
+// can be rotated.
 type Auth struct {
 	// File with the user's name.
 	UsernameFile string `json:"usernameFile,omitempty" jsonschema:"format=file"`
@@ -118,8 +120,7 @@ type AgentDecryption struct {
 	AgeKeyFile string `json:"ageKeyFile,omitempty" jsonschema:"format=file"`
 }
 
-// AgentLimits bounds what is read from a repository. Its fields are those of
-// sources.Limits, which it converts to.
+// AgentLimits bounds what is read from a repository.
 type AgentLimits struct {
 	// Largest file that is read, in bytes.
 	FileBytes int64 `json:"fileBytes" jsonschema:"default=1048576,minimum=1024"`
@@ -127,8 +128,35 @@ type AgentLimits struct {
 	TreeEntries int64 `json:"treeEntries" jsonschema:"default=100000,minimum=1"`
 	// Most bytes one fetch may bring.
 	PackBytes int64 `json:"packBytes" jsonschema:"default=536870912,minimum=1024"`
+	// Most objects one fetch may bring.
+	PackObjects int64 `json:"packObjects" jsonschema:"default=1000000,minimum=1"`
+	// Largest object, in bytes and inflated, in a fetched history.
+	ObjectBytes int64 `json:"objectBytes" jsonschema:"default=134217728,minimum=1024"`
 	// Memory for recently read objects, in bytes, per repository.
-	CacheBytes int64 `json:"cacheBytes" jsonschema:"default=67108864,minimum=0"`
+	CacheBytes int64 `json:"cacheBytes" jsonschema:"default=67108864,minimum=1024"`
+}
+
+// Sources gives the files in the form that package sources takes.
+func (a Auth) Sources() sources.Auth {
+	return sources.Auth{
+		UsernameFile:   a.UsernameFile,
+		PasswordFile:   a.PasswordFile,
+		IdentityFile:   a.IdentityFile,
+		KnownHostsFile: a.KnownHostsFile,
+		CAFile:         a.CAFile,
+	}
+}
+
+// Sources gives the limits in the form that package sources takes.
+func (l AgentLimits) Sources() sources.Limits {
+	return sources.Limits{
+		FileBytes:   l.FileBytes,
+		TreeEntries: l.TreeEntries,
+		PackBytes:   l.PackBytes,
+		PackObjects: l.PackObjects,
+		ObjectBytes: l.ObjectBytes,
+		CacheBytes:  l.CacheBytes,
+	}
 }
 
 // Known is what declarations may refer to under this configuration.

@@ -48,6 +48,7 @@ func (c *check) estate(doc *document, e *Estate) {
 		return
 	}
 	c.set.Estate = e
+	c.health(e.Spec.Defaults.Health, doc, "spec.defaults.health.http")
 }
 
 // all runs every check. Its error is of the tree that paths are looked up in.
@@ -63,7 +64,7 @@ func (c *check) all() error {
 			return err
 		}
 		c.target(e, doc, targets)
-		c.health(e, doc)
+		c.health(e.Spec.Health, doc, "spec.health.http")
 		c.dependencies(e, doc)
 	}
 	c.cycles(names)
@@ -228,15 +229,22 @@ func (c *check) target(e *Environment, doc *document, targets map[string]string)
 		fmt.Sprintf("both would own the same objects; %q is declared at %s", other, at), "remove one of the two, or change its cluster, namespace or path")
 }
 
-func (c *check) health(e *Environment, doc *document) {
+// health refuses two checks of one name in the list that doc has at path.
+func (c *check) health(h Health, doc *document, path string) {
+	if _, own := doc.marks[path]; !own {
+		return
+	}
 	seen := map[string]int{}
-	for i, h := range e.Spec.Health.HTTP {
-		if first, ok := seen[h.Name]; ok && h.Name != "" {
-			at := doc.mark(fmt.Sprintf("spec.health.http[%d].name", first))
-			c.g.errs.add(doc.mark(fmt.Sprintf("spec.health.http[%d].name", i)), fmt.Sprintf("health check %q is declared twice", h.Name), "it is already declared at "+at.String(), "rename one of the two")
+	for i, check := range h.HTTP {
+		first, ok := seen[check.Name]
+		if !ok {
+			seen[check.Name] = i
 			continue
 		}
-		seen[h.Name] = i
+		if check.Name != "" {
+			at := doc.mark(fmt.Sprintf("%s[%d].name", path, first))
+			c.g.errs.add(doc.mark(fmt.Sprintf("%s[%d].name", path, i)), fmt.Sprintf("health check %q is declared twice", check.Name), "it is already declared at "+at.String(), "rename one of the two")
+		}
 	}
 }
 
@@ -292,13 +300,13 @@ func (c *check) unknown(at Position, what, name string, names []string) {
 }
 
 func (c *check) unknownBecause(at Position, what, name, why string, names []string) {
-	remedy := "there are " + strings.Join(names, ", ")
+	remedy := "name one of: " + strings.Join(names, ", ")
 	if near := nearest(name, names); near != "" {
 		remedy = fmt.Sprintf("did you mean %q?", near)
 	} else if len(names) == 0 {
 		remedy = "declare it"
 	} else if len(names) > 20 {
-		remedy = fmt.Sprintf("declare it, or name one of the %d there are", len(names))
+		remedy = fmt.Sprintf("name one of the %d there are", len(names))
 	}
 	c.g.errs.add(at, fmt.Sprintf("unknown %s %q", what, name), why, remedy)
 }

@@ -20,7 +20,7 @@ type decoder struct {
 	kind    string
 	private bool // values stay out of errors
 	errs    *Errors
-	marks   map[string]Position // where the value of each path is, such as spec.dependsOn[1]
+	marks   map[string]Position // of each path, such as spec.dependsOn[1]: of a scalar, or of the key of anything larger
 }
 
 func (d *decoder) at(n *yaml.Node) Position { return Position{d.file, n.Line, n.Column} }
@@ -47,7 +47,8 @@ func (d *decoder) mapping(n *yaml.Node, at Position, path string, fields []field
 	if !d.expect(n, yaml.MappingNode, path) {
 		return
 	}
-	seen := map[string]int{} // name → line
+	seen := map[string]int{}   // name → line
+	meant := map[string]bool{} // by a name that is unknown
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if !d.key(key, owner, seen) {
@@ -55,16 +56,16 @@ func (d *decoder) mapping(n *yaml.Node, at Position, path string, fields []field
 		}
 		f, ok := find(fields, key.Value)
 		if !ok {
-			d.unknown(key, owner, fields)
+			meant[d.unknown(key, owner, fields)] = true
 			continue
 		}
 		d.value(value, d.at(key), join(path, f.name), f)
 	}
 	for _, f := range fields {
-		if _, ok := seen[f.name]; f.rule.required && !ok {
+		if _, ok := seen[f.name]; f.rule.required && !ok && !meant[f.name] {
 			remedy := fmt.Sprintf("add \"%s:\"", f.name)
 			if len(f.rule.enum) > 0 {
-				remedy += " with one of " + strings.Join(f.rule.enum, ", ")
+				remedy += " with " + oneOf(f.rule.enum)
 			}
 			d.fail(at, fmt.Sprintf("missing field %q", f.name), owner+" needs it", remedy)
 		}
@@ -85,21 +86,28 @@ func (d *decoder) key(key *yaml.Node, owner string, seen map[string]int) bool {
 	return true
 }
 
-func (d *decoder) unknown(key *yaml.Node, owner string, fields []field) {
+// unknown reports a field that there is not, and gives the name that was
+// probably meant.
+func (d *decoder) unknown(key *yaml.Node, owner string, fields []field) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.name
 	}
+	near := nearest(key.Value, names)
 	remedy := "its fields are " + strings.Join(names, ", ")
-	if near := nearest(key.Value, names); near != "" {
+	if near != "" {
 		remedy = fmt.Sprintf("did you mean %q?", near)
 	}
 	d.fail(d.at(key), "unknown field "+quote(key.Value), owner+" has no such field", remedy)
+	return near
 }
 
 // value decodes n into f. at is the place of its key or list item.
 func (d *decoder) value(n *yaml.Node, at Position, path string, f field) {
-	d.marks[path] = d.at(n)
+	d.marks[path] = at
+	if n.Kind == yaml.ScalarNode {
+		d.marks[path] = d.at(n)
+	}
 	if n.ShortTag() == "!!null" {
 		d.fail(at, path+" has no value", "a field that is named must say something", "give it a value or remove the line")
 		return
@@ -232,11 +240,11 @@ func (d *decoder) ruled(n *yaml.Node, path string, r rule, v reflect.Value) bool
 		d.fail(d.at(n), path+" is empty", d.kind+" needs it", "give it a value")
 		return false
 	case len(r.enum) > 0 && !contains(r.enum, text):
-		remedy := "choose one of them"
+		remedy := "choose another value"
 		if near := nearest(text, r.enum); near != "" {
 			remedy = fmt.Sprintf("did you mean %q?", near)
 		}
-		d.fail(d.at(n), d.is(path, text), "it must be one of "+strings.Join(r.enum, ", "), remedy)
+		d.fail(d.at(n), d.is(path, text), "it must be "+oneOf(r.enum), remedy)
 		return false
 	case r.format != "":
 		f := formats[r.format]
@@ -280,6 +288,14 @@ func (d *decoder) expect(n *yaml.Node, kind yaml.Kind, path string) bool {
 	if path == "" {
 		path = "document"
 	}
+	if !plain {
+		what := path + " has a tag"
+		if !d.private {
+			what = path + " is " + describe(n)
+		}
+		d.fail(d.at(n), what, "declarations have no YAML tags", "remove the tag")
+		return false
+	}
 	d.fail(d.at(n), path+" is "+describe(n), "it must be "+want[kind], remedy[kind])
 	return false
 }
@@ -298,7 +314,7 @@ func describe(n *yaml.Node) string {
 	case tag == "!!int", tag == "!!float":
 		return "a number"
 	case tag == "!!bool":
-		return "true or false"
+		return "a boolean"
 	case tag == "!!timestamp":
 		return "a date"
 	case tag == "!!null":
@@ -324,6 +340,13 @@ func contains(list []string, s string) bool {
 		}
 	}
 	return false
+}
+
+func oneOf(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return "one of " + strings.Join(names, ", ")
 }
 
 func join(path, name string) string {

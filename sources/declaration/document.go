@@ -54,10 +54,13 @@ type document struct {
 	marks map[string]Position
 }
 
-// mark is the place of the value at path, or of the document when it has none.
+// mark is the place of path, or else of what it would be in.
 func (doc *document) mark(path string) Position {
-	if at, ok := doc.marks[path]; ok {
-		return at
+	for path != "" {
+		if at, ok := doc.marks[path]; ok {
+			return at
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
 	}
 	return doc.Position
 }
@@ -116,7 +119,7 @@ func next(dec *yaml.Decoder) (root *yaml.Node, err error) {
 
 var (
 	yamlError   = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?(.*)$`)
-	yamlUnknown = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
+	yamlUnknown = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
 // syntaxError gives the library's error its place: the library tells the line
@@ -128,11 +131,14 @@ func syntaxError(file string, data []byte, err error) Error {
 		return e
 	}
 	e.Why = clip(m[2])
-	if yamlUnknown.MatchString(m[2]) {
-		e.Why = "an alias (*) names an anchor that is not there"
+	n, _ := strconv.Atoi(m[1])
+	if alias := yamlUnknown.FindStringSubmatch(m[2]); alias != nil {
+		e.Why = "an alias (*) names an anchor that is not there" // and may be a secret: it is not repeated
+		if before, _, ok := strings.Cut(string(data), "*"+alias[1]); ok {
+			n = 1 + strings.Count(before, "\n")
+		}
 	}
 	lines := strings.Split(string(data), "\n")
-	n, _ := strconv.Atoi(m[1])
 	n = min(max(n, 1), len(lines))
 	text := lines[n-1]
 	rest := strings.TrimLeft(text, " ")
@@ -167,8 +173,8 @@ func simple(file string, n *yaml.Node, depth int, errs *Errors) bool {
 
 // header reads the document's apiVersion and kind; where says what belongs
 // here. It reports and gives false when the rest cannot be judged.
-func (doc *document) header(private bool, errs *Errors, where string, allowed ...string) bool {
-	d := &decoder{file: doc.File, kind: "a declaration", private: private, errs: errs, marks: doc.marks}
+func (doc *document) header(errs *Errors, where string, allowed ...string) bool {
+	d := &decoder{file: doc.File, kind: "a declaration", errs: errs, marks: doc.marks}
 	if !d.expect(doc.node, yaml.MappingNode, "") {
 		return false
 	}
@@ -193,6 +199,9 @@ func (doc *document) header(private bool, errs *Errors, where string, allowed ..
 		return false
 	case !contains(allowed, name):
 		remedy := "the kinds are " + strings.Join(allowed, ", ")
+		if len(allowed) == 1 {
+			remedy = "write kind: " + allowed[0]
+		}
 		if near := nearest(name, allowed); near != "" {
 			remedy = fmt.Sprintf("did you mean %q?", near)
 		}

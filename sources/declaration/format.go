@@ -50,7 +50,7 @@ var formats = compile(map[string]*format{
 		why: "it must be an http or https address", remedy: `write it like "https://odoo.example/web/health"`, check: checkHTTP},
 	"regexp": {max: 1024,
 		why: "it must be a regular expression", remedy: "correct the expression (RE2 syntax)", check: checkRegexp},
-	"repository": {pattern: `^(https?://|ssh://|file:///|[^@/:\s]+@[^@/:\s]+:)[^\s]+$`, max: 2048,
+	"repository": {pattern: `^(https?://|ssh://|file:///|/|[^@/:\s]+@[^@/:\s]+:)[^\s]+$`, max: 2048,
 		why:    "it must be the address of a Git repository",
 		remedy: `write it like "https://git.example/estate.git", "ssh://git@git.example/estate.git" or "file:///srv/git/estate.git"`, check: checkRepository},
 	"file": {pattern: `^[^~\x00-\x1f][^\x00-\x1f]*$`, max: 4096,
@@ -122,8 +122,8 @@ func checkRegexp(text string) string {
 // checkRepository refuses credentials, which belong into files: a user name
 // other than SSH's, because tokens are passed as user names too, and a query.
 func checkRepository(text string) string {
-	if !strings.Contains(text, "://") {
-		return "" // user@host:path, which has no place for a password
+	if strings.HasPrefix(text, "/") || !strings.Contains(text, "://") {
+		return "" // a path, or user@host:path, which has no place for a password
 	}
 	u, err := url.Parse(text)
 	if err != nil {

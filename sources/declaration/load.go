@@ -40,7 +40,7 @@ func decodeAgent(file, dir string, data []byte) (*AgentConfig, error) {
 	var errs Errors
 	setDefaults(reflect.ValueOf(c).Elem())
 	const where = "this file says how the agent runs, and never what it deploys"
-	if doc := single(file, data, true, &errs, where, "AgentConfig"); doc != nil {
+	if doc := single(file, data, &errs, where, "AgentConfig"); doc != nil {
 		c.Position = doc.Position
 		doc.decode(c, true, &errs)
 		c.check(doc, &errs)

@@ -58,7 +58,7 @@ func decodeRelease(file string, data []byte) (*Release, error) {
 	r := new(Release)
 	var errs Errors
 	setDefaults(reflect.ValueOf(r).Elem())
-	if doc := single(file, data, false, &errs, releaseFile+" describes a release", "Release"); doc != nil {
+	if doc := single(file, data, &errs, releaseFile+" describes a release", "Release"); doc != nil {
 		r.Position = doc.Position
 		doc.decode(r, false, &errs)
 	}
@@ -69,7 +69,7 @@ func decodeRelease(file string, data []byte) (*Release, error) {
 }
 
 // single reads a file that holds one document of one kind.
-func single(file string, data []byte, private bool, errs *Errors, where, kind string) *document {
+func single(file string, data []byte, errs *Errors, where, kind string) *document {
 	docs, _ := split(file, data, errs)
 	if len(docs) == 0 {
 		return nil
@@ -77,7 +77,7 @@ func single(file string, data []byte, private bool, errs *Errors, where, kind st
 	for _, extra := range docs[1:] {
 		errs.add(extra.Position, "second document", "this file holds one "+kind, "remove it")
 	}
-	if !docs[0].header(private, errs, where, kind) {
+	if !docs[0].header(errs, where, kind) {
 		return nil
 	}
 	return docs[0]
@@ -137,7 +137,7 @@ func (g *governance) file(name string, data []byte) {
 	docs, complete := split(name, data, &g.errs)
 	g.complete = g.complete && complete
 	for _, doc := range docs {
-		if doc.header(false, &g.errs, "the governance folder declares the estate", governanceKinds...) {
+		if doc.header(&g.errs, "the governance folder declares the estate", governanceKinds...) {
 			g.docs = append(g.docs, doc)
 		} else {
 			g.complete = false

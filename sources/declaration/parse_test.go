@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -81,35 +82,35 @@ func golden(t *testing.T, path string, v any) {
 }
 
 func TestGoodDeclarations(t *testing.T) {
-	for _, path := range fixtures(t, "testdata/good/*.yaml") {
+	for _, path := range fixtures(t, "testdata/declaration/*.good.yaml") {
 		set, err := Parse(estate(t, filepath.Base(path), readFile(t, path)), "purser", known)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		golden(t, strings.TrimSuffix(path, ".yaml")+".golden.json", set)
+		golden(t, strings.TrimSuffix(path, "good.yaml")+"golden.json", set)
 	}
 }
 
 func TestGoodReleases(t *testing.T) {
-	for _, path := range fixtures(t, "testdata/release/*[!d].yaml") {
+	for _, path := range fixtures(t, "testdata/release/*.good.yaml") {
 		r, err := ParseRelease(tree(t, map[string]string{"apps/web/release.yaml": readFile(t, path)}), "apps/web")
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		golden(t, strings.TrimSuffix(path, ".yaml")+".golden.json", r)
+		golden(t, strings.TrimSuffix(path, "good.yaml")+"golden.json", r)
 	}
 }
 
 func TestGoodAgents(t *testing.T) {
-	for _, path := range fixtures(t, "testdata/agent/*[!d].yaml") {
+	for _, path := range fixtures(t, "testdata/agent/*.good.yaml") {
 		c, err := decodeAgent(path, "/etc/purser", []byte(readFile(t, path)))
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		golden(t, strings.TrimSuffix(path, ".yaml")+".golden.json", c)
+		golden(t, strings.TrimSuffix(path, "good.yaml")+"golden.json", c)
 	}
 }
 
@@ -135,7 +136,6 @@ func TestEveryProblemOfEveryFileAtOnce(t *testing.T) {
 	want := []string{
 		`purser/a.yaml:1:1: missing field "apiVersion"`,
 		`purser/a.yaml:3:1: document is a list`,
-		`purser/b/dev.yml:4:1: missing field "namespace"`,
 		`purser/b/dev.yml:5:12: spec.purpose is "prod"`,
 		`purser/b/dev.yml:6:3: unknown field "namespce"`,
 		`purser/b/dev.yml:7:12: unknown cluster "mars"`,
@@ -163,7 +163,7 @@ func TestEveryProblemOfEveryFileAtOnce(t *testing.T) {
 // What a broken file declares is not known, so references to it are not wrong.
 func TestBrokenFileDoesNotBreakReferences(t *testing.T) {
 	_, err := Parse(tree(t, map[string]string{
-		"purser/dev.yaml": strings.Replace(readFile(t, "testdata/bad/unknown-environment.bad.yaml"), "purpose", "tenant: south\n  purpose", 1),
+		"purser/dev.yaml": strings.Replace(readFile(t, "testdata/declaration/unknown-environment.bad.yaml"), "purpose", "tenant: south\n  purpose", 1),
 		"purser/qa.yaml":  "a: b: c",
 		"apps/web/k":      "",
 	}), "purser", known)
@@ -173,7 +173,7 @@ func TestBrokenFileDoesNotBreakReferences(t *testing.T) {
 }
 
 func TestDefaultTenantIsGivenItsOwnNamespaces(t *testing.T) {
-	set, err := Parse(estate(t, "a.yaml", readFile(t, "testdata/good/smallest.yaml")), "purser", known)
+	set, err := Parse(estate(t, "a.yaml", readFile(t, "testdata/declaration/smallest.good.yaml")), "purser", known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestDefaultTenantIsGivenItsOwnNamespaces(t *testing.T) {
 }
 
 func TestWithoutAnAgent(t *testing.T) {
-	text := readFile(t, "testdata/good/smallest.yaml")
+	text := readFile(t, "testdata/declaration/smallest.good.yaml")
 	set, err := Parse(estate(t, "a.yaml", text), "purser", Known{})
 	if err != nil || set.Environments["dev"].Spec.Cluster != "" {
 		t.Fatalf("got %+v, %v", set, err)
@@ -203,7 +203,7 @@ func TestWithoutAnAgent(t *testing.T) {
 func TestSeveralClustersMustBeChosenFrom(t *testing.T) {
 	k := known
 	k.Clusters = []string{"lab", "spare"}
-	_, err := Parse(estate(t, "a.yaml", readFile(t, "testdata/good/smallest.yaml")), "purser", k)
+	_, err := Parse(estate(t, "a.yaml", readFile(t, "testdata/declaration/smallest.good.yaml")), "purser", k)
 	const want = `purser/a.yaml:5:1: missing field "cluster": there are several clusters: lab, spare: add "cluster:" with one of them`
 	if err == nil || err.Error() != want {
 		t.Fatalf("got  %v\nwant %s", err, want)
@@ -212,7 +212,7 @@ func TestSeveralClustersMustBeChosenFrom(t *testing.T) {
 
 func TestPathsOfOtherRepositoriesAreNotLookedUp(t *testing.T) {
 	for _, source := range []string{"repository: apps", "branch: next"} {
-		text := strings.Replace(readFile(t, "testdata/good/smallest.yaml"), "path: apps/web", "path: elsewhere\n    "+source, 1)
+		text := strings.Replace(readFile(t, "testdata/declaration/smallest.good.yaml"), "path: apps/web", "path: elsewhere\n    "+source, 1)
 		if _, err := Parse(estate(t, "a.yaml", text), "purser", known); err != nil {
 			t.Errorf("%s: %v", source, err)
 		}
@@ -267,7 +267,7 @@ func TestLargeFileIsRefused(t *testing.T) {
 }
 
 func TestManyDocumentsAndProblemsAreBounded(t *testing.T) {
-	one := readFile(t, "testdata/good/json.yaml")
+	one := readFile(t, "testdata/declaration/json.good.yaml")
 	_, err := Parse(estate(t, "a.yaml", strings.Repeat("---\n"+one, maxDocuments+1)), "purser", known)
 	var errs Errors
 	if !errors.As(err, &errs) || len(errs) != maxProblems+1 || errs[maxProblems].What != "900 more problems" {
@@ -284,7 +284,7 @@ func TestParseReleaseWithout(t *testing.T) {
 func TestLoadAgentResolvesPaths(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "purser.yaml")
-	if err := os.WriteFile(path, []byte(readFile(t, "testdata/agent/least.yaml")), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(readFile(t, "testdata/agent/least.good.yaml")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := LoadAgent(path)
@@ -297,11 +297,28 @@ func TestLoadAgentResolvesPaths(t *testing.T) {
 	if k := c.Known(); k.Governance != (Source{Repository: "estate", Branch: "main", Path: "purser"}) || k.Clusters[0] != "lab" || k.Sources[0] != "estate" {
 		t.Fatalf("got %+v", k)
 	}
-	if a := sources.Auth(c.Sources[0].Auth); a != (sources.Auth{}) {
-		t.Fatalf("got %+v", a)
-	}
-	if l := sources.Limits(c.Limits); l.FileBytes != 1<<20 {
+	if l := c.Limits.Sources(); l.FileBytes != 1<<20 || l.CacheBytes != 64<<20 {
 		t.Fatalf("got %+v", l)
+	}
+}
+
+// A field that package sources gains must be one that can be configured.
+func TestSourcesTakesEveryField(t *testing.T) {
+	var a Auth
+	var l AgentLimits
+	for _, f := range append(fieldsOf(reflect.ValueOf(&a).Elem()), fieldsOf(reflect.ValueOf(&l).Elem())...) {
+		if f.value.Kind() == reflect.String {
+			f.value.SetString("/file")
+		} else {
+			f.value.SetInt(7)
+		}
+	}
+	for _, v := range []reflect.Value{reflect.ValueOf(a.Sources()), reflect.ValueOf(l.Sources())} {
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("%s.%s is not set", v.Type(), v.Type().Field(i).Name)
+			}
+		}
 	}
 }
 
@@ -339,4 +356,3 @@ func TestSampleEstate(t *testing.T) {
 		}
 	}
 }
-
