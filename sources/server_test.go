@@ -45,6 +45,7 @@ func newGitServer(t *testing.T) *gitServer {
 	}
 	git(t, s.dir, "init", "-q", "--bare", "-b", "main", ".")
 	git(t, s.dir, "config", "http.receivepack", "true")
+	git(t, s.dir, "config", "receive.denyDeleteCurrent", "ignore")
 	s.Server = httptest.NewServer(s.handler(t))
 	t.Cleanup(s.Server.Close)
 	return s
