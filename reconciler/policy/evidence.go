@@ -1,0 +1,22 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// evidence waits while the audit remote cannot be written: what cannot be recorded does not happen.
+func evidence(_ Candidate, f Facts, now time.Time) Result {
+	e := f.Evidence
+	switch {
+	case e == nil:
+		return Result{Answer: Deny, Reason: "the state of the audit log is unknown"}
+	case e.Problem != "":
+		return Result{Answer: Wait, Reason: "the audit branch is not written: " + e.Problem}
+	case e.Spooled >= e.SpoolMax:
+		return Result{Answer: Wait, Reason: fmt.Sprintf("%d records wait to be published, the limit is %d", e.Spooled, e.SpoolMax)}
+	case now.Sub(e.Reached) > e.Limit:
+		return Result{Answer: Wait, Reason: fmt.Sprintf("the audit remote has been out of reach since %s", e.Reached.UTC().Format(time.RFC3339))}
+	}
+	return allow("the audit remote is within reach")
+}

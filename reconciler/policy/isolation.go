@@ -1,0 +1,69 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// isolation keeps a release inside what its tenant may touch: namespaces, kinds, cluster-scoped kinds.
+// It cannot be overridden. The API server enforces it a second time, through the tenant's own identity.
+func isolation(c Candidate, f Facts, _ time.Time) Result {
+	for _, object := range c.Release.Objects {
+		ref := render.RefOf(object)
+		namespaced, known := scopeOf(ref, c.Release, f)
+		if !known {
+			return Result{Answer: Deny, Reason: fmt.Sprintf("%s: the cluster does not serve the kind %s/%s", ref, ref.Group, ref.Kind),
+				Hint: "install its CustomResourceDefinition first, or add it to this release"}
+		}
+		if why := outside(ref, namespaced, c); why != "" {
+			return Result{Answer: Deny, Reason: fmt.Sprintf("%s: %s", ref, why),
+				Hint: "change the kustomization, or what the Tenant may touch, in governance"}
+		}
+	}
+	return allow("every object is the tenant's to touch")
+}
+
+// scopeOf asks the cluster, then the release itself: it may bring the definition of its own kinds.
+func scopeOf(ref render.Ref, release *render.Release, f Facts) (namespaced, known bool) {
+	if f.Scope != nil {
+		if namespaced, known = f.Scope(ref); known {
+			return namespaced, true
+		}
+	}
+	for _, object := range release.Objects {
+		if object.GetKind() != "CustomResourceDefinition" {
+			continue
+		}
+		spec, _ := object.Object["spec"].(map[string]any)
+		names, _ := spec["names"].(map[string]any)
+		if spec["group"] == ref.Group && names["kind"] == ref.Kind {
+			return spec["scope"] == "Namespaced", true
+		}
+	}
+	return false, false
+}
+
+// outside says why the candidate's tenant may not touch the object; "" when it may.
+func outside(ref render.Ref, namespaced bool, c Candidate) string {
+	tenant := c.Tenant
+	if tenant == nil {
+		tenant = &declaration.Tenant{Meta: declaration.Meta{Name: declaration.DefaultTenant}}
+	}
+	mayUse := func(namespace string) bool {
+		return namespace == c.Environment.Spec.Namespace || tenant.Spec.AllowsNamespace(namespace)
+	}
+	switch {
+	case namespaced && ref.Namespace != "" && !mayUse(ref.Namespace):
+		return fmt.Sprintf("namespace %q is outside tenant %q", ref.Namespace, tenant.Meta.Name)
+	case namespaced && !tenant.Spec.AllowsKind(ref.Group, ref.Kind):
+		return fmt.Sprintf("tenant %q may not touch the kind %s", tenant.Meta.Name, ref.Kind)
+	case !namespaced && !tenant.Spec.AllowsClusterKind(ref.Group, ref.Kind):
+		return fmt.Sprintf("tenant %q may not touch the cluster-scoped kind %s", tenant.Meta.Name, ref.Kind)
+	case !namespaced && ref.Group == "" && ref.Kind == "Namespace" && !mayUse(ref.Name):
+		return fmt.Sprintf("namespace %q is outside tenant %q", ref.Name, tenant.Meta.Name)
+	}
+	return ""
+}

@@ -1,0 +1,161 @@
+package policy
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+var now = time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
+
+func object(apiVersion, kind, namespace, name string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": apiVersion, "kind": kind}}
+	u.SetNamespace(namespace)
+	u.SetName(name)
+	return u
+}
+
+// candidate of the environment dev of the tenant north, whose gates all allow.
+func candidate(objects ...*unstructured.Unstructured) Candidate {
+	return Candidate{
+		Environment: &declaration.Environment{
+			Meta: declaration.Meta{Name: "dev"},
+			Spec: declaration.EnvironmentSpec{Tenant: "north", Namespace: "north-dev", Prune: declaration.Prune{MaxObjects: 10, MaxShare: 0.5}},
+		},
+		Tenant: &declaration.Tenant{Meta: declaration.Meta{Name: "north"}, Spec: declaration.TenantSpec{
+			Namespaces:   []string{"north-*"},
+			ClusterKinds: []declaration.GroupKind{{Kind: "Namespace"}},
+		}},
+		Release: &render.Release{Objects: objects},
+	}
+}
+
+func scope(ref render.Ref) (namespaced, known bool) {
+	switch ref.Kind {
+	case "ConfigMap", "Deployment", "Secret":
+		return true, true
+	case "Namespace", "ClusterRole", "CustomResourceDefinition":
+		return false, true
+	}
+	return false, false
+}
+
+func facts() Facts {
+	return Facts{Scope: scope, Evidence: &EvidenceFact{Reached: now, Limit: time.Minute, SpoolMax: 100}}
+}
+
+func TestGates(t *testing.T) {
+	crd := object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "shops.example.com")
+	crd.Object["spec"] = map[string]any{"group": "example.com", "scope": "Namespaced", "names": map[string]any{"kind": "Shop"}}
+	deleted := func(n, of int) Candidate {
+		c := candidate(object("v1", "ConfigMap", "", "a"))
+		c.Approved = &render.Release{Objects: make([]*unstructured.Unstructured, of)}
+		for range n {
+			c.Diff = append(c.Diff, render.ObjectChange{Action: "deleted"})
+		}
+		return c
+	}
+	withCRDs := candidate(crd, object("example.com/v1", "Shop", "", "one"))
+	withCRDs.Tenant.Spec.ClusterKinds = append(withCRDs.Tenant.Spec.ClusterKinds,
+		declaration.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"})
+	tenantless := candidate(object("v1", "ConfigMap", "north-qa", "a"))
+	tenantless.Tenant = nil
+	restricted := candidate(object("v1", "Secret", "", "a"))
+	restricted.Tenant.Spec.Kinds = []declaration.GroupKindRule{{Kind: "ConfigMap"}, {Group: "apps", Kind: "*"}}
+
+	for name, test := range map[string]struct {
+		candidate Candidate
+		facts     func(*Facts)
+		gate      string
+		want      Answer
+		says      string
+	}{
+		"own namespace":            {candidate: candidate(object("v1", "ConfigMap", "", "a")), gate: "policy", want: Allow},
+		"namespace of the tenant":  {candidate: candidate(object("v1", "ConfigMap", "north-qa", "a")), gate: "policy", want: Allow},
+		"namespace of another":     {candidate: candidate(object("v1", "ConfigMap", "south-uat", "a")), gate: "policy", want: Deny, says: `namespace "south-uat" is outside tenant "north"`},
+		"default tenant":           {candidate: tenantless, gate: "policy", want: Deny, says: `outside tenant "default"`},
+		"kind not listed":          {candidate: restricted, gate: "policy", want: Deny, says: "may not touch the kind Secret"},
+		"cluster-scoped kind":      {candidate: candidate(object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "all")), gate: "policy", want: Deny, says: "cluster-scoped kind ClusterRole"},
+		"own Namespace object":     {candidate: candidate(object("v1", "Namespace", "", "north-dev")), gate: "policy", want: Allow},
+		"Namespace of another":     {candidate: candidate(object("v1", "Namespace", "", "kube-system")), gate: "policy", want: Deny, says: `namespace "kube-system" is outside`},
+		"unknown kind":             {candidate: candidate(object("example.com/v1", "Shop", "", "one")), gate: "policy", want: Deny, says: "does not serve the kind"},
+		"kind that comes along":    {candidate: withCRDs, gate: "policy", want: Allow},
+		"unknown scope of all":     {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Scope = nil }, gate: "policy", want: Deny},
+		"claimed by another":       {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "qa"} }, gate: "claims", want: Deny, says: `belongs to the environment "qa"`},
+		"claimed by itself":        {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "dev"} }, gate: "claims", want: Allow},
+		"first release":            {candidate: candidate(), gate: "prune", want: Allow},
+		"one of two goes":          {candidate: deleted(1, 2), gate: "prune", want: Allow},
+		"the only one goes":        {candidate: deleted(1, 1), gate: "prune", want: Deny},
+		"half goes":                {candidate: deleted(5, 10), gate: "prune", want: Allow},
+		"four fifths go":           {candidate: deleted(8, 10), gate: "prune", want: Deny, says: "delete 8 of 10 objects"},
+		"many of very many go":     {candidate: deleted(11, 1000), gate: "prune", want: Deny},
+		"dependency ready":         {candidate: candidate(), facts: func(f *Facts) { f.Dependencies = []Dependency{{Name: "qa", Ready: true}} }, gate: "dependencies", want: Allow},
+		"dependency on its way":    {candidate: candidate(), facts: func(f *Facts) { f.Dependencies = []Dependency{{Name: "qa", State: "not live yet"}} }, gate: "dependencies", want: Wait, says: `"qa", which is not live yet`},
+		"evidence unknown":         {candidate: candidate(), facts: func(f *Facts) { f.Evidence = nil }, gate: "evidence", want: Deny},
+		"evidence remote away":     {candidate: candidate(), facts: func(f *Facts) { f.Evidence.Reached = now.Add(-time.Hour) }, gate: "evidence", want: Wait, says: "out of reach since 2026-11-27T08:00:00Z"},
+		"evidence spool full":      {candidate: candidate(), facts: func(f *Facts) { f.Evidence.Spooled = 100 }, gate: "evidence", want: Wait},
+		"evidence branch rewound":  {candidate: candidate(), facts: func(f *Facts) { f.Evidence.Problem = "rewound" }, gate: "evidence", want: Wait, says: "rewound"},
+		"evidence within the time": {candidate: candidate(), facts: func(f *Facts) { f.Evidence.Reached = now.Add(-time.Minute) }, gate: "evidence", want: Allow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := facts()
+			if test.facts != nil {
+				test.facts(&f)
+			}
+			verdict := Evaluate(test.candidate, f, now)
+			for _, r := range verdict.Gates {
+				if r.Reason == "" {
+					t.Errorf("gate %s gives no reason", r.Gate)
+				}
+				if r.Gate != test.gate {
+					continue
+				}
+				if r.Answer != test.want || !strings.Contains(r.Reason, test.says) {
+					t.Errorf("gate %s answers %s: %s; want %s: …%s…", r.Gate, r.Answer, r.Reason, test.want, test.says)
+				}
+				if verdict.Answer < r.Answer {
+					t.Errorf("verdict %s is milder than its gate's %s", verdict.Answer, r.Answer)
+				}
+				return
+			}
+			t.Errorf("no gate %q", test.gate)
+		})
+	}
+}
+
+func TestZeroFactsNeverAllow(t *testing.T) {
+	if v := Evaluate(candidate(object("v1", "ConfigMap", "", "a")), Facts{}, now); v.Answer != Deny {
+		t.Errorf("knowing nothing gives %s", v.Answer)
+	}
+}
+
+func TestAnswersSurviveJSON(t *testing.T) {
+	for _, a := range []Answer{Allow, Wait, Deny} {
+		text, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Answer
+		if err := json.Unmarshal(text, &back); err != nil || back != a {
+			t.Errorf("%s became %s (%v)", a, back, err)
+		}
+	}
+	var a Answer
+	if err := json.Unmarshal([]byte(`"yes"`), &a); err == nil {
+		t.Error("an unknown answer was accepted")
+	}
+}
+
+func TestVerdictUntilIsTheEarliest(t *testing.T) {
+	early, late := now.Add(time.Hour), now.Add(2*time.Hour)
+	v := Verdict{Answer: Wait, Gates: []Result{{Answer: Wait, Until: &late}, {Answer: Wait, Until: &early}, {Answer: Allow, Until: &now}}}
+	if got := v.Until(); got == nil || !got.Equal(early) {
+		t.Errorf("until %v, want %v", got, early)
+	}
+}
