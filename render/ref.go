@@ -1,45 +1,42 @@
 package render
 
 import (
-	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Ref identifies one object. Version says how to ask for it and is no part of its identity.
+// Ref identifies one object. Version is carried but is no part of the identity:
+// the same object can be written in several versions of its group.
 type Ref struct {
 	Group     string `json:"group,omitempty"`
-	Version   string `json:"version"`
+	Version   string `json:"version,omitempty"`
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 }
 
-// RefOf is the identity of an object.
+// RefOf gives the reference of u.
 func RefOf(u *unstructured.Unstructured) Ref {
 	gvk := u.GroupVersionKind()
 	return Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-// Key is the identity without the version, unique in one cluster: "apps/Deployment/north-dev/web".
-func (r Ref) Key() string {
-	return r.Group + "/" + r.Kind + "/" + r.Namespace + "/" + r.Name
-}
-
-// String is for people: "Deployment.apps north-dev/web".
+// String gives "apps/Deployment north-dev/web".
 func (r Ref) String() string {
-	kind := r.Kind
+	kind, name := r.Kind, r.Name
 	if r.Group != "" {
-		kind += "." + r.Group
+		kind = r.Group + "/" + kind
 	}
-	if r.Namespace == "" {
-		return fmt.Sprintf("%s %s", kind, r.Name)
+	if r.Namespace != "" {
+		name = r.Namespace + "/" + name
 	}
-	return fmt.Sprintf("%s %s/%s", kind, r.Namespace, r.Name)
+	return kind + " " + name
 }
 
-// GVK is the kind with the version to ask for.
-func (r Ref) GVK() schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind}
+// Key is the identity: group/kind/namespace/name, with empty parts kept.
+func (r Ref) Key() string {
+	return strings.Join([]string{r.Group, r.Kind, r.Namespace, r.Name}, "/")
 }
+
+func (r Ref) isSecret() bool { return r.Group == "" && r.Kind == "Secret" }

@@ -1,0 +1,153 @@
+package render
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/kustomize/api/builtins"
+	"sigs.k8s.io/kustomize/api/konfig"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+
+	"github.com/purser-gitops/purser/sources"
+)
+
+// kustomizeVersion is the kustomize command that renders the same bytes.
+const kustomizeVersion = "v5.8.1"
+
+// Version names everything besides the inputs that decides what a render gives:
+// the Kustomize library and this package's own part in it. It enters releases,
+// so that a new Purser which renders differently is seen as a change.
+const Version = "kustomize/api v0.21.1, render 1"
+
+// build renders dir once, without the cache.
+func (r *Renderer) build(ctx context.Context, t *sources.Tree, dir string) (*Result, error) {
+	var (
+		res *Result
+		err error
+	)
+	shared(func() { res, err = r.attempt(newTreeFS(ctx, t, dir, r.limits, false)) })
+	if errors.Is(err, errNeedsExclusive) {
+		exclusive(func() { res, err = r.attempt(newTreeFS(ctx, t, dir, r.limits, true)) })
+	}
+	return res, err
+}
+
+// attempt runs Kustomize and judges what it gives.
+func (r *Renderer) attempt(f *treeFS) (*Result, error) {
+	e, err := f.lookup(f.root)
+	if err != nil {
+		return nil, err
+	}
+	if !e.IsDir {
+		return nil, &RefusedError{File: f.root, Reason: "it is a file", Remedy: "name the directory of a kustomization"}
+	}
+	f.root = e.Path
+	m, err := r.runKustomize(f)
+	switch {
+	case f.err != nil:
+		return nil, f.err
+	case err != nil:
+		return nil, f.explain(err)
+	}
+	objs, err := decodeObjects(m, f.limits)
+	if err != nil {
+		return nil, fmt.Errorf("render %q: %w", f.root, err)
+	}
+	if objs, err = judgeObjects(f.root, objs); err != nil {
+		return nil, err
+	}
+	if err := judgeCiphertext(objs, f.content); err != nil {
+		return nil, err
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &Result{Objects: objs, Inputs: f.traced(), secretFiles: secretFiles(objs, f.content)}, nil
+}
+
+// runKustomize is `kustomize build` with its defaults: root-only loading, no
+// plugins, legacy order. A panic of the library is an error of the build.
+func (r *Renderer) runKustomize(f *treeFS) (m resmap.ResMap, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("kustomize panicked", "dir", f.root, "stack", string(debug.Stack()))
+			m, err = nil, fmt.Errorf("kustomize panicked: %.200s", fmt.Sprint(p))
+		}
+	}()
+	k := krusty.MakeKustomizer(&krusty.Options{
+		Reorder:          krusty.ReorderOptionUnspecified,
+		LoadRestrictions: types.LoadRestrictionsRootOnly,
+		PluginConfig:     types.DisabledPluginConfig(),
+	})
+	m, err = k.Run(f, mounted(f.root))
+	if err == nil && f.managedLabel {
+		// The library labels with the version of the program it is linked into.
+		label := builtins.LabelTransformerPlugin{
+			Labels:     map[string]string{konfig.ManagedbyLabelKey: "kustomize-" + kustomizeVersion},
+			FieldSpecs: []types.FieldSpec{{Path: "metadata/labels", CreateIfNotPresent: true}},
+		}
+		err = label.Transform(m)
+	}
+	return m, err
+}
+
+// decodeObjects reads the objects as a client of the printed YAML would.
+func decodeObjects(m resmap.ResMap, limits Limits) ([]*unstructured.Unstructured, error) {
+	if m.Size() > limits.Objects {
+		return nil, &RefusedError{Reason: fmt.Sprintf("it has %d objects, more than the limit of %d", m.Size(), limits.Objects),
+			Remedy: "split the environment, or raise the limit in the agent's configuration"}
+	}
+	var total int64
+	objs := make([]*unstructured.Unstructured, 0, m.Size())
+	for _, res := range m.Resources() {
+		data, err := json.Marshal(res)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", res.CurId(), err)
+		}
+		if total += int64(len(data)); total > limits.OutputBytes {
+			return nil, &RefusedError{Reason: fmt.Sprintf("its objects have more than %d bytes", limits.OutputBytes),
+				Remedy: "split the environment, or raise the limit in the agent's configuration"}
+		}
+		obj := map[string]any{}
+		if err := utiljson.Unmarshal(data, &obj); err != nil {
+			return nil, fmt.Errorf("decode %s: %w", res.CurId(), err)
+		}
+		objs = append(objs, &unstructured.Unstructured{Object: obj})
+	}
+	return objs, nil
+}
+
+// explain makes Kustomize's error readable: paths of the tree, and the place of
+// a YAML syntax error.
+func (f *treeFS) explain(err error) error {
+	for p, data := range f.content {
+		if !strings.HasSuffix(p, ".yaml") && !strings.HasSuffix(p, ".yml") {
+			continue
+		}
+		dec := yaml.NewDecoder(strings.NewReader(string(data)))
+		for {
+			var doc yaml.Node
+			derr := dec.Decode(&doc)
+			if derr == nil {
+				continue
+			}
+			if strings.Contains(derr.Error(), "yaml: ") {
+				return &RefusedError{File: p, Line: yamlErrorLine(derr), Column: 1, Reason: "malformed YAML: " + derr.Error(),
+					Remedy: "correct it; `kustomize build` says the same", Err: derr}
+			}
+			break
+		}
+	}
+	text := strings.ReplaceAll(err.Error(), mount+"/", "")
+	return &RefusedError{File: f.root, Reason: "kustomize: " + strings.TrimSpace(text),
+		Remedy: "correct it; `kustomize build` says the same", Err: err}
+}

@@ -1,0 +1,336 @@
+package render
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Actions of an [ObjectChange].
+const (
+	ActionCreated    = "created"
+	ActionConfigured = "configured"
+	ActionDeleted    = "deleted"
+)
+
+// Masked stands for a Secret's value in a diff.
+const Masked = "(changed)"
+
+const (
+	maxFields     = 500  // changes told for one object
+	maxValueBytes = 2048 // of one told string
+)
+
+// ObjectChange is how one object differs between two releases.
+type ObjectChange struct {
+	Ref    Ref           `json:"ref"`
+	Action string        `json:"action"`           // created, configured or deleted
+	Fields []FieldChange `json:"fields,omitempty"` // in order of their paths; none for deleted
+	More   int           `json:"more,omitempty"`   // changes beyond those in Fields
+}
+
+// FieldChange is one field that differs. Old or New is nil where the field is
+// absent; else a string, number or bool, an empty map or list, or a list of
+// such. Long strings are cut.
+type FieldChange struct {
+	Path string `json:"path"` // spec.template.spec.containers[name=web].image
+	Old  any    `json:"old,omitempty"`
+	New  any    `json:"new,omitempty"`
+}
+
+// Diff compares two releases object by object and field by field, in order of
+// the objects' keys. from may be nil: then everything is created. Secret values
+// are masked.
+func Diff(from, to *Release) []ObjectChange {
+	olds, news := byKey(from), byKey(to)
+	var changes []ObjectChange
+	keys := sortedKeys(news)
+	for k := range olds {
+		if _, ok := news[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		old, new := olds[k], news[k]
+		switch {
+		case new == nil:
+			changes = append(changes, ObjectChange{Ref: RefOf(old), Action: ActionDeleted})
+		case old == nil:
+			c := ObjectChange{Ref: RefOf(new), Action: ActionCreated}
+			c.Fields, c.More = diffFields(nil, new)
+			changes = append(changes, c)
+		case from.ObjectDigests[k] != to.ObjectDigests[k]:
+			c := ObjectChange{Ref: RefOf(new), Action: ActionConfigured}
+			c.Fields, c.More = diffFields(old, new)
+			changes = append(changes, c)
+		}
+	}
+	return changes
+}
+
+func byKey(r *Release) map[string]*unstructured.Unstructured {
+	m := map[string]*unstructured.Unstructured{}
+	if r != nil {
+		for _, o := range r.Objects {
+			m[RefOf(o).Key()] = o
+		}
+	}
+	return m
+}
+
+// DiffObjects compares two states of one object field by field; either may be
+// nil. Secret values are masked. The result is bounded.
+func DiffObjects(old, new *unstructured.Unstructured) []FieldChange {
+	fields, _ := diffFields(old, new)
+	return fields
+}
+
+func diffFields(old, new *unstructured.Unstructured) ([]FieldChange, int) {
+	d := &differ{}
+	var a, b any
+	if old != nil {
+		a, d.secret = old.Object, RefOf(old).isSecret()
+	}
+	if new != nil {
+		b, d.secret = new.Object, d.secret || RefOf(new).isSecret()
+	}
+	if a == nil {
+		a = map[string]any{}
+	}
+	if b == nil {
+		b = map[string]any{}
+	}
+	d.value("", a, b)
+	return d.fields, d.more
+}
+
+type differ struct {
+	secret bool
+	fields []FieldChange
+	more   int
+}
+
+// value compares two values; nil is absent.
+func (d *differ) value(path string, old, new any) {
+	if equalValues(old, new) {
+		return
+	}
+	oldMap, oldIsMap := old.(map[string]any)
+	newMap, newIsMap := new.(map[string]any)
+	notMaps := (old != nil && !oldIsMap) || (new != nil && !newIsMap)
+	if d.secret && (maskedPath(path) || notMaps && (path == "data" || path == "stringData")) {
+		d.add(path, mask(old), mask(new))
+		return
+	}
+	if !notMaps && len(oldMap)+len(newMap) > 0 {
+		d.maps(path, oldMap, newMap)
+		return
+	}
+	oldList, oldIsList := old.([]any)
+	newList, newIsList := new.([]any)
+	if (oldIsList || old == nil) && (newIsList || new == nil) && hasMaps(oldList, newList) {
+		d.lists(path, oldList, newList)
+		return
+	}
+	d.add(path, told(old), told(new))
+}
+
+// maps compares field by field. Emptied and filled maps are told by their
+// fields, too.
+func (d *differ) maps(path string, old, new map[string]any) {
+	keys := sortedKeys(new)
+	for k := range old {
+		if _, ok := new[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		a, inOld := old[k]
+		b, inNew := new[k]
+		if a == nil && b == nil && inOld != inNew { // an explicit null
+			d.add(join(path, k), null(inOld), null(inNew))
+			continue
+		}
+		d.value(join(path, k), a, b)
+	}
+}
+
+func null(present bool) any {
+	if present {
+		return "null"
+	}
+	return nil
+}
+
+// listKeys are the fields by which the elements of Kubernetes' lists are told
+// apart, first match first.
+var listKeys = []string{"name", "mountPath", "containerPort", "port", "key", "ip", "type"}
+
+func (d *differ) lists(path string, old, new []any) {
+	key := listKey(old, new)
+	if key == "" {
+		for i := range max(len(old), len(new)) {
+			d.value(fmt.Sprintf("%s[%d]", path, i), at(old, i), at(new, i))
+		}
+		return
+	}
+	var common, moved []string
+	olds := map[string]any{}
+	for _, e := range old {
+		olds[elementName(e, key)] = e
+	}
+	news := map[string]bool{}
+	for _, e := range new {
+		n := elementName(e, key)
+		news[n] = true
+		if _, ok := olds[n]; ok {
+			moved = append(moved, n)
+		}
+		d.value(fmt.Sprintf("%s[%s=%s]", path, key, n), olds[n], e)
+	}
+	for _, e := range old {
+		n := elementName(e, key)
+		if news[n] {
+			common = append(common, n)
+			continue
+		}
+		d.value(fmt.Sprintf("%s[%s=%s]", path, key, n), e, nil)
+	}
+	if !slices.Equal(common, moved) {
+		d.add(path+"[] (order)", cut(strings.Join(common, " ")), cut(strings.Join(moved, " ")))
+	}
+}
+
+// listKey gives the field that names every element of both lists, each once.
+func listKey(lists ...[]any) string {
+next:
+	for _, key := range listKeys {
+		for _, list := range lists {
+			seen := map[string]bool{}
+			for _, e := range list {
+				n := elementName(e, key)
+				if n == "" || seen[n] {
+					continue next
+				}
+				seen[n] = true
+			}
+		}
+		return key
+	}
+	return ""
+}
+
+func elementName(e any, key string) string {
+	m, _ := e.(map[string]any)
+	switch v := m[key].(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	}
+	return ""
+}
+
+func hasMaps(lists ...[]any) bool {
+	for _, l := range lists {
+		for _, e := range l {
+			if _, ok := e.(map[string]any); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func at(l []any, i int) any {
+	if i < len(l) {
+		return l[i]
+	}
+	return nil
+}
+
+// join adds a field to a path; one with a dot or a bracket is quoted.
+func join(path, field string) string {
+	if field == "" || strings.ContainsAny(field, `.[]"`) {
+		return path + "[" + strconv.Quote(field) + "]"
+	}
+	if path == "" {
+		return field
+	}
+	return path + "." + field
+}
+
+func (d *differ) add(path string, old, new any) {
+	if len(d.fields) == maxFields {
+		d.more++
+		return
+	}
+	d.fields = append(d.fields, FieldChange{Path: path, Old: old, New: new})
+}
+
+// maskedPath reports the parts of a Secret that hold values: each value, what is
+// below it, a data that is no map, SOPS metadata, and kubectl's copy.
+func maskedPath(path string) bool {
+	for _, p := range []string{"data", "stringData"} {
+		if strings.HasPrefix(path, p+".") || strings.HasPrefix(path, p+"[") {
+			return true
+		}
+	}
+	return path == "sops" || path == `metadata.annotations["`+lastApplied+`"]` || strings.HasPrefix(path, "metadata.managedFields")
+}
+
+func mask(v any) any {
+	if v == nil {
+		return nil
+	}
+	return Masked
+}
+
+// told gives a value in a bounded form.
+func told(v any) any {
+	switch v := v.(type) {
+	case string:
+		return cut(v)
+	case map[string]any, []any:
+		data, err := canonicalJSON(v)
+		if err == nil && len(data) > maxValueBytes {
+			return cut(string(data))
+		}
+	}
+	return v
+}
+
+func cut(s string) string {
+	if len(s) <= maxValueBytes {
+		return s
+	}
+	n := maxValueBytes
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return fmt.Sprintf("%s… (%d bytes)", s[:n], len(s))
+}
+
+func equalValues(a, b any) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	switch a := a.(type) {
+	case string:
+		s, ok := b.(string)
+		return ok && a == s
+	case bool:
+		s, ok := b.(bool)
+		return ok && a == s
+	}
+	x, errX := canonicalJSON(a)
+	y, errY := canonicalJSON(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}

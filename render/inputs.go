@@ -1,0 +1,59 @@
+package render
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+
+	"github.com/purser-gitops/purser/sources"
+)
+
+// Input is one answer of the tree that a render depends on.
+type Input struct {
+	Path string `json:"path"` // in the tree, slash-separated; "" is the root
+	// Hash is the blob id of a file, the tree id of a listed directory, "" for a
+	// path that was looked for and is absent, "dir" for a directory that only had
+	// to exist, "link:<path>" for a path that leads over links to <path>.
+	Hash string `json:"hash"`
+}
+
+const (
+	hashAbsent = ""
+	hashDir    = "dir"
+	hashLink   = "link:"
+)
+
+// Inputs is everything a render depends on, sorted by path. Besides these only
+// [Version] and the directory decide what a render gives.
+type Inputs []Input
+
+// Unchanged reports that every input has the same answer in t, so that a render
+// of t gives the same result. It never says so wrongly: an input that cannot be
+// looked up counts as changed. It costs one look-up for each input and reads no
+// file.
+func (in Inputs) Unchanged(t *sources.Tree) bool {
+	for _, i := range in {
+		if !i.unchanged(t) {
+			return false
+		}
+	}
+	return true
+}
+
+func (i Input) unchanged(t *sources.Tree) bool {
+	e, err := t.Lookup(i.Path)
+	switch target, isLink := strings.CutPrefix(i.Hash, hashLink); {
+	case i.Hash == hashAbsent:
+		return errors.Is(err, fs.ErrNotExist)
+	case err != nil:
+		return false
+	case isLink:
+		return e.Path == target
+	case e.Path != i.Path:
+		return false // a link came in between
+	case i.Hash == hashDir:
+		return e.IsDir
+	default:
+		return e.Hash == i.Hash
+	}
+}
