@@ -20,7 +20,7 @@ ifneq ($(origin KUBECONFIG),command line)
 unexport KUBECONFIG
 endif
 
-.PHONY: help build test lint verify demo bench soak lab lab-build test-node bin/purser bin/lab tools
+.PHONY: help build test lint verify demo bench soak lab lab-shell lab-build test-node bin/purser bin/lab tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,11 @@ soak: bin/lab ## run the long repetitions (SOAK=rounds)
 
 lab: bin/lab ## run the servers until interrupted
 	bin/lab up
+
+# Inside, all of 10.64.0.0/16 belongs to this machine: processes can listen on the addresses of pods.
+lab-shell: lab-build ## run CMD (default a shell) with the servers in a network of its own, without root
+	unshare -Urnpf --kill-child --mount-proc sh -c \
+		'ip link set lo up && ip route add local 10.64.0.0/16 dev lo && bin/lab exec -- $(or $(CMD),/bin/bash)'
 
 lab-build: bin/lab ## build the servers' binaries that are missing
 	bin/lab build
