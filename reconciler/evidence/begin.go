@@ -1,0 +1,163 @@
+package evidence
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+)
+
+// begin fills a new directory: from the remote's newest branch, or, with Init,
+// from nothing.
+func (l *Log) begin(ctx context.Context) error {
+	if len(l.spool.entries) > 0 {
+		return &StalledError{
+			What: fmt.Sprintf("evidence directory %s has lost its state.json but holds %d unpublished records", l.o.Dir, len(l.spool.entries)),
+			Hint: "restore state.json; or move the spool away and keep it, the next start then declares a gap",
+		}
+	}
+	if err := os.RemoveAll(l.archive.dir); err != nil { // left by a start that did not finish
+		return fmt.Errorf("clear archive: %w", err)
+	}
+	have, err := l.remote.list(ctx)
+	if err != nil {
+		return fmt.Errorf("begin evidence log: %w", err)
+	}
+	branch, found := l.newestBranch(have)
+	switch {
+	case found:
+		err = l.rebuild(ctx, have, branch)
+	case l.o.Init:
+		name := l.names.name(l.o.Now().UTC().Year())
+		l.state = state{Writer: l.o.Writer, Epoch: 1, Published: position{Branch: name}, Branches: []branchStart{{Branch: name}}}
+	default:
+		return &StalledError{
+			What: fmt.Sprintf("no branch %s on the audit remote", l.o.Branch), Err: ErrNotInitialized,
+			Hint: "check the remote's address; if this log is really new, start once with --init",
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.state.save(l.o.Dir); err != nil {
+		return err
+	}
+	return l.recover()
+}
+
+func (l *Log) newestBranch(have refs) (name string, found bool) {
+	newest := -1
+	for ref := range have {
+		branch, ok := strings.CutPrefix(ref, "refs/heads/")
+		if !ok {
+			continue
+		}
+		if year, ok := l.names.year(branch); ok && year > newest {
+			newest, name = year, branch
+		}
+	}
+	return name, newest >= 0
+}
+
+// rebuild fetches the branch, verifies all of it and continues it in a new
+// epoch. Blobs stay on the remote until asked for.
+func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
+	want := refs{"refs/heads/" + branch: have["refs/heads/"+branch]}
+	for ref, hash := range have {
+		if strings.HasPrefix(ref, keepPrefix) {
+			want[ref] = hash
+		}
+	}
+	l.o.Logger.Info("rebuilding evidence directory from the audit remote", "branch", branch)
+	r, err := l.fetchTemporary(ctx, want)
+	if err != nil {
+		return fmt.Errorf("rebuild evidence directory: %w", err)
+	}
+	defer func() { _ = r.discard() }() // swept at the next start at the latest
+	b := rebuilder{log: l, branch: branch}
+	v := newVerifier(r, l.o.Trusted, VerifyOptions{Branch: branch, OnRecord: b.take})
+	report, err := v.run(ctx)
+	if err != nil {
+		return fmt.Errorf("rebuild evidence directory: %w", err)
+	}
+	if len(report.Problems) > 0 {
+		return &StalledError{
+			What: fmt.Sprintf("the audit remote's branch %s does not verify: %s", branch, report.Problems[0]),
+			Hint: "run purser evidence verify on a clone",
+		}
+	}
+	if err := b.flush(); err != nil {
+		return err
+	}
+	for ref, hash := range want {
+		if !strings.HasPrefix(ref, keepPrefix) {
+			continue
+		}
+		files, err := r.files(hash)
+		if err != nil {
+			return fmt.Errorf("rebuild evidence directory: read %s: %w", ref, err)
+		}
+		if err := l.keeps.put(ref, files); err != nil {
+			return err
+		}
+	}
+	if b.last.Writer != l.o.Writer {
+		return &StalledError{
+			What: fmt.Sprintf("branch %s is the log of writer %q, not %q", branch, b.last.Writer, l.o.Writer),
+			Hint: "give every writer a branch of its own: audit/<writer>/<year>",
+		}
+	}
+	base := b.last.Index - b.last.Seq
+	l.state = state{
+		Writer: l.o.Writer, Epoch: b.last.Epoch + 1,
+		Published: position{
+			Branch: branch, Base: base, Tip: want["refs/heads/"+branch],
+			Frontier: b.frontier, Spine: b.spine,
+		},
+		Branches: []branchStart{{Branch: branch, Base: base}},
+	}
+	l.state.EpochStart = l.state.Published.index()
+	return nil
+}
+
+// rebuilder turns verified records into archive and edges.
+type rebuilder struct {
+	log       *Log
+	branch    string
+	last      Record
+	frontier  frontier
+	spine     spine
+	envelopes [][]byte
+	ids       []string
+}
+
+func (b *rebuilder) take(r Record, envelope []byte) error {
+	if b.frontier.Size == 0 {
+		if err := b.log.archive.open(b.branch, 0); err != nil {
+			return err
+		}
+	}
+	e := newSpoolEntry(r, envelope, 0)
+	b.frontier.add(e.leaf)
+	b.spine.add(e.blob, nil)
+	b.last = r
+	b.envelopes, b.ids = append(b.envelopes, envelope), append(b.ids, r.ID)
+	if len(b.envelopes) >= maxBatchRecords {
+		return b.flush()
+	}
+	return nil
+}
+
+func (b *rebuilder) flush() error {
+	if len(b.envelopes) == 0 {
+		return nil
+	}
+	if err := b.log.archive.append(b.envelopes, b.ids); err != nil {
+		return err
+	}
+	b.log.archive.commit(b.envelopes)
+	b.envelopes, b.ids = nil, nil
+	return nil
+}
+

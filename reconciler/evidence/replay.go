@@ -1,0 +1,149 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/go-git/go-git/v5/plumbing"
+)
+
+// Replay passes every record from index on, published and spooled, in order,
+// signatures verified, until fn fails. It may run beside Append and Run and ends
+// with the records there were when it began. Records older than this machine
+// holds are left out: the first one passed is then the state record that opens a
+// branch, or, where earlier branches were deleted by hand, the oldest left.
+func (l *Log) Replay(from uint64, fn func(Record) error) error {
+	l.mu.Lock()
+	branches := l.state.Branches
+	published, head := l.state.Published.index(), l.head.index()
+	l.mu.Unlock()
+	for i, b := range branches {
+		end := published
+		if i+1 < len(branches) {
+			end = branches[i+1].Base
+		}
+		if end <= from || l.absent(b.Branch) {
+			continue
+		}
+		if err := l.replayArchive(b, max(from, b.Base), end, fn); err != nil {
+			return err
+		}
+	}
+	for index := max(from, published); index < head; index++ {
+		if err := l.replaySpooled(index, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// absent says that a branch's archive was deleted.
+func (l *Log) absent(branch string) bool {
+	_, err := os.Stat(l.archive.idsPath(branch))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func (l *Log) replayArchive(b branchStart, from, to uint64, fn func(Record) error) error {
+	return l.archive.read(b.Branch, from-b.Base, to-b.Base, func(seq uint64, line []byte) error {
+		r, err := openRecord(line, l.o.Trusted, b.Base)
+		if err == nil && (r.Seq != seq || r.Branch != b.Branch || r.Writer != l.o.Writer) {
+			err = fmt.Errorf("it is record %d of %s", r.Seq, r.Branch)
+		}
+		if err != nil {
+			return damaged(l.archive.segment(b.Branch, seq), fmt.Errorf("record %d: %w", seq, err))
+		}
+		return fn(r)
+	})
+}
+
+func (l *Log) replaySpooled(index uint64, fn func(Record) error) error {
+	item, _, err := l.spool.read(index)
+	if errors.Is(err, fs.ErrNotExist) { // published meanwhile
+		l.mu.Lock()
+		r, err := l.recordAt(index)
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		return fn(r)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := openRecord(item.Envelope, l.o.Trusted, 0)
+	if err != nil {
+		return damaged(l.spool.path(index), err)
+	}
+	r.Index = index
+	return fn(r)
+}
+
+// Blob returns the bytes that a record refers to: from the spool, from this
+// machine, else from the remote. It wraps [ErrErased] when the blob's month was
+// deleted there.
+func (l *Log) Blob(ctx context.Context, b BlobRef) ([]byte, error) {
+	if data, ok, err := l.spooledBlob(b); ok || err != nil {
+		return data, err
+	}
+	data, err := l.blobs.get(b)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return data, err
+	}
+	if err := l.fetchMonth(ctx, b.Ref); err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", b.Digest, err)
+	}
+	return l.blobs.get(b)
+}
+
+func (l *Log) spooledBlob(b BlobRef) ([]byte, bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.spool.entries {
+		for _, have := range e.Blobs {
+			if have.Digest != b.Digest {
+				continue
+			}
+			item, _, err := l.spool.read(e.Index)
+			for _, blob := range item.Blobs {
+				if blob.Digest == b.Digest {
+					return blob.Data, true, err
+				}
+			}
+			return nil, false, err
+		}
+	}
+	return nil, false, nil
+}
+
+// fetchMonth copies a month's blobs to this machine.
+func (l *Log) fetchMonth(ctx context.Context, ref string) error {
+	ctx, cancel := context.WithTimeout(ctx, l.o.Timeout)
+	defer cancel()
+	have, err := l.remote.list(ctx)
+	if err != nil {
+		return err
+	}
+	tip, ok := have[ref]
+	if !ok {
+		return fmt.Errorf("%s is not on the audit remote: %w", ref, ErrErased)
+	}
+	r, err := l.fetchTemporary(ctx, refs{ref: tip})
+	if err != nil {
+		return err
+	}
+	defer r.discard()
+	return r.eachBlob(ctx, tip, func(digest string, id plumbing.Hash) error {
+		data, err := r.read(plumbing.BlobObject, id, maxBlob)
+		if err != nil {
+			return err
+		}
+		if digestOf(data) != digest {
+			return nil // another writer's mistake; asking for it says so
+		}
+		return l.blobs.put(ref, digest, bytes.Clone(data))
+	})
+}

@@ -1,0 +1,111 @@
+package evidence
+
+import "fmt"
+
+// Kind says what a problem means for an auditor.
+type Kind string
+
+const (
+	Tampered   Kind = "tampered"   // something is not what a trusted key signed
+	Incomplete Kind = "incomplete" // something that must be there is not
+	Unreadable Kind = "unreadable" // the clone cannot be read, so nothing is known
+)
+
+// Exit codes of a verification. Code 5, policy violated, belongs to checks of
+// what records say rather than of the log.
+const (
+	ExitComplete   = 0
+	ExitTampered   = 3
+	ExitIncomplete = 4
+	ExitUnreadable = 6
+)
+
+// maxProblems bounds a report: a forged log could have a problem per record.
+const maxProblems = 1_000
+
+// Problem is one finding.
+type Problem struct {
+	Kind   Kind    `json:"kind"`
+	Branch string  `json:"branch,omitempty"`
+	Ref    string  `json:"ref,omitempty"`    // outside the branch
+	Seq    *uint64 `json:"seq,omitempty"`    // of the record concerned
+	ID     string  `json:"id,omitempty"`     // of the record, where it could be read
+	Commit string  `json:"commit,omitempty"` // that shows the problem
+	What   string  `json:"what"`
+}
+
+func (p Problem) String() string {
+	text := string(p.Kind) + ":"
+	if p.Branch != "" {
+		text += " " + p.Branch
+	}
+	if p.Seq != nil {
+		text += fmt.Sprintf(" record %d", *p.Seq)
+	}
+	if p.ID != "" {
+		text += " (" + p.ID[:min(12, len(p.ID))] + ")"
+	}
+	if p.Ref != "" {
+		text += " " + p.Ref
+	}
+	if p.Commit != "" {
+		text += " commit " + p.Commit[:min(12, len(p.Commit))]
+	}
+	return text + ": " + p.What
+}
+
+// Report is the outcome of a verification.
+type Report struct {
+	Branches []BranchReport `json:"branches"`
+	Records  uint64         `json:"records"` // read and checked, over all branches
+	Blobs    BlobReport     `json:"blobs"`
+	Problems []Problem      `json:"problems"`
+	Omitted  int            `json:"omitted,omitempty"` // problems beyond the first 1,000
+	Notes    []string       `json:"notes,omitempty"`   // what was not checked, and why
+}
+
+// BranchReport is what one branch shows.
+type BranchReport struct {
+	Branch     string        `json:"branch"`
+	Writer     string        `json:"writer"`
+	Commit     string        `json:"commit"`
+	Records    uint64        `json:"records"`
+	Commits    int           `json:"commits"`
+	Checkpoint string        `json:"checkpoint"` // the tip's signed checkpoint
+	Epochs     []EpochReport `json:"epochs"`
+}
+
+// EpochReport is a stretch of records written from one evidence directory.
+type EpochReport struct {
+	Epoch int    `json:"epoch"`
+	First uint64 `json:"first"` // Seq
+	Gap   bool   `json:"gap"`   // declared: records before it may have been lost with a disk
+}
+
+// BlobReport counts blobs that records refer to.
+type BlobReport struct {
+	Present int `json:"present"` // digest checked
+	Erased  int `json:"erased"`  // their month's ref is not in this clone
+}
+
+func (r *Report) add(p Problem) {
+	if len(r.Problems) >= maxProblems {
+		r.Omitted++
+		return
+	}
+	r.Problems = append(r.Problems, p)
+}
+
+// ExitCode is 0 complete, 3 tampered, 4 incomplete or 6 unreadable; of several
+// the first of these.
+func (r Report) ExitCode() int {
+	code := ExitComplete
+	rank := map[int]int{ExitComplete: 0, ExitUnreadable: 1, ExitIncomplete: 2, ExitTampered: 3}
+	for _, p := range r.Problems {
+		found := map[Kind]int{Tampered: ExitTampered, Incomplete: ExitIncomplete, Unreadable: ExitUnreadable}[p.Kind]
+		if rank[found] > rank[code] {
+			code = found
+		}
+	}
+	return code
+}

@@ -1,0 +1,195 @@
+package evidence
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/go-git/go-git/v5/plumbing"
+)
+
+const (
+	yearWord    = "<year>"
+	writerWord  = "<writer>"
+	stateFormat = 1
+)
+
+// branchNames turns years into branch names and back.
+type branchNames struct {
+	template string
+	writer   string
+}
+
+func (b branchNames) check() error {
+	if !validRef(b.name(2000)) || strings.Count(b.template, yearWord) > 1 {
+		return fmt.Errorf("audit branch %q: want a branch name with %s once at most", b.template, yearWord)
+	}
+	return nil
+}
+
+func (b branchNames) yearly() bool { return strings.Contains(b.template, yearWord) }
+
+func (b branchNames) name(year int) string {
+	return strings.NewReplacer(yearWord, fmt.Sprintf("%04d", year), writerWord, b.writer).Replace(b.template)
+}
+
+// year is 0 for a branch that is never left.
+func (b branchNames) year(branch string) (int, bool) {
+	if !b.yearly() {
+		return 0, branch == b.name(0)
+	}
+	pattern := strings.NewReplacer(
+		regexp.QuoteMeta(yearWord), `(\d{4})`,
+		regexp.QuoteMeta(writerWord), regexp.QuoteMeta(b.writer),
+	).Replace(regexp.QuoteMeta(b.template))
+	match := regexp.MustCompile("^" + pattern + "$").FindStringSubmatch(branch)
+	if match == nil {
+		return 0, false
+	}
+	year, err := strconv.Atoi(match[1])
+	return year, err == nil
+}
+
+// position is a place in the log: after Frontier.Size records of Branch.
+type position struct {
+	Branch   string        `json:"branch"`
+	Base     uint64        `json:"base"` // records in the writer's earlier branches
+	Tip      plumbing.Hash `json:"-"`    // zero before the branch exists
+	Frontier frontier      `json:"frontier"`
+	Spine    spine         `json:"-"`
+}
+
+// index is the index of the next record.
+func (p position) index() uint64 { return p.Base + p.Frontier.Size }
+
+// pendingPush is the one commit that may be on its way. It is written down
+// before it is sent and sent again unchanged until the remote shows it: so the
+// remote's tip is always the last acknowledged commit or this one, and anything
+// else is somebody else's.
+type pendingPush struct {
+	Records    int    `json:"records"` // from the beginning of the spool
+	Commit     []byte `json:"commit"`
+	Checkpoint []byte `json:"checkpoint"`
+}
+
+func (p *pendingPush) hash() plumbing.Hash {
+	return plumbing.ComputeHash(plumbing.CommitObject, p.Commit)
+}
+
+// state is what is known of the remote, kept in state.json.
+type state struct {
+	Writer     string
+	Epoch      int
+	EpochStart uint64 // index of the epoch's first record
+	Published  position
+	Branches   []branchStart // held locally, oldest first, the current one last
+	Pending    *pendingPush
+}
+
+type branchStart struct {
+	Branch string `json:"branch"`
+	Base   uint64 `json:"base"`
+}
+
+type stateFile struct {
+	Format     int           `json:"format"`
+	Writer     string        `json:"writer"`
+	Epoch      int           `json:"epoch"`
+	EpochStart uint64        `json:"epochStart"`
+	Published  position      `json:"published"`
+	Tip        string        `json:"tip"`
+	Spine      spineJSON     `json:"spine"`
+	Branches   []branchStart `json:"branches"`
+	Pending    *pendingPush  `json:"pending,omitempty"`
+}
+
+func statePath(dir string) string { return filepath.Join(dir, "state.json") }
+
+func (s state) save(dir string) error {
+	data, err := json.Marshal(stateFile{
+		Format: stateFormat, Writer: s.Writer, Epoch: s.Epoch, EpochStart: s.EpochStart,
+		Published: s.Published, Tip: s.Published.Tip.String(), Spine: s.Published.Spine.encode(),
+		Branches: s.Branches, Pending: s.Pending,
+	})
+	if err != nil {
+		return fmt.Errorf("encode evidence state: %w", err)
+	}
+	if err := writeDurably(statePath(dir), data); err != nil {
+		return fmt.Errorf("write evidence state: %w", err)
+	}
+	return nil
+}
+
+// loadState returns [fs.ErrNotExist] in a new directory.
+func loadState(dir string) (state, error) {
+	data, err := os.ReadFile(statePath(dir))
+	if err != nil {
+		return state{}, fmt.Errorf("read evidence state: %w", err)
+	}
+	s, err := parseState(data)
+	if err != nil {
+		return s, damaged(statePath(dir), err)
+	}
+	return s, nil
+}
+
+func parseState(data []byte) (state, error) {
+	var f stateFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return state{}, fmt.Errorf("parse evidence state: %w", err)
+	}
+	s := state{
+		Writer: f.Writer, Epoch: f.Epoch, EpochStart: f.EpochStart,
+		Published: f.Published, Branches: f.Branches, Pending: f.Pending,
+	}
+	var err error
+	if s.Published.Spine, err = f.Spine.decode(); err != nil {
+		return s, err
+	}
+	s.Published.Tip = plumbing.NewHash(f.Tip)
+	switch {
+	case f.Format != stateFormat:
+		return s, fmt.Errorf("parse evidence state: format %d, this version reads %d", f.Format, stateFormat)
+	case !plumbing.IsHash(f.Tip), !s.Published.Frontier.valid(), s.Published.Spine.size() != s.Published.Frontier.Size, s.Epoch < 1, len(s.Branches) == 0:
+		return s, errors.New("parse evidence state: its parts disagree")
+	}
+	return s, nil
+}
+
+// lockDir makes sure that one process at a time uses the directory. The lock
+// ends with the process.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open evidence lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", dir, ErrLocked)
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+// sweep removes what a crash left half-written.
+func sweep(dir string) error {
+	leftovers, err := filepath.Glob(filepath.Join(dir, "tmp-*"))
+	if err != nil {
+		return fmt.Errorf("list leftovers: %w", err)
+	}
+	for _, path := range leftovers {
+		if err := os.RemoveAll(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove leftover: %w", err)
+		}
+	}
+	return nil
+}

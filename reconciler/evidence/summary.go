@@ -1,0 +1,68 @@
+package evidence
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Summary says in a few words what a record says, for people who read a list of them.
+func (r Record) Summary() string {
+	var p struct {
+		Revision Revision
+		Origin   string
+		Verdict  struct {
+			Answer string
+			Gates  []struct{ Gate, Answer, Reason string }
+		}
+		Errors               []string
+		Outcome              string
+		Purpose              string
+		Summary              map[string]int
+		From, To             string
+		Message, By, Version string
+		Branch               string
+	}
+	if json.Unmarshal(r.Predicate, &p) != nil {
+		return ""
+	}
+	switch r.Type {
+	case TypeStart, TypeStop, TypeHeartbeat, TypeState:
+		return p.Version
+	case TypeChange:
+		return fmt.Sprintf("%s, origin %s", p.Revision.Revision, p.Origin)
+	case TypeDecision:
+		for _, g := range p.Verdict.Gates {
+			if g.Answer == p.Verdict.Answer && g.Answer != "allow" {
+				return fmt.Sprintf("%s: %s: %s", p.Verdict.Answer, g.Gate, g.Reason)
+			}
+		}
+		return p.Verdict.Answer
+	case TypeRefused:
+		if len(p.Errors) > 0 {
+			return p.Errors[0]
+		}
+	case TypePlan, TypeApply:
+		return strings.TrimSpace(p.Purpose + " " + p.Outcome + " " + counts(p.Summary))
+	case TypeHealth:
+		return strings.TrimSuffix(p.To+": "+p.Message, ": ")
+	case TypeLive:
+		return p.Revision.Revision
+	case TypeSuperseded:
+		return "by " + p.By
+	case TypeForcePush:
+		return fmt.Sprintf("%s from %s to %s", p.Branch, p.From, p.To)
+	}
+	return ""
+}
+
+// counts writes objects by action: "2 created, 1 deleted".
+func counts(summary map[string]int) string {
+	var parts []string
+	for _, action := range slices.Sorted(maps.Keys(summary)) {
+		parts = append(parts, fmt.Sprintf("%d %s", summary[action], action))
+	}
+	return strings.Join(parts, ", ")
+}
