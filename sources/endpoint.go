@@ -69,7 +69,7 @@ func parseShortSSH(raw string) (endpoint, error) {
 	if !named {
 		user, host = "", where
 	}
-	if !ok || host == "" || p == "" || strings.ContainsAny(where, "/ ") {
+	if !ok || host == "" || p == "" || p[0] == ':' || strings.ContainsAny(where, "/ ") {
 		return endpoint{}, fmt.Errorf("%w: want https://host/path, ssh://user@host/path, user@host:path or an absolute path", ErrURL)
 	}
 	return endpoint{scheme: "ssh", user: user, host: host, path: p}, nil

@@ -25,7 +25,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			Name: "purser_source_last_success_timestamp_seconds", Help: "When a source last answered, as Unix time.",
 		}, []string{"source"}),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "purser_source_fetch_total", Help: "Syncs of a source by result: changed, unchanged, failed.",
+			Name: "purser_source_fetch_total", Help: "Syncs of a source by result: changed, unchanged, missing (a wanted branch), failed.",
 		}, []string{"source", "result"}),
 	}
 	for _, c := range []prometheus.Collector{m.duration, m.lastSuccess, m.fetches} {
@@ -43,13 +43,15 @@ func (m *Metrics) observe(source string, took time.Duration, now time.Time, chan
 	m.duration.WithLabelValues(source).Observe(took.Seconds())
 	result := "unchanged"
 	switch {
+	case answered(err) && err != nil:
+		result = "missing"
 	case err != nil:
 		result = "failed"
 	case len(changes) > 0:
 		result = "changed"
 	}
 	m.fetches.WithLabelValues(source, result).Inc()
-	if err == nil {
+	if answered(err) {
 		m.lastSuccess.WithLabelValues(source).Set(float64(now.UnixMilli()) / 1000)
 	}
 }

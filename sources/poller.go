@@ -2,6 +2,7 @@ package sources
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -26,7 +27,7 @@ type PollerOptions struct {
 	Source   string                                // name, for logs and metrics
 	Branches func() []string                       // asked before every poll
 	Interval time.Duration                         // default 1 minute
-	Report   func(changes []HeadChange, err error) // called after every poll, in turn; both may be set, see MissingError
+	Report   func(changes []HeadChange, err error) // required; called after every poll, in turn; both may be set, see MissingError
 	Metrics  *Metrics                              // nil: none
 	Logger   *slog.Logger                          // default: discard
 }
@@ -88,7 +89,12 @@ func (p *Poller) poll(ctx context.Context) (ok bool) {
 		p.o.Logger.Warn("Sync failed; the last good heads stay.", "source", p.o.Source, "error", err)
 	}
 	p.o.Report(changes, err)
-	return err == nil
+	return answered(err)
+}
+
+// answered reports whether the source works, even if a wanted branch is absent.
+func answered(err error) bool {
+	return err == nil || errors.As(err, new(*MissingError))
 }
 
 // nextPoll gives the time until the next poll: the interval, doubled for each

@@ -3,6 +3,8 @@ package sources
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -29,6 +31,7 @@ func TestMain(m *testing.M) {
 type gitServer struct {
 	dir string // the bare repository
 	*httptest.Server
+	backend http.Handler
 
 	mu       sync.Mutex
 	requests []string // "GET /info/refs", "POST /git-upload-pack"
@@ -46,35 +49,40 @@ func newGitServer(t *testing.T) *gitServer {
 	git(t, s.dir, "init", "-q", "--bare", "-b", "main", ".")
 	git(t, s.dir, "config", "http.receivepack", "true")
 	git(t, s.dir, "config", "receive.denyDeleteCurrent", "ignore")
-	s.Server = httptest.NewServer(s.handler(t))
+	s.backend = newBackend(t, s.dir)
+	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.Server.Close)
 	return s
 }
 
-func (s *gitServer) handler(t *testing.T) http.Handler {
+func newBackend(t *testing.T, dir string) http.Handler {
+	t.Helper()
 	execPath, err := exec.Command("git", "--exec-path").Output()
 	if err != nil {
 		t.Fatalf("git --exec-path: %v: install git", err)
 	}
-	backend := &cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(execPath)), "git-http-backend"),
-		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Dir(s.dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null"},
+	return &cgi.Handler{
+		Path:   filepath.Join(strings.TrimSpace(string(execPath)), "git-http-backend"),
+		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Dir(dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null"},
+		Logger: log.New(io.Discard, "", 0), // it reports clients that hang up, as these tests do
+		Stderr: io.Discard,
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		s.requests = append(s.requests, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/estate.git"))
-		user, password, before := s.user, s.password, s.before
-		s.mu.Unlock()
-		if before != nil && before(w, r) {
-			return
-		}
-		if u, p, _ := r.BasicAuth(); u != user || p != password {
-			w.Header().Set("WWW-Authenticate", `Basic realm="estate"`)
-			http.Error(w, "no entry for "+u+" with "+p, http.StatusUnauthorized)
-			return
-		}
-		backend.ServeHTTP(w, r)
-	})
+}
+
+func (s *gitServer) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/estate.git"))
+	user, password, before := s.user, s.password, s.before
+	s.mu.Unlock()
+	if before != nil && before(w, r) {
+		return
+	}
+	if u, p, _ := r.BasicAuth(); password != "" && (u != user || p != password) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="estate"`)
+		http.Error(w, "no entry for "+u+" with "+p, http.StatusUnauthorized)
+		return
+	}
+	s.backend.ServeHTTP(w, r)
 }
 
 func (s *gitServer) url() string { return s.URL + "/estate.git" }
