@@ -65,6 +65,7 @@ func BenchmarkReadFileParallel(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
 			if _, err := tree.ReadFile(fmt.Sprintf("envs/e%d/f%d.yaml", i%200, i%4)); err != nil {
