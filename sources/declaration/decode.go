@@ -3,6 +3,7 @@ package declaration
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -239,7 +240,7 @@ func (d *decoder) ruled(n *yaml.Node, path string, r rule, v reflect.Value) bool
 	case text == "" && r.required:
 		d.fail(d.at(n), path+" is empty", d.kind+" needs it", "give it a value")
 		return false
-	case len(r.enum) > 0 && !contains(r.enum, text):
+	case len(r.enum) > 0 && !slices.Contains(r.enum, text):
 		remedy := "choose another value"
 		if near := nearest(text, r.enum); near != "" {
 			remedy = fmt.Sprintf("did you mean %q?", near)
@@ -331,15 +332,6 @@ func find(fields []field, name string) (field, bool) {
 		}
 	}
 	return field{}, false
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 func oneOf(names []string) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -98,7 +99,7 @@ func checkTags(t *testing.T, path string, typ reflect.Type) {
 				t.Errorf("%s: the default is not %s", name, bound)
 			}
 		}
-		if r.def != "" && (len(r.enum) > 0 && !contains(r.enum, r.def) || r.format != "" && formats[r.format].wrong(r.def) != "") {
+		if r.def != "" && (len(r.enum) > 0 && !slices.Contains(r.enum, r.def) || r.format != "" && formats[r.format].wrong(r.def) != "") {
 			t.Errorf("%s: the default %q is not allowed", name, r.def)
 		}
 		elem := f.value.Type()

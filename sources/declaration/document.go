@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -197,7 +198,7 @@ func (doc *document) header(errs *Errors, where string, allowed ...string) bool 
 	case version != APIVersion:
 		d.fail(doc.mark("apiVersion"), d.is("apiVersion", version), "this version of Purser reads "+APIVersion, "write apiVersion: "+APIVersion)
 		return false
-	case !contains(allowed, name):
+	case !slices.Contains(allowed, name):
 		remedy := "the kinds are " + strings.Join(allowed, ", ")
 		if len(allowed) == 1 {
 			remedy = "write kind: " + allowed[0]
