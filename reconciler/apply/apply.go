@@ -220,14 +220,19 @@ func (c *Client) remove(ctx context.Context, s *step, live *unstructured.Unstruc
 	return explain(c.call("delete", ref), err)
 }
 
-// gone checks that a deleted object is gone and not held by finalizers: only then may it leave the inventory.
+// gone waits a moment for a deleted object to disappear: only then may it leave the inventory.
 func (c *Client) gone(ctx context.Context, s *step, uid types.UID) error {
-	live, err := c.find(ctx, s.entry.Ref)
-	if err != nil {
-		return err
+	var last *unstructured.Unstructured
+	err := poll(ctx, goneTimeout, s.entry.Ref.String(), func(ctx context.Context) (bool, error) {
+		live, err := c.find(ctx, s.entry.Ref)
+		if err != nil {
+			return false, err
+		}
+		last = live
+		return live == nil || live.GetUID() != uid, nil
+	})
+	if err != nil && last != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s %s", s.entry.Ref, held(last))
 	}
-	if live != nil && live.GetUID() == uid {
-		return fmt.Errorf("%s %s", s.entry.Ref, held(live))
-	}
-	return nil
+	return err
 }

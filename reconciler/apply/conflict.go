@@ -72,7 +72,7 @@ func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, sam
 		text := fmt.Sprintf("%s (%s)", c.field, c.manager)
 		switch {
 		case c.manager == Manager: // an admission webhook's change of what we sent counts as an update of ours
-		case takeOver(c.manager), sameRelease && onlyUpdates(live, c.manager):
+		case takeOver(c.manager), leftBehind(c), sameRelease && onlyUpdates(live, c.manager):
 			taken = append(taken, text)
 		default:
 			foreign = append(foreign, text)
@@ -90,6 +90,9 @@ func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, sam
 		Hint: fmt.Sprintf("let %s give the fields up, or remove them from the object in Git", strings.Join(names, ", ")),
 	}
 }
+
+// leftBehind: the number of replicas was written by an autoscaler that is gone; where there is one we do not send it.
+func leftBehind(c conflict) bool { return c.manager == hpaManager && c.field == "spec.replicas" }
 
 // onlyUpdates: the manager wrote fields by hand and declares none by server-side apply.
 func onlyUpdates(live *unstructured.Unstructured, manager string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -102,10 +103,10 @@ func joinProblems(doing string, problems []Problem) error {
 	return nil
 }
 
-// firstCause prefers an error that is not the mere echo of a cancelled context.
+// firstCause prefers an error that is not the mere echo of another.
 func firstCause(errs []error) error {
 	for _, err := range errs {
-		if !errors.Is(err, context.Canceled) {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, errNotAttempted) {
 			return err
 		}
 	}
@@ -158,6 +159,6 @@ func clusterWide(err error) bool {
 		return s.Code == http.StatusTooManyRequests || s.Code == http.StatusServiceUnavailable ||
 			s.Code == http.StatusGatewayTimeout || s.Code == http.StatusUnauthorized
 	}
-	_, stalled := Stalled(err)
-	return !stalled && !meta.IsNoMatchError(err)
+	var connection *url.Error
+	return errors.As(err, &connection)
 }

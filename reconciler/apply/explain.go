@@ -95,7 +95,7 @@ func denial(c call, prose string, err error) error {
 		by = "the namespace's pod security standard"
 	}
 	return &StalledError{
-		What: fmt.Sprintf("%s: denied by %s: %v", c, by, err),
+		What: fmt.Sprintf("%s: denied by %s: %s", c, by, short(err)),
 		Hint: "change the object so that the rule accepts it, or have the rule changed", Err: err}
 }
 
@@ -105,7 +105,7 @@ func forbidden(c call, status *metav1.Status, prose string, err error) error {
 		return fmt.Errorf("%s: namespace %s is being deleted: %w", c, c.ref.Namespace, err)
 	case strings.Contains(prose, "exceeded quota"), strings.Contains(prose, "status unknown for quota"), strings.Contains(prose, "failed quota"):
 		return fmt.Errorf("%s: %w: %w", c, ErrQuota, err)
-	case strings.Contains(prose, "cannot impersonate resource"):
+	case strings.Contains(prose, "cannot impersonate"):
 		return &StalledError{
 			What: fmt.Sprintf("%s: the agent may not impersonate %s", c, c.user),
 			Hint: fmt.Sprintf("grant the agent's identity the verb impersonate on users, resourceNames [%s]", c.user), Err: err}
@@ -148,25 +148,21 @@ func unusable(code int32) bool {
 
 // isSchemaError recognises objects that do not fit their kind's schema, which older API servers answer with 500.
 func isSchemaError(prose string) bool {
-	return strings.Contains(prose, "field not declared in schema") || strings.Contains(prose, "failed to create typed patch object")
+	return strings.Contains(prose, "field not declared in schema") || strings.Contains(prose, "failed to create typed patch object") ||
+		strings.Contains(prose, "unable to convert unstructured object")
 }
 
 var immutableProse = regexp.MustCompile(`(?i)immutable|may not change once set|may not be changed|may not be unset|cannot be changed|` +
 	`updates to .* for fields other than|is forbidden after creation`)
 
 func invalid(c call, status *metav1.Status, prose string, err error) error {
-	if strings.Contains(prose, "does not support dry run") {
-		return &StalledError{
-			What: fmt.Sprintf("%s: cannot be planned: %v", c, err),
-			Hint: "an admission webhook has side effects and refuses dry runs: declare sideEffects None or NoneOnDryRun on it", Err: err}
-	}
 	if fields := immutableFields(c, status, prose); len(fields) > 0 {
 		return &StalledError{
-			What: fmt.Sprintf("%s: cannot change %s, immutable in a live %s: %v", c, strings.Join(fields, ", "), c.ref.Kind, err),
+			What: fmt.Sprintf("%s: cannot change %s, immutable in a live %s", c, strings.Join(fields, ", "), c.ref.Kind),
 			Hint: immutableRemedy(c.ref), Err: err}
 	}
 	return &StalledError{
-		What: fmt.Sprintf("%s: not accepted by the API server: %v", c, err),
+		What: fmt.Sprintf("%s: not accepted by the API server: %s", c, short(err)),
 		Hint: "correct the object in Git", Err: err}
 }
 
@@ -196,4 +192,15 @@ func immutableRemedy(ref render.Ref) string {
 		return "give it a new name (a kustomize generator appends a hash), or put the old value back"
 	}
 	return "put the old value back, or give the object a new name; Purser never deletes an object in order to create it again"
+}
+
+// maxProse bounds, in bytes, what is quoted of the API server: its messages may repeat whole objects.
+const maxProse = 800
+
+func short(err error) string {
+	text := err.Error()
+	if len(text) <= maxProse {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxProse/2], "") + " … " + strings.ToValidUTF8(text[len(text)-maxProse/2:], "")
 }

@@ -350,3 +350,16 @@ spec:
         ports: [{containerPort: 8069}]
 `, name, more)
 }
+
+const wait30 = 30 * time.Second
+
+type contextT = context.Context
+
+func agentNamed(user string) lab.Identity { return lab.Identity{User: user} }
+
+var (
+	createNow = metav1.CreateOptions{}
+	dryCreate = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	deleteNow = metav1.DeleteOptions{}
+	dryDelete = metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
+)

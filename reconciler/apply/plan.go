@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -152,23 +153,25 @@ func (p *Plan) order() {
 	}
 }
 
-// each runs fn for 0 … n-1 concurrently within the cluster's bound and returns one error per call. An error about the
-// API server as a whole stops the rest, whose error is then the context's; any other error concerns its object alone.
+// each runs fn for 0 … n-1 concurrently within the cluster's bound and returns one error per call. After an error about the
+// API server as a whole no further call starts; those under way end by themselves, so that their outcome is known.
 func (c *Client) each(ctx context.Context, n int, fn func(context.Context, int) error) []error {
 	errs := make([]error, n)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	var down atomic.Bool
 	var g errgroup.Group
 	g.SetLimit(c.cluster.o.Concurrency)
 	for i := range n {
 		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				errs[i] = fmt.Errorf("not attempted: %w", err)
-				return nil
-			}
-			errs[i] = fn(ctx, i)
-			if errs[i] != nil && !errors.Is(errs[i], ErrQuota) && clusterWide(errs[i]) {
-				cancel()
+			switch {
+			case ctx.Err() != nil:
+				errs[i] = fmt.Errorf("not attempted: %w", ctx.Err())
+			case down.Load():
+				errs[i] = errNotAttempted
+			default:
+				errs[i] = fn(ctx, i)
+				if clusterWide(errs[i]) {
+					down.Store(true)
+				}
 			}
 			return nil
 		})
@@ -176,3 +179,6 @@ func (c *Client) each(ctx context.Context, n int, fn func(context.Context, int) 
 	_ = g.Wait() // every error is in errs
 	return errs
 }
+
+// errNotAttempted stands for a request that was not made because those before it found the API server failing.
+var errNotAttempted = errors.New("not attempted: the API server fails")

@@ -167,6 +167,9 @@ func objectsOf(targets []target) []*unstructured.Unstructured {
 
 // rank is the stage of a kind: what others need comes first, what watches over others last.
 func rank(ref render.Ref) int {
+	if ref.Kind == "PersistentVolumeClaim" { // before what mounts it, and deleted after it
+		ref.Kind = "ConfigMap"
+	}
 	for i, kind := range ssa.ReconcileOrder.First {
 		if ref.Kind == kind {
 			return i - len(ssa.ReconcileOrder.First)

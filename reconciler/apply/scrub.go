@@ -15,7 +15,10 @@ const withheld = "details withheld, they may repeat values of the Secret"
 
 func isSecret(ref render.Ref) bool { return ref.Group == "" && ref.Kind == "Secret" }
 
-var fieldName = regexp.MustCompile(`^[A-Za-z0-9_.\-\[\]/]{1,256}$`)
+var (
+	fieldName   = regexp.MustCompile(`^[A-Za-z0-9_.\-\[\]/]{1,256}$`)
+	schemaField = regexp.MustCompile(`Kind=Secret\): \.([A-Za-z0-9_.\-]{1,256}): (?:expected|field not declared)`)
+)
 
 // scrub returns an error about a Secret without what the API server said in prose: its messages repeat values. Reason,
 // code, names of fields and the kind of cause stay, so that the error still decides scheduling. Conflicts between field
@@ -31,6 +34,9 @@ func scrub(ref render.Ref, err error) error {
 	}
 	clean := metav1.Status{Status: status.Status, Reason: status.Reason, Code: status.Code}
 	var fields []string
+	if m := schemaField.FindStringSubmatch(status.Message); m != nil {
+		fields = append(fields, m[1])
+	}
 	if d := status.Details; d != nil {
 		details := &metav1.StatusDetails{Name: d.Name, Group: d.Group, Kind: d.Kind, RetryAfterSeconds: d.RetryAfterSeconds}
 		for _, cause := range d.Causes {
@@ -47,9 +53,13 @@ func scrub(ref render.Ref, err error) error {
 		}
 		clean.Details = details
 	}
-	clean.Message = fmt.Sprintf("%s (%s)", status.Reason, withheld)
+	reason := string(status.Reason)
+	if reason == "" {
+		reason = fmt.Sprintf("code %d", status.Code)
+	}
+	clean.Message = fmt.Sprintf("%s (%s)", reason, withheld)
 	if len(fields) > 0 {
-		clean.Message = fmt.Sprintf("%s at %s (%s)", status.Reason, strings.Join(fields, ", "), withheld)
+		clean.Message = fmt.Sprintf("%s at %s (%s)", reason, strings.Join(fields, ", "), withheld)
 	}
 	return &apierrors.StatusError{ErrStatus: clean}
 }

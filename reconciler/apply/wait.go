@@ -19,9 +19,12 @@ const (
 	pollMax  = time.Second
 )
 
-// poll looks until done, within the cluster's wait timeout.
-func (c *Client) poll(ctx context.Context, what string, look func(context.Context) (bool, error)) error {
-	deadline, cancel := context.WithTimeout(ctx, c.cluster.o.WaitTimeout)
+// goneTimeout is how long a deleted object is given to disappear; controllers of the cluster's own finalizers are quick.
+const goneTimeout = 5 * time.Second
+
+// poll looks until done, within a timeout.
+func poll(ctx context.Context, timeout time.Duration, what string, look func(context.Context) (bool, error)) error {
+	deadline, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	backoff := wait.Backoff{Duration: pollStep, Factor: 2, Steps: 1 << 20, Cap: pollMax}
 	for {
@@ -40,7 +43,7 @@ func (c *Client) poll(ctx context.Context, what string, look func(context.Contex
 			if ctx.Err() != nil {
 				return fmt.Errorf("wait for %s: %w", what, ctx.Err())
 			}
-			return fmt.Errorf("wait for %s: not ready after %s", what, c.cluster.o.WaitTimeout)
+			return fmt.Errorf("wait for %s: not ready after %s", what, timeout)
 		}
 	}
 }
@@ -55,7 +58,7 @@ func (c *Client) settle(ctx context.Context, ref render.Ref) error {
 	default:
 		return nil
 	}
-	return c.poll(ctx, ref.String(), func(ctx context.Context) (bool, error) {
+	return poll(ctx, c.cluster.o.WaitTimeout, ref.String(), func(ctx context.Context) (bool, error) {
 		live, err := c.find(ctx, ref)
 		if err != nil || live == nil {
 			return false, err
@@ -83,7 +86,7 @@ func established(crd *unstructured.Unstructured) bool {
 // located finds the endpoint of a step's object, waiting for a kind that comes with the plan to be served.
 func (c *Client) located(ctx context.Context, s *step) (target, error) {
 	t := target{ref: s.entry.Ref, object: s.object, digest: s.entry.Digest, env: s.env}
-	err := c.poll(ctx, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
+	err := poll(ctx, c.cluster.o.WaitTimeout, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
 		mapping, err := c.cluster.mapping(t.ref)
 		if err == nil {
 			t.mapping = mapping

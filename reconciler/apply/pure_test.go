@@ -1,0 +1,184 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+func TestInventoryMerge(t *testing.T) {
+	ref := func(name string) render.Ref {
+		return render.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "n", Name: name}
+	}
+	inv := Inventory{}.Add(Item{ref("old"), "1"}).Add(Item{ref("held"), "1"}).Add(Item{ref("changed"), "1"}).
+		Add(Item{ref("failed"), "1"}).Add(Item{ref("left"), "1"}).Add(Item{ref("kept"), "1"})
+	got := inv.Merge(ChangeSet{
+		{Ref: ref("new"), Action: Created, Digest: "2"},
+		{Ref: ref("maybe"), Action: Created, Digest: "2", Error: "timeout"},
+		{Ref: ref("changed"), Action: Configured, Digest: "2"},
+		{Ref: ref("failed"), Action: Configured, Digest: "2", Error: "timeout"},
+		{Ref: ref("old"), Action: Deleted},
+		{Ref: ref("held"), Action: Deleted, Error: "finalizers"},
+		{Ref: ref("left"), Action: Skipped, Released: true},
+		{Ref: ref("kept"), Action: Skipped},
+		{Ref: ref("never"), Action: Skipped, Error: "not attempted"},
+	})
+	want := map[string]string{"new": "2", "maybe": "", "changed": "2", "failed": "1", "held": "1", "kept": "1"}
+	if len(got) != len(want) {
+		t.Errorf("got %v", got)
+	}
+	for i, it := range got {
+		if d, ok := want[it.Ref.Name]; !ok || d != it.Digest {
+			t.Errorf("%s: %q", it.Ref.Name, it.Digest)
+		}
+		if i > 0 && got[i-1].Ref.Key() >= it.Ref.Key() {
+			t.Error("not sorted")
+		}
+	}
+	if len(inv) != 6 {
+		t.Error("Merge altered its receiver")
+	}
+}
+
+func TestJoinProblems(t *testing.T) {
+	stalled, limit, transient := &StalledError{What: "w", Hint: "h"}, &LimitError{}, errors.New("timeout")
+	problems := func(errs ...error) (list []Problem) {
+		for _, err := range errs {
+			list = append(list, Problem{Err: err})
+		}
+		return list
+	}
+	for name, c := range map[string]struct {
+		problems       []Problem
+		stalled, limit bool
+	}{
+		"one stalled":         {problems(stalled), true, false},
+		"two stalled":         {problems(stalled, stalled), true, false},
+		"stalled and limit":   {problems(limit, stalled), true, false},
+		"limit":               {problems(limit), false, true},
+		"transient wins":      {problems(stalled, transient, limit), false, false},
+		"cancelled is no why": {problems(context.Canceled, transient), false, false},
+	} {
+		err := joinProblems("plan x", c.problems)
+		_, isStalled := Stalled(err)
+		var l *LimitError
+		if isStalled != c.stalled || errors.As(err, &l) != c.limit {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !c.stalled && !c.limit && !errors.Is(err, transient) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if joinProblems("x", nil) != nil {
+		t.Error("no problems make an error")
+	}
+}
+
+func TestDiffObjects(t *testing.T) {
+	a := docs(t, `{apiVersion: v1, kind: Pod, metadata: {name: p, generation: 1, uid: a, annotations: {example.org/x: "1"}}, status: {phase: Running},
+ spec: {containers: [{name: web, image: "a:1", env: [{name: A, value: "1"}]}, {name: gone, image: x}], tolerations: [1, 2]}}`)[0]
+	b := docs(t, `{apiVersion: v1, kind: Pod, metadata: {name: p, generation: 2, uid: b, annotations: {example.org/x: "2"}}, status: {phase: Failed},
+ spec: {containers: [{name: web, image: "a:2", env: [{name: A, value: "1"}, {name: B, value: "2"}]}], tolerations: [1, 3, 4]}}`)[0]
+	var paths []string
+	for _, f := range diffObjects(render.RefOf(a), a, b) {
+		paths = append(paths, f.Path)
+	}
+	want := []string{"metadata.annotations[example.org/x]", "spec.containers[gone]", "spec.containers[web].env[B]", "spec.containers[web].image", "spec.tolerations[1]", "spec.tolerations[2]"}
+	if !reflect.DeepEqual(paths, want) {
+		t.Errorf("got %v", paths)
+	}
+	if d := diffObjects(render.RefOf(a), a, a); len(d) != 0 {
+		t.Errorf("an object differs from itself: %v", d)
+	}
+	order := diffObjects(render.Ref{}, docs(t, "{spec: {env: [{name: A}, {name: B}]}}")[0], docs(t, "{spec: {env: [{name: B}, {name: A}]}}")[0])
+	if len(order) != 1 {
+		t.Errorf("order: %v", order)
+	}
+}
+
+func TestProtected(t *testing.T) {
+	for text, want := range map[string]bool{
+		"{apiVersion: v1, kind: Namespace}":        true,
+		"{apiVersion: v1, kind: PersistentVolume}": true,
+		claim:    true,
+		database: true,
+		"{apiVersion: apps/v1, kind: StatefulSet, spec: {}}":                            false,
+		"{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition}":         true,
+		"{apiVersion: postgresql.cnpg.io/v1, kind: Cluster}":                            true,
+		"{apiVersion: postgresql.cnpg.io/v1, kind: ScheduledBackup}":                    true,
+		"{apiVersion: snapshot.storage.k8s.io/v1, kind: VolumeSnapshot}":                true,
+		"{apiVersion: v1, kind: ConfigMap}":                                             false,
+		"{apiVersion: cluster.x-k8s.io/v1beta1, kind: Cluster, metadata: {name: none}}": false,
+	} {
+		u := docs(t, text)[0]
+		if got := protected(u) != ""; got != want {
+			t.Errorf("%s %s: %v", u.GetAPIVersion(), u.GetKind(), got)
+		}
+	}
+}
+
+func TestTakeOver(t *testing.T) {
+	for manager, want := range map[string]bool{"kubectl": true, "kubectl-client-side-apply": true, "kubectl-edit": true, "before-first-apply": true,
+		"kubectlx": false, "helm": false, "kube-controller-manager": false, "": false} {
+		if takeOver(manager) != want {
+			t.Errorf("%q: %v", manager, !want)
+		}
+	}
+}
+
+func TestScrubKeepsWhatDecides(t *testing.T) {
+	ref := render.Ref{Version: "v1", Kind: "Secret", Namespace: "n", Name: "s"}
+	for _, err := range []error{
+		apierrors.NewTooManyRequests("hush", 9), apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "s", errors.New("hush")),
+		apierrors.NewInternalError(errors.New("hush")), apierrors.NewServiceUnavailable("hush"), apierrors.NewBadRequest("hush"),
+		apierrors.NewGenericServerResponse(422, "patch", schema.GroupResource{}, "s", "hush", 0, true),
+	} {
+		got := scrub(ref, fmt.Errorf("wrapped hush: %w", err))
+		if apierrors.ReasonForError(got) != apierrors.ReasonForError(err) {
+			t.Errorf("%v became %v", err, got)
+		}
+		explained := explain(call{verb: "patch", ref: ref, user: "u", cluster: "c"}, fmt.Errorf("wrapped hush: %w", err))
+		for e := explained; e != nil; e = errors.Unwrap(e) {
+			if text := fmt.Sprintf("%v %+v", e, e); len(text) == 0 || strings.Contains(text, "hush") {
+				t.Errorf("%v leaks: %s", err, text)
+			}
+		}
+	}
+	after, ok := RetryAfter(scrub(ref, apierrors.NewTooManyRequests("hush", 9)))
+	if !ok || after.Seconds() != 9 {
+		t.Errorf("retry after %v %v", after, ok)
+	}
+}
+
+func TestRankOrdersKinds(t *testing.T) {
+	kinds := []string{"CustomResourceDefinition", "Namespace", "ClusterRole", "StorageClass", "ServiceAccount", "ConfigMap", "Deployment", "IngressRoute", "ValidatingWebhookConfiguration"}
+	for i := 1; i < len(kinds); i++ {
+		if a, b := rank(render.Ref{Kind: kinds[i-1]}), rank(render.Ref{Kind: kinds[i]}); a >= b {
+			t.Errorf("%s (%d) is not before %s (%d)", kinds[i-1], a, kinds[i], b)
+		}
+	}
+	if rank(render.Ref{Kind: "PersistentVolumeClaim"}) >= rank(render.Ref{Kind: "Deployment"}) {
+		t.Error("a claim comes after what mounts it")
+	}
+}
+
+func TestDressMovesStringData(t *testing.T) {
+	u := docs(t, secret("x", ""))[0]
+	u.Object["status"] = map[string]any{"a": "b"}
+	if err := dress(target{ref: render.RefOf(u), object: u, env: "dev", digest: "d"}); err != nil {
+		t.Fatal(err)
+	}
+	data, _, _ := unstructured.NestedStringMap(u.Object, "data")
+	if data["password"] != "eA==" || u.Object["stringData"] != nil || u.Object["status"] != nil {
+		t.Errorf("keys: %v", len(data))
+	}
+}
