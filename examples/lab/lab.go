@@ -304,18 +304,36 @@ func (l *Lab) endKnown(name string, how func(*process)) error {
 }
 
 // Pause stops one server from doing anything while its connections stay open, as an overloaded machine would.
-func (l *Lab) Pause(name string) error { return l.signalKnown(name, syscall.SIGSTOP) }
+func (l *Lab) Pause(ctx context.Context, name string) error {
+	p, err := l.signalKnown(name, syscall.SIGSTOP)
+	if err != nil {
+		return err
+	}
+	// The signal reaches the threads one by one.
+	for {
+		stopped, err := allStopped(p.pid)
+		if err != nil || stopped {
+			return err
+		}
+		if err := sleep(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("pause %s: %w", name, err)
+		}
+	}
+}
 
 // Resume lets a paused server go on.
-func (l *Lab) Resume(name string) error { return l.signalKnown(name, syscall.SIGCONT) }
+func (l *Lab) Resume(name string) error {
+	_, err := l.signalKnown(name, syscall.SIGCONT)
+	return err
+}
 
-func (l *Lab) signalKnown(name string, sig syscall.Signal) error {
+func (l *Lab) signalKnown(name string, sig syscall.Signal) (*process, error) {
 	p := l.process(name)
 	if p == nil || !p.running() {
-		return fmt.Errorf("signal %s: it does not run", name)
+		return nil, fmt.Errorf("signal %s: it does not run", name)
 	}
 	p.signal(sig)
-	return nil
+	return p, nil
 }
 
 // Stop stops all servers, those started last first, and waits until they are gone. The data stay.

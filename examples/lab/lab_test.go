@@ -232,7 +232,7 @@ func TestServerOutages(t *testing.T) {
 	if err := l.StartServer(t.Context(), APIServer); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Pause(APIServer); err != nil {
+	if err := l.Pause(t.Context(), APIServer); err != nil {
 		t.Fatal(err)
 	}
 	if check() == nil {

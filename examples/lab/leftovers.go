@@ -24,14 +24,9 @@ type pidFile struct {
 // describeProcess reads what identifies a running process; fs.ErrNotExist when there is none.
 func describeProcess(pid int) (pidFile, error) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	fields, err := readStat(dir)
 	if err != nil {
-		return pidFile{}, fmt.Errorf("read process %d: %w", pid, err)
-	}
-	// The second field, the name, stands in parentheses and may hold anything; 20 fields after it is the start time.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 {
-		return pidFile{}, fmt.Errorf("read process %d: unexpected format of stat", pid)
+		return pidFile{}, err
 	}
 	if fields[0] == "Z" || fields[0] == "X" {
 		return pidFile{}, fmt.Errorf("read process %d: %w", pid, fs.ErrNotExist)
@@ -42,6 +37,42 @@ func describeProcess(pid int) (pidFile, error) {
 	}
 	command, _, _ := strings.Cut(string(cmdline), "\x00")
 	return pidFile{PID: pid, Start: fields[19], Command: command}, nil
+}
+
+// readStat returns the fields of a stat file that follow the name of the process: the first is the state, the
+// twentieth the start time.
+func readStat(dir string) ([]string, error) {
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return nil, fmt.Errorf("read process: %w", err)
+	}
+	// The name stands in parentheses and may hold anything.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("read process: unexpected format of %s/stat", dir)
+	}
+	return fields, nil
+}
+
+// allStopped reports whether SIGSTOP has reached every thread of the process.
+func allStopped(pid int) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if err != nil {
+		return false, fmt.Errorf("list threads: %w", err)
+	}
+	for _, thread := range threads {
+		fields, err := readStat(thread)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // this thread has just ended
+		}
+		if err != nil {
+			return false, err
+		}
+		if fields[0] != "T" {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // writePIDFile remembers the process; a process that has ended already leaves no file.
