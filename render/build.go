@@ -1,10 +1,12 @@
 package render
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"runtime/debug"
 	"strings"
 
@@ -27,6 +29,10 @@ const kustomizeVersion = "v5.8.1"
 // the Kustomize library and this package's own part in it. It enters releases,
 // so that a new Purser which renders differently is seen as a change.
 const Version = "kustomize/api v0.21.1, render 1"
+
+// maxErrorBytes bounds how much of Kustomize's own error is told: it can quote
+// whole objects.
+const maxErrorBytes = 2000
 
 // build renders dir once, without the cache.
 func (r *Renderer) build(ctx context.Context, t *sources.Tree, dir string) (*Result, error) {
@@ -127,27 +133,53 @@ func decodeObjects(m resmap.ResMap, limits Limits) ([]*unstructured.Unstructured
 }
 
 // explain makes Kustomize's error readable: paths of the tree, and the place of
-// a YAML syntax error.
+// a YAML syntax error or of an object without a name.
 func (f *treeFS) explain(err error) error {
-	for p, data := range f.content {
-		if !strings.HasSuffix(p, ".yaml") && !strings.HasSuffix(p, ".yml") {
+	nameless := strings.Contains(err.Error(), "missing metadata.name")
+	for _, p := range sortedKeys(f.content) {
+		if path.Ext(p) != ".yaml" && path.Ext(p) != ".yml" {
 			continue
 		}
-		dec := yaml.NewDecoder(strings.NewReader(string(data)))
-		for {
-			var doc yaml.Node
-			derr := dec.Decode(&doc)
-			if derr == nil {
-				continue
-			}
-			if strings.Contains(derr.Error(), "yaml: ") {
-				return &RefusedError{File: p, Line: yamlErrorLine(derr), Column: 1, Reason: "malformed YAML: " + derr.Error(),
-					Remedy: "correct it; `kustomize build` says the same", Err: derr}
-			}
-			break
+		if found := explainFile(p, f.content[p], nameless); found != nil {
+			return found
 		}
 	}
-	text := strings.ReplaceAll(err.Error(), mount+"/", "")
-	return &RefusedError{File: f.root, Reason: "kustomize: " + strings.TrimSpace(text),
-		Remedy: "correct it; `kustomize build` says the same", Err: err}
+	text := f.redact(strings.ReplaceAll(err.Error(), mount+"/", ""))
+	if len(text) > maxErrorBytes {
+		text = text[:maxErrorBytes] + "…"
+	}
+	return &RefusedError{File: f.root, Reason: "kustomize: " + strings.TrimSpace(text), Remedy: sameAsKustomize, Err: err}
+}
+
+const sameAsKustomize = "correct it; `kustomize build` says the same"
+
+func explainFile(file string, data []byte, nameless bool) error {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if err != nil {
+			if !strings.Contains(err.Error(), "yaml: ") {
+				return nil
+			}
+			return &RefusedError{File: file, Line: yamlErrorLine(err), Column: 1, Reason: "malformed YAML: " + err.Error(), Remedy: sameAsKustomize, Err: err}
+		}
+		var o struct {
+			APIVersion string `yaml:"apiVersion"`
+			Kind       string
+			Metadata   struct {
+				Name         string
+				GenerateName string `yaml:"generateName"`
+			}
+		}
+		if !nameless || isKustomizationName(path.Base(file)) || doc.Decode(&o) != nil || o.APIVersion == "" || o.Metadata.Name != "" || strings.HasSuffix(o.Kind, "List") {
+			continue
+		}
+		at := &RefusedError{File: file, Line: doc.Content[0].Line, Column: doc.Content[0].Column,
+			Reason: "an object has no name", Remedy: "give it metadata.name"}
+		if o.Metadata.GenerateName != "" {
+			at.Reason = "an object has generateName, which gives another object at every apply"
+		}
+		return at
+	}
 }

@@ -347,7 +347,7 @@ var unknownFieldRE = regexp.MustCompile(`unknown field "([^"]+)"`)
 // malformed gives the error of Kustomize's decoder its place.
 func (c *check) malformed(err error) error {
 	r := &RefusedError{File: c.file, Line: yamlErrorLine(err), Column: 1,
-		Reason: "malformed kustomization: " + err.Error(), Remedy: "correct it; `kustomize build` says the same", Err: err}
+		Reason: "malformed kustomization: " + err.Error(), Remedy: sameAsKustomize, Err: err}
 	var wrongType *json.UnmarshalTypeError
 	if m := unknownFieldRE.FindStringSubmatch(err.Error()); m != nil {
 		r.Line, r.Column = c.pos.value(m[1])

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -40,6 +41,31 @@ func TestGitRepositoryIsWhatKustomizeClones(t *testing.T) {
 		if got, want := isGitRepository(p), kustomizeClones(p); got != want {
 			t.Errorf("isGitRepository(%q) = %v, Kustomize says %v", p, got, want)
 		}
+	}
+}
+
+// Strings put together from what addresses are made of.
+func TestGitRepositoryIsWhatKustomizeClonesForMadeUpAddresses(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	parts := []string{"git::", "GIT::", "ssh://", "https://", "Https://", "http://", "file://", "git@", "a-b@", "@", "github.com",
+		"github.com/", "github.com:", "host", "org", "repo", ":", "::", "/", "//", ".git", "_git/", "?ref=", ".", "..", "../", "\n", "%", "#", "~"}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	remote := 0
+	for range 5000 {
+		var p strings.Builder
+		for range rnd.IntN(7) + 1 {
+			p.WriteString(parts[rnd.IntN(len(parts))])
+		}
+		got, want := isGitRepository(p.String()), kustomizeClones(p.String())
+		if want {
+			remote++
+		}
+		if got != want {
+			t.Errorf("isGitRepository(%q) = %v, Kustomize says %v", p.String(), got, want)
+		}
+	}
+	if remote < 100 {
+		t.Errorf("only %d of the addresses are remote", remote)
 	}
 }
 
