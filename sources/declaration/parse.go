@@ -14,9 +14,10 @@ import (
 const (
 	maxFiles   = 10_000 // of declarations, in one governance folder
 	maxFolders = 16     // below each other
-
-	releaseFile = "release.yaml"
 )
+
+// ReleaseFile is the name of the file beside a kustomization that holds its [Release].
+const ReleaseFile = "release.yaml"
 
 var governanceKinds = []string{"Estate", "Cluster", "Tenant", "Environment"}
 
@@ -42,7 +43,7 @@ func Parse(tree *sources.Tree, root string, known Known) (*Set, error) {
 // [fs.ErrNotExist] when there is none, [Errors] when it is wrong, and anything
 // else when the tree cannot be read.
 func ParseRelease(tree *sources.Tree, dir string) (*Release, error) {
-	file := path.Join(dir, releaseFile)
+	file := path.Join(dir, ReleaseFile)
 	data, err := tree.ReadFile(file)
 	if err != nil {
 		var errs Errors
@@ -58,7 +59,7 @@ func decodeRelease(file string, data []byte) (*Release, error) {
 	r := new(Release)
 	var errs Errors
 	setDefaults(reflect.ValueOf(r).Elem())
-	if doc := single(file, data, &errs, releaseFile+" describes a release", "Release"); doc != nil {
+	if doc := single(file, data, &errs, ReleaseFile+" describes a release", "Release"); doc != nil {
 		r.Position = doc.Position
 		doc.decode(r, false, &errs)
 	}

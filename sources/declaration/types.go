@@ -9,6 +9,12 @@ import (
 // APIVersion is the only version of the declarations there is.
 const APIVersion = "purser.dev/v1alpha1"
 
+// What to do about drift.
+const (
+	DriftCorrect = "correct" // repair it
+	DriftReport  = "report"  // only tell
+)
+
 // DefaultTenant is the tenant of an Environment that names none.
 const DefaultTenant = "default"
 

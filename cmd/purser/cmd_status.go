@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/reconciler/policy"
+)
+
+const statusHelp = `Show what a running agent knows: of every environment, or everything of one.
+
+Exit codes: 0 everything is live and healthy, 1 the agent did not answer or something
+needs a person (stalled, denied, failed), 3 something is still on its way (waiting).`
+
+func newStatusCommand() *cobra.Command {
+	var server string
+	var out output
+	cmd := &cobra.Command{
+		Use:   "status [ENVIRONMENT]",
+		Short: "Show what a running agent knows",
+		Long:  statusHelp,
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				var e reconciler.EnvironmentStatus
+				if err := fetch(cmd.Context(), server, "environments/"+url.PathEscape(args[0]), &e); err != nil {
+					return err
+				}
+				if err := out.write(cmd.OutOrStdout(), e, func(w io.Writer) error { return printEnvironment(w, e) }); err != nil {
+					return err
+				}
+				return statusExit(e)
+			}
+			var s reconciler.Status
+			if err := fetch(cmd.Context(), server, "status", &s); err != nil {
+				return err
+			}
+			if err := out.write(cmd.OutOrStdout(), s, func(w io.Writer) error { return printStatus(w, s) }); err != nil {
+				return err
+			}
+			return statusExit(s.Environments...)
+		},
+	}
+	out.flag(cmd)
+	cmd.Flags().StringVar(&server, "server", "http://127.0.0.1:8780", "address of the agent")
+	return cmd
+}
+
+// statusExit maps what the environments are at to an exit code.
+func statusExit(environments ...reconciler.EnvironmentStatus) error {
+	code := 0
+	for _, e := range environments {
+		switch e.Outcome {
+		case reconciler.Stalled.String(), reconciler.Denied.String(), reconciler.Failed.String():
+			return exit{code: 1}
+		case reconciler.Waiting.String():
+			code = 3
+		}
+	}
+	if code == 0 {
+		return nil
+	}
+	return exit{code: code}
+}
+
+// statusBytes bounds what is read of an agent's answer.
+const statusBytes = 64 << 20
+
+// fetch reads one document of the agent's API.
+func fetch(ctx context.Context, server, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(server, "/")+"/api/v1/"+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the agent (is purser run up at %s?): %w", server, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, statusBytes))
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the agent: %s: %s", response.Status, strings.TrimSpace(string(body)))
+	}
+	return json.Unmarshal(body, into)
+}
+
+func printStatus(w io.Writer, s reconciler.Status) error {
+	fmt.Fprintln(w, "ENVIRONMENT\tOUTCOME\tHEALTH\tLIVE\tAPPROVED\tPROPOSED\tDEPLOYMENT\tREASON")
+	for _, e := range s.Environments {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", e.Name, e.Outcome, e.Health,
+			short(e.Live), short(e.Approved), short(e.Proposed), e.Deployment.Number, reasonOf(e))
+	}
+	for _, source := range s.Sources {
+		if source.Problem != "" {
+			fmt.Fprintf(w, "source %s: %s\n", source.Name, source.Problem)
+		}
+	}
+	if s.Refused != nil {
+		fmt.Fprintf(w, "governance %s is refused:\n", s.Refused.Revision.Revision)
+		for _, message := range s.Refused.Errors {
+			fmt.Fprintf(w, "  %s\n", message)
+		}
+	}
+	if s.Evidence.Problem != "" {
+		fmt.Fprintf(w, "evidence: %s (%d records wait)\n", s.Evidence.Problem, s.Evidence.Spooled)
+	}
+	return nil
+}
+
+// short is the readable part of a pointer's release.
+func short(p *reconciler.Pointer) string {
+	if p == nil {
+		return "-"
+	}
+	_, hex, _ := strings.Cut(p.Release, ":")
+	return hex[:min(len(hex), 12)]
+}
+
+func reasonOf(e reconciler.EnvironmentStatus) string {
+	switch {
+	case e.Orphaned:
+		return "no longer declared; its objects stay"
+	case e.Reason != "":
+		return e.Reason
+	case e.HealthWhy != "":
+		return e.HealthWhy
+	}
+	return ""
+}
+
+func printEnvironment(w io.Writer, e reconciler.EnvironmentStatus) error {
+	row := func(name, format string, values ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", values...) }
+	row("Environment", "%s", e.Name)
+	row("Where", "cluster %s, namespace %s, tenant %s", e.Cluster, e.Namespace, e.Tenant)
+	row("Outcome", "%s since %s", e.Outcome, e.Since.Local().Format(time.RFC3339))
+	if e.Reason != "" {
+		row("Reason", "%s", e.Reason)
+	}
+	if e.Hint != "" {
+		row("What to do", "%s", e.Hint)
+	}
+	for _, p := range []struct {
+		name    string
+		pointer *reconciler.Pointer
+	}{{"Live", e.Live}, {"Approved", e.Approved}, {"Proposed", e.Proposed}} {
+		if p.pointer != nil {
+			row(p.name, "%s from %s %s at %s", p.pointer.Release, p.pointer.Revision.Source, p.pointer.Revision.Revision, p.pointer.At.Local().Format(time.RFC3339))
+		}
+	}
+	row("Deployment", "%d %s", e.Deployment.Number, e.Deployment.Phase)
+	row("Health", "%s %s", e.Health, e.HealthWhy)
+	if e.Verdict != nil {
+		for _, g := range e.Verdict.Gates {
+			row("Gate "+g.Gate, "%s: %s", g.Answer, g.Reason)
+			if g.Answer != policy.Allow && g.Hint != "" {
+				row("", "%s", g.Hint)
+			}
+		}
+	}
+	if e.Refused != nil {
+		for _, message := range e.Refused.Errors {
+			row("Refused", "%s", message)
+		}
+	}
+	for _, ref := range e.Inventory {
+		row("Owns", "%s", ref)
+	}
+	return nil
+}

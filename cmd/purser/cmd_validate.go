@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+)
+
+const validateHelp = `Check an estate as the agent would, without a cluster: every declaration, and the
+render of every environment that follows this repository. All errors are printed,
+each with file, line and column, the reason and the remedy.
+
+Exit codes: 0 in order, 1 errors found, 2 the estate could not be read.`
+
+func newValidateCommand() *cobra.Command {
+	var e estate
+	var ref string
+	cmd := &cobra.Command{
+		Use:   "validate",
+		Short: "Check every declaration and every render of an estate",
+		Long:  validateHelp,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := e.tree(ref); err != nil {
+				return exit{2, err}
+			}
+			s, err := e.at(ref)
+			if err != nil {
+				return err
+			}
+			var problems []error
+			claimed := map[string]string{} // cluster and object → environment
+			rendered := 0
+			for _, name := range s.names() {
+				env := s.set.Environments[name]
+				if env.Spec.Source.Repository != e.source {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: not rendered, it follows the repository %q\n", name, env.Spec.Source.Repository)
+					continue
+				}
+				release, err := s.build(cmd.Context(), env)
+				if err != nil {
+					problems = append(problems, err)
+					continue
+				}
+				rendered++
+				for _, ref := range policy.Claimed(release, env.Spec.Namespace, builtinScope) {
+					key := env.Spec.Cluster + " " + ref.Key()
+					if owner := claimed[key]; owner != "" {
+						problems = append(problems, fmt.Errorf("environments %q and %q both contain %s: give it another name or namespace in one of them", owner, name, ref))
+					}
+					claimed[key] = name
+				}
+			}
+			if len(problems) > 0 {
+				return errors.Join(problems...)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d environments declared, %d rendered, no errors\n", len(s.set.Environments), rendered)
+			return err
+		},
+	}
+	e.flags(cmd)
+	cmd.Flags().StringVar(&ref, "ref", "", "commit to check (default: the working directory)")
+	return cmd
+}
+
+// builtinScope knows the scope of the kinds that every cluster serves. Others count as namespaced.
+func builtinScope(ref render.Ref) (namespaced, known bool) { return render.Namespaced(ref), true }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// estate reads an estate from a local clone, as the agent would read it from its remote.
+type estate struct {
+	repo   string // folder of the clone
+	path   string // of the governance folder
+	source string // the agent's name for this repository, where declarations use it
+	ageKey string
+}
+
+func (e *estate) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&e.repo, "repo", ".", "folder of the estate repository")
+	cmd.Flags().StringVar(&e.path, "governance", "purser", "folder of the declarations in it")
+	cmd.Flags().StringVar(&e.source, "source", "", "the agent's name for this repository, if declarations name it")
+}
+
+// snapshot is the estate at one commit, or as it lies in the working directory.
+type snapshot struct {
+	tree     *sources.Tree
+	set      *declaration.Set
+	source   string
+	renderer *render.Renderer
+	decrypt  *render.Decrypter
+}
+
+// at reads the estate at a commit; "" is the working directory.
+func (e *estate) at(ref string) (*snapshot, error) {
+	tree, err := e.tree(ref)
+	if err != nil {
+		return nil, err
+	}
+	known := declaration.Known{Governance: declaration.Source{Repository: e.source}}
+	set, err := declaration.Parse(tree, e.path, known)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshot{
+		tree: tree, set: set, source: e.source,
+		renderer: render.New(render.Options{}), decrypt: render.NewDecrypter(e.ageKey),
+	}, nil
+}
+
+func (e *estate) tree(ref string) (*sources.Tree, error) {
+	if ref == "" {
+		return sources.WorkTree(e.repo, sources.Limits{})
+	}
+	tree, _, err := sources.LocalTree(e.repo, ref, sources.Limits{})
+	return tree, err
+}
+
+// environment finds a declared environment by name.
+func (s *snapshot) environment(name string) (*declaration.Environment, error) {
+	env := s.set.Environments[name]
+	if env == nil {
+		return nil, fmt.Errorf("no environment %q; there are: %s", name, strings.Join(s.names(), ", "))
+	}
+	if env.Spec.Source.Repository != s.source {
+		return nil, fmt.Errorf("environment %q follows the repository %q; run this in a clone of it, with --source", name, env.Spec.Source.Repository)
+	}
+	return env, nil
+}
+
+func (s *snapshot) names() []string { return slices.Sorted(maps.Keys(s.set.Environments)) }
+
+// build makes the release of an environment.
+func (s *snapshot) build(ctx context.Context, env *declaration.Environment) (*render.Release, error) {
+	release, err := reconciler.Build(ctx, s.renderer, s.decrypt, s.tree, env)
+	if err != nil {
+		return nil, fmt.Errorf("environment %q: %w", env.Meta.Name, err)
+	}
+	return release, nil
+}
+
+// complete offers the names of declared environments to the shell.
+func (e *estate) complete(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	snapshot, err := e.at("")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return snapshot.names(), cobra.ShellCompDirectiveNoFileComp
+}

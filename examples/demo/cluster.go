@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// namespaces of the sample estate, by the tenant that may use them.
+var namespaces = map[string]string{
+	"north-dev": "north", "north-qa": "north", "north-staging": "north", "north-prod-eu": "north",
+	"south-uat": "south", "south-training": "south",
+}
+
+// grant does what whoever runs the cluster does once: namespaces, and who may do what in them.
+func (d *demo) grant(ctx context.Context, config *rest.Config) error {
+	for _, namespace := range append([]string{"purser"}, sortedKeys(namespaces)...) {
+		_, err := d.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("create namespace %s: %w", namespace, err)
+		}
+	}
+	if err := d.applyKustomization(ctx, config, filepath.Join(d.root, "examples", "deploy", "rbac")); err != nil {
+		return err
+	}
+	for namespace, tenant := range namespaces {
+		binding := &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "purser-tenant"},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "purser-tenant"},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "purser:tenant:" + tenant}},
+		}
+		_, err := d.kube.RbacV1().RoleBindings(namespace).Create(ctx, binding, metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("bind tenant %s in %s: %w", tenant, namespace, err)
+		}
+	}
+	return nil
+}
+
+// applyKustomization is "kubectl apply --server-side -k" for a folder of ours.
+func (d *demo) applyKustomization(ctx context.Context, config *rest.Config, dir string) error {
+	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return err
+	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	groups, err := restmapper.GetAPIGroupResources(d.kube.Discovery())
+	if err != nil {
+		return err
+	}
+	mapper := restmapper.NewDiscoveryRESTMapper(groups)
+	for _, resource := range objects.Resources() {
+		content, err := resource.Map()
+		if err != nil {
+			return err
+		}
+		object := &unstructured.Unstructured{Object: content}
+		gvk := object.GroupVersionKind()
+		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if err != nil {
+			return err
+		}
+		var target dynamic.ResourceInterface = client.Resource(mapping.Resource)
+		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+			target = client.Resource(mapping.Resource).Namespace(object.GetNamespace())
+		}
+		if _, err := target.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "demo", Force: true}); err != nil {
+			return fmt.Errorf("apply %s %s: %w", gvk.Kind, object.GetName(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+// Command demo shows Purser's main line on real servers: from a git push to an applied, healthy and recorded
+// release; then a bad commit, refused with nothing lost. It exits non-zero if any step did not happen.
+//
+//	KUBECONFIG=file  use this cluster instead of the lab's own (cluster-admin is needed)
+//	DEMO_DIR=dir     keep everything it makes there
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	options := options{kubeconfig: os.Getenv("KUBECONFIG"), dir: os.Getenv("DEMO_DIR"), out: os.Stdout}
+	if err := run(ctx, options); err != nil {
+		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,325 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/lru"
+
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// Options of an agent beyond its configuration file.
+type Options struct {
+	Version    string // of this program, for the records
+	Init       bool   // an empty audit remote is a new log, not a lost one
+	Now        func() time.Time
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Agent is the daemon: one writer of one audit log.
+type Agent struct {
+	config   *declaration.AgentConfig
+	options  Options
+	now      func() time.Time
+	logger   *slog.Logger
+	metrics  *metrics
+	journal  *journal
+	renderer *render.Renderer
+	decrypt  *render.Decrypter
+	sources  map[string]*source
+	clusters map[string]*cluster
+
+	releases *lru.Cache // digest → *render.Release, of what was used lately
+	deciding sync.Mutex // one decision at a time, so that two environments cannot both claim an object
+
+	mu           sync.RWMutex
+	declarations *declaration.Set        // of the approved governance commit; nil until there is one
+	observed     map[string]*observation // per environment: what is known but needs no record
+	problems     map[string]error        // per source: why the last poll failed; nil when it did not
+	governed     chan struct{}           // wakes the governance stage
+}
+
+// cluster is a Kubernetes API and the queue of the environments in it.
+type cluster struct {
+	*apply.Cluster
+	queue *queue
+}
+
+// New prepares an agent: it opens its data directory and audit log, and folds the state. Call [Agent.Run]
+// once, and [Agent.Close] in any case.
+func New(ctx context.Context, config *declaration.AgentConfig, o Options) (*Agent, error) {
+	metrics, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		config: config, options: o, now: o.Now, logger: o.Logger, metrics: metrics,
+		sources:  map[string]*source{},
+		clusters: map[string]*cluster{},
+		releases: lru.New(releasesKept),
+		observed: map[string]*observation{},
+		problems: map[string]error{},
+		governed: make(chan struct{}, 1),
+	}
+	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render})
+	a.decrypt = render.NewDecrypter(config.Decryption.AgeKeyFile)
+	for _, c := range config.Clusters {
+		if err := a.addCluster(c); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range config.Sources {
+		if err := a.addSource(s); err != nil {
+			return nil, err
+		}
+	}
+	key, err := evidence.LoadKey(config.Audit.SigningKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("load signing key: %w", err)
+	}
+	trusted, err := trustedKeys(config.Audit, key)
+	if err != nil {
+		return nil, fmt.Errorf("load trusted keys: %w", err)
+	}
+	a.journal, err = openJournal(ctx, evidence.Options{
+		Dir:        filepath.Join(config.DataDir, "audit"),
+		Remote:     evidence.Remote{URL: config.Audit.URL, Auth: sources.Auth(config.Audit.Auth)},
+		Branch:     config.Audit.Branch,
+		Writer:     config.Writer,
+		Key:        key,
+		Trusted:    trusted,
+		Init:       o.Init,
+		Now:        o.Now,
+		Logger:     o.Logger.With("component", "evidence"),
+		Registerer: o.Registerer,
+	})
+	return a, err
+}
+
+// releasesKept bounds the rendered releases in memory; others are read back from the audit log's keep refs.
+const releasesKept = 256
+
+func (a *Agent) addCluster(c declaration.AgentCluster) error {
+	config, err := apply.RESTConfig(c.Kubeconfig, c.Context, c.InCluster)
+	if err != nil {
+		return fmt.Errorf("cluster %q: %w", c.Name, err)
+	}
+	connection, err := apply.NewCluster(c.Name, config, apply.Options{Logger: a.logger.With("cluster", c.Name)})
+	if err != nil {
+		return fmt.Errorf("cluster %q: %w", c.Name, err)
+	}
+	a.clusters[c.Name] = &cluster{Cluster: connection, queue: newQueue(a.config.Concurrency.PerCluster, a.visit)}
+	return nil
+}
+
+// Run reconciles until the context ends. Then it finishes what it began, writes a stop record and publishes
+// what is spooled.
+func (a *Agent) Run(ctx context.Context) error {
+	return a.publishing(ctx, func() error {
+		err := a.work(ctx)
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		_, stopErr := a.journal.record(ctx, a.stopDraft(ctx))
+		return errors.Join(err, stopErr)
+	})
+}
+
+// publishing runs the log beside some work. The log outlives the work: it publishes what the work recorded
+// last, as far as the audit remote lets it within stopTimeout; the rest is published at the next start.
+func (a *Agent) publishing(ctx context.Context, work func() error) error {
+	ctx = context.WithoutCancel(ctx)
+	published := make(chan error, 1)
+	go func() { published <- a.journal.log.Run(ctx) }()
+	err := work()
+	drain, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if closeErr := a.journal.log.Close(drain); closeErr != nil {
+		a.logger.Warn("records are still spooled; they are published at the next start", "error", closeErr)
+	}
+	return errors.Join(err, <-published)
+}
+
+// stopTimeout bounds how long a stop waits for the audit remote.
+const stopTimeout = 10 * time.Second
+
+// Close releases what New opened.
+func (a *Agent) Close() error {
+	for _, c := range a.clusters {
+		c.Cluster.Close()
+	}
+	if a.journal == nil {
+		return nil
+	}
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	return a.journal.log.Close(now)
+}
+
+// trustedKeys are the keys whose records count: those of the file, or the agent's own.
+func trustedKeys(c declaration.AgentAudit, own *evidence.Key) (*evidence.Trusted, error) {
+	if c.TrustedKeysFile == "" {
+		return evidence.Trust(own.Public()), nil
+	}
+	return evidence.LoadTrusted(c.TrustedKeysFile)
+}
+
+// work runs the loops: sources, governance, one queue per cluster, heartbeat.
+func (a *Agent) work(ctx context.Context) error {
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, s := range a.sources {
+		group.Go(func() error { return s.poller.Run(ctx) })
+	}
+	for _, c := range a.clusters {
+		group.Go(func() error { return c.queue.run(ctx) })
+	}
+	group.Go(func() error { return a.govern(ctx) })
+	group.Go(func() error { return a.beat(ctx) })
+	return group.Wait()
+}
+
+// begin records the start, and gives every intent that a crash left without an outcome the outcome
+// "interrupted": some of it may have happened, so the inventory keeps what it named.
+func (a *Agent) begin(ctx context.Context) error {
+	_, gap := a.journal.log.Epoch()
+	if _, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeStart,
+		Predicate: evidence.Start{
+			Version: a.options.Version, Renderer: render.Version, PossibleGap: gap,
+		},
+	}); err != nil {
+		return err
+	}
+	open := map[string]EnvironmentState{}
+	a.journal.read(func(s *State) {
+		for name, e := range s.Environments {
+			if e.Deployment.Intent != nil {
+				open[name] = e.clone()
+			}
+		}
+	})
+	for name, e := range open {
+		if err := a.close(ctx, name, e.Deployment, evidence.OutcomeInterrupted, nil, errInterrupted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errInterrupted = errors.New("the agent ended before it knew the outcome")
+
+func (a *Agent) stopDraft(ctx context.Context) evidence.Draft {
+	reason := "a stage ended"
+	if ctx.Err() != nil {
+		reason = "asked to stop"
+	}
+	return evidence.Draft{
+		Type:      evidence.TypeStop,
+		Predicate: evidence.Stop{Reason: reason},
+	}
+}
+
+// beat writes a heartbeat record whenever nothing else was written for heartbeatInterval.
+func (a *Agent) beat(ctx context.Context) error {
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	last := a.journal.log.Status().Records
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		next := a.journal.log.Status().Records
+		if next == last {
+			a.mu.RLock()
+			count := len(a.observed)
+			a.mu.RUnlock()
+			r, err := a.journal.record(ctx, evidence.Draft{
+				Type:      evidence.TypeHeartbeat,
+				Predicate: evidence.Heartbeat{Environments: count, Interval: heartbeatInterval},
+			})
+			if err != nil {
+				a.logger.Error("heartbeat not recorded", "error", err)
+			} else {
+				next = r.Index + 1
+			}
+		}
+		last = next
+	}
+}
+
+// heartbeatInterval is how long the log may be silent.
+const heartbeatInterval = time.Hour
+
+// Reload re-reads what can change under a running agent: it polls every source now. Credentials are read
+// at every use.
+func (a *Agent) Reload() {
+	for _, s := range a.sources {
+		s.poller.Trigger()
+	}
+}
+
+// wake asks for a reconciliation of an environment.
+func (a *Agent) wake(environment string) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.declarations == nil {
+		return
+	}
+	if e := a.declarations.Environments[environment]; e != nil {
+		if c := a.clusters[e.Spec.Cluster]; c != nil {
+			c.queue.add(environment)
+		}
+	}
+}
+
+// declared is an environment of the approved governance, with its tenant (nil: the default one).
+func (a *Agent) declared(name string) (*declaration.Environment, *declaration.Tenant, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.declarations == nil {
+		return nil, nil, false
+	}
+	e := a.declarations.Environments[name]
+	if e == nil {
+		return nil, nil, false
+	}
+	return e, a.declarations.Tenants[e.Spec.Tenant], true
+}
+
+// Begin starts the log without doing anything else, and says how many records it holds then. A log that has
+// records is left as it is. The agent is closed afterwards.
+func (a *Agent) Begin(ctx context.Context) (records uint64, err error) {
+	err = a.publishing(ctx, func() error {
+		if a.journal.log.Status().Records > 0 {
+			return nil
+		}
+		if err := a.begin(ctx); err != nil {
+			return err
+		}
+		_, err := a.journal.record(ctx, a.stopDraft(ctx))
+		return err
+	})
+	status := a.journal.log.Status()
+	if err == nil && status.Spooled > 0 {
+		err = fmt.Errorf("publish the first records: %w", status.Err)
+	}
+	return status.Records, err
+}

@@ -1,0 +1,189 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// decide asks the gates whether the proposed release may become the approved one. Only a changed answer is
+// recorded; an allow moves the approved pointer, together with the bytes of the release.
+func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant *declaration.Tenant) Outcome {
+	name := env.Meta.Name
+	state := a.journal.environment(name)
+	if state.Proposed == nil || state.Approved != nil && state.Approved.Release == state.Proposed.Release {
+		return Outcome{}
+	}
+	candidate, err := a.candidate(ctx, env, tenant, state)
+	if err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	a.deciding.Lock()
+	defer a.deciding.Unlock()
+	facts := a.facts(env)
+	verdict := policy.Evaluate(candidate, facts, a.now())
+	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
+		if err := a.recordDecision(ctx, env, state, candidate.Release, verdict); err != nil {
+			return Outcome{Kind: Failed, Reason: err.Error()}
+		}
+	}
+	return outcomeOfVerdict(verdict, a.now())
+}
+
+// recheck is how often a waiting verdict is asked again when no fact announces its change.
+const recheck = 2 * time.Second
+
+func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
+	switch v.Answer {
+	case policy.Allow:
+		return Outcome{Kind: Applied}
+	case policy.Wait:
+		after := recheck
+		if until := v.Until(); until != nil {
+			after = max(until.Sub(now), 0)
+		}
+		return Outcome{Kind: Waiting, Reason: joinLines(v.Reasons()), After: after}
+	}
+	return Outcome{Kind: Denied, Reason: joinLines(v.Reasons())}
+}
+
+// candidate is what the gates judge.
+func (a *Agent) candidate(ctx context.Context, env *declaration.Environment, tenant *declaration.Tenant, state EnvironmentState) (policy.Candidate, error) {
+	release, err := a.release(ctx, env, *state.Proposed)
+	if err != nil {
+		return policy.Candidate{}, fmt.Errorf("read the proposed release: %w", err)
+	}
+	approved, err := a.approvedRelease(ctx, env, state)
+	if err != nil {
+		return policy.Candidate{}, fmt.Errorf("read the approved release: %w", err)
+	}
+	return policy.Candidate{
+		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
+	}, nil
+}
+
+// facts asks around.
+func (a *Agent) facts(env *declaration.Environment) policy.Facts {
+	cluster := a.clusters[env.Spec.Cluster]
+	facts := policy.Facts{
+		Scope:  cluster.Scope,
+		Claims: a.claimsOf(env),
+	}
+	for _, name := range env.Spec.DependsOn {
+		facts.Dependencies = append(facts.Dependencies, dependencyOf(name, a.journal.environment(name)))
+	}
+	facts.Evidence = evidenceFact(a.journal.log.Status(), a.now())
+	return facts
+}
+
+// evidenceFact reads the state of the log. Without an error nothing speaks against the remote being in reach;
+// whether it is shows when the next intent has to be seen there.
+func evidenceFact(log evidence.Status, now time.Time) *policy.EvidenceFact {
+	fact := &policy.EvidenceFact{Reached: now, Limit: evidenceLimit, Spooled: log.Spooled, SpoolMax: spoolLimit}
+	if log.Err != nil {
+		fact.Reached = log.LastPublish
+	}
+	var stalled *evidence.StalledError
+	if errors.As(log.Err, &stalled) {
+		fact.Problem = stalled.Error()
+	}
+	return fact
+}
+
+// spoolLimit is how many records may wait for the audit remote before nothing new is approved: half of what
+// the spool can hold, so that repair and outcomes still find room.
+const spoolLimit = 5_000
+
+// evidenceLimit is how long the audit remote may be out of reach before nothing new is approved.
+const evidenceLimit = 5 * time.Minute
+
+// claimsOf lists what the other environments of the same cluster own: what they have in the cluster, and
+// what is approved for them.
+func (a *Agent) claimsOf(env *declaration.Environment) map[string]string {
+	others := a.environments(func(e *declaration.Environment) bool {
+		return e.Spec.Cluster == env.Spec.Cluster && e.Meta.Name != env.Meta.Name
+	})
+	claims := map[string]string{}
+	a.journal.read(func(s *State) { claims = s.owned(others) })
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, name := range others {
+		if o := a.observed[name]; o != nil {
+			for _, ref := range o.claims {
+				claims[ref.Key()] = name
+			}
+		}
+	}
+	return claims
+}
+
+// dependencyOf says whether an environment runs what is approved for it, healthy.
+func dependencyOf(name string, e EnvironmentState) policy.Dependency {
+	d := policy.Dependency{Name: name}
+	switch {
+	case e.Approved == nil:
+		d.State = "without an approved release"
+	case e.Live == nil || e.Live.Release != e.Approved.Release:
+		d.State = "not live yet"
+	case e.Health != nil && !wellEnough(health.Status(e.Health.To)):
+		d.State = e.Health.To
+	default:
+		d.Ready = true
+	}
+	return d
+}
+
+// recordDecision writes down a verdict. An allow carries the release to the audit log first, so that a new
+// machine can restore it from there alone.
+func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, v policy.Verdict) error {
+	name := env.Meta.Name
+	decision := evidence.Decision{To: release.Digest, Revision: state.Proposed.Revision, Origin: state.Proposed.Origin, Verdict: v}
+	if state.Approved != nil {
+		decision.From = state.Approved.Release
+	}
+	draft := evidence.Draft{
+		Type: evidence.TypeDecision, Environment: name,
+		Subjects: []evidence.Subject{releaseSubject(name, release.Digest)}, Predicate: decision,
+	}
+	if v.Answer == policy.Allow {
+		kept, err := keep(name, keepApproved, release)
+		if err != nil {
+			return err
+		}
+		draft.Keep = kept
+		claims := policy.Claimed(release, env.Spec.Namespace, a.clusters[env.Spec.Cluster].Scope)
+		a.observe(name, func(o *observation) { o.claims = claims })
+	}
+	if _, err := a.journal.record(ctx, draft); err != nil {
+		return err
+	}
+	a.logger.Info("decided", "environment", name, "release", release.Digest, "answer", v.Answer.String(), "reasons", v.Reasons())
+	if v.Answer == policy.Allow {
+		return a.supersede(ctx, name, state, release.Digest)
+	}
+	return nil
+}
+
+// supersede closes the account of a release that was approved and never became live.
+func (a *Agent) supersede(ctx context.Context, name string, before EnvironmentState, by string) error {
+	if before.Approved == nil || before.Live != nil && before.Live.Release == before.Approved.Release {
+		return nil
+	}
+	draft := evidence.Draft{
+		Type: evidence.TypeSuperseded, Environment: name,
+		Subjects:  []evidence.Subject{releaseSubject(name, before.Approved.Release)},
+		Predicate: evidence.Superseded{Release: before.Approved.Release, By: by},
+	}
+	if before.Deployment.Release == before.Approved.Release {
+		draft.Deployment = before.Deployment.Number
+	}
+	_, err := a.journal.record(ctx, draft)
+	return err
+}

@@ -1,0 +1,268 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// deploy makes the cluster run the approved release. Once that is applied, it compares at the interval and
+// repairs what drifted.
+func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcome {
+	state := a.journal.environment(env.Meta.Name)
+	if state.Approved == nil {
+		return Outcome{}
+	}
+	t := attempt{env: env, state: state, purpose: evidence.PurposeRelease}
+	d := state.Deployment
+	if d.Release == state.Approved.Release && (d.Phase == PhaseApplied || d.Phase == PhaseLive) {
+		if !due(a.observation(env.Meta.Name).comparedAt, a.now(), env.Spec.Reconcile.Interval) {
+			return Outcome{}
+		}
+		t.purpose = evidence.PurposeRepair
+	}
+	outcome, err := a.attempt(ctx, t)
+	if err == nil {
+		return outcome
+	}
+	outcome = outcomeOf(err)
+	if outcome.Kind == Stalled {
+		a.block(ctx, t, err)
+	}
+	return outcome
+}
+
+// attempt is one try to make the cluster equal to the approved release, for a purpose.
+type attempt struct {
+	env     *declaration.Environment
+	state   EnvironmentState
+	purpose string
+
+	release *render.Release
+	client  *apply.Client
+	uid     string // of the cluster
+	plan    *apply.Plan
+}
+
+// deployment is the number of the deployment that the attempt belongs to. A release starts a new one.
+func (t attempt) deployment() int {
+	if t.purpose == evidence.PurposeRelease {
+		return t.state.Deployment.Number + 1
+	}
+	return t.state.Deployment.Number
+}
+
+// attempt plans, records the intent, applies and records the outcome.
+func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
+	if err := a.prepare(ctx, &t); err != nil {
+		return Outcome{}, err
+	}
+	name := t.env.Meta.Name
+	if t.purpose == evidence.PurposeRepair {
+		changed := changedEntries(t.plan)
+		held := t.env.Spec.Reconcile.Suspend || t.env.Spec.Drift == declaration.DriftReport
+		a.observe(name, func(o *observation) {
+			o.comparedAt, o.drift = a.now(), nil
+			if held {
+				o.drift = changed
+			}
+		})
+		a.metrics.drift(name, len(changed), held)
+		if len(changed) == 0 {
+			return Outcome{}, nil
+		}
+		if held {
+			a.logger.Warn("drift found and left", "environment", name, "objects", len(changed))
+			return Outcome{}, nil
+		}
+	}
+	if t.env.Spec.Reconcile.Suspend {
+		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied", After: t.env.Spec.Reconcile.Interval}, nil
+	}
+	intent, err := a.intend(ctx, t)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return a.execute(ctx, t, intent)
+}
+
+// prepare reads everything an attempt needs and plans it. Nothing is changed.
+func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
+	cluster := a.clusters[t.env.Spec.Cluster]
+	if t.release, err = a.release(ctx, t.env, *t.state.Approved); err != nil {
+		return fmt.Errorf("read the approved release: %w", err)
+	}
+	if t.uid, err = a.sameCluster(ctx, cluster); err != nil {
+		return err
+	}
+	if t.client, err = cluster.Tenant(tenantOf(t.env)); err != nil {
+		return err
+	}
+	objects, err := a.decrypt.Decrypt(t.release.Objects)
+	if err != nil {
+		return &apply.StalledError{What: "decrypt the release: " + err.Error(), Hint: "check the agent's age key", Err: err}
+	}
+	t.plan, err = t.client.Plan(ctx, apply.Desired{
+		Environment: t.env.Meta.Name,
+		Namespace:   t.env.Spec.Namespace,
+		Objects:     objects,
+		Digests:     t.release.ObjectDigests,
+		Inventory:   t.state.Inventory,
+		Limits:      apply.PruneLimits{MaxObjects: t.env.Spec.Prune.MaxObjects, MaxShare: t.env.Spec.Prune.MaxShare},
+		// Repair goes on beside a protected object that only a person may delete.
+		KeepProtected: t.purpose == evidence.PurposeRepair,
+	})
+	if err != nil {
+		return err
+	}
+	return t.plan.Err()
+}
+
+func tenantOf(env *declaration.Environment) string {
+	if env.Spec.Tenant == "" {
+		return declaration.DefaultTenant
+	}
+	return env.Spec.Tenant
+}
+
+// sameCluster gives the cluster's UID, unless the cluster behind the name is another than the one this log
+// knows: what was healthy there says nothing here.
+func (a *Agent) sameCluster(ctx context.Context, c *cluster) (string, error) {
+	uid, err := c.UID(ctx)
+	if err != nil {
+		return "", err
+	}
+	known := ""
+	a.journal.read(func(s *State) { known = s.ClusterUIDs[c.Name()] })
+	if known != "" && known != uid {
+		return "", &apply.StalledError{
+			What: fmt.Sprintf("cluster %q is another cluster now: kube-system has UID %s, the records say %s", c.Name(), uid, known),
+			Hint: "if it was rebuilt, declare it under a new name with environments of its own; if not, correct the agent's kubeconfig",
+		}
+	}
+	return uid, nil
+}
+
+// intend records what is about to be done. A release's intent must be seen in the audit remote before the
+// first change; repair restores what was approved and may go on while the remote is away.
+func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) {
+	diff, err := json.Marshal(changedEntries(t.plan))
+	if err != nil {
+		return evidence.Record{}, fmt.Errorf("encode plan: %w", err)
+	}
+	name := t.env.Meta.Name
+	intent, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypePlan, Environment: name, Deployment: t.deployment(),
+		Subjects: []evidence.Subject{releaseSubject(name, t.release.Digest)},
+		Predicate: evidence.Plan{
+			Release: t.release.Digest, Revision: t.state.Approved.Revision, Purpose: t.purpose,
+			Cluster: t.env.Spec.Cluster, ClusterUID: t.uid, Attempt: t.state.Deployment.Repairs + 1,
+			Summary: t.plan.Summary(), Items: planItems(t.plan),
+		},
+		Blobs: []evidence.Blob{{Name: "diff", Data: diff}},
+	})
+	if err != nil {
+		return evidence.Record{}, err
+	}
+	if t.purpose == evidence.PurposeRepair {
+		return intent, nil
+	}
+	wait, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if err := a.journal.log.Published(wait, intent.Index); err != nil {
+		err = fmt.Errorf("intent not seen in the audit remote: %w", err)
+		return intent, errors.Join(err, a.close(ctx, name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
+	}
+	return intent, nil
+}
+
+// publishTimeout is how long a release waits for its intent to be seen in the audit remote.
+const publishTimeout = 20 * time.Second
+
+// execute applies the plan and records what came of it, also when it was cut short.
+func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) (Outcome, error) {
+	name := t.env.Meta.Name
+	set, applyErr := t.client.Apply(ctx, t.plan)
+	outcome := evidence.OutcomeApplied
+	if applyErr != nil {
+		outcome = evidence.OutcomeFailed
+	}
+	if err := a.close(ctx, name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
+		return Outcome{}, errors.Join(applyErr, err)
+	}
+	a.metrics.applied(name, t.purpose, outcome, set)
+	a.observe(name, func(o *observation) { o.comparedAt, o.watchedAt = a.now(), time.Time{} })
+	a.logger.Info("applied", "environment", name, "deployment", intent.Deployment, "purpose", t.purpose, "outcome", outcome, "changes", t.plan.Summary())
+	if applyErr != nil {
+		return Outcome{}, applyErr
+	}
+	return Outcome{Kind: Applied}, nil
+}
+
+// close records the outcome of the open intent of a deployment.
+func (a *Agent) close(ctx context.Context, name string, d Deployment, outcome string, set apply.ChangeSet, cause error) error {
+	if d.Intent == nil {
+		return fmt.Errorf("deployment %d of %q has no open intent", d.Number, name)
+	}
+	result := evidence.Apply{
+		Plan: d.Intent.Record, Release: d.Intent.Release, Purpose: d.Intent.Purpose, Outcome: outcome,
+		Summary: map[string]int{}, Items: []evidence.Item{},
+	}
+	for _, c := range set {
+		result.Summary[c.Action]++
+		if c.Action != apply.Unchanged || c.Error != "" {
+			result.Items = append(result.Items, evidence.Item{
+				Ref: c.Ref, Action: c.Action, Digest: c.Digest, Detail: c.Reason, Error: c.Error, Released: c.Released,
+			})
+		}
+	}
+	if cause != nil {
+		result.Error = joinLines(messages(cause))
+	}
+	_, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeApply, Environment: name, Deployment: d.Number,
+		Subjects: []evidence.Subject{releaseSubject(name, d.Intent.Release)}, Predicate: result,
+	})
+	return err
+}
+
+// block records, once, why an approved release cannot be planned without a person's help.
+func (a *Agent) block(ctx context.Context, t attempt, cause error) {
+	r := evidence.Refused{
+		Revision: t.state.Approved.Revision, Stage: evidence.StagePlan, Release: t.state.Approved.Release, Errors: messages(cause),
+	}
+	last := a.journal.environment(t.env.Meta.Name).Blocked
+	if last != nil && last.Release != r.Release {
+		last = nil
+	}
+	a.refuse(ctx, t.env.Meta.Name, last, r)
+}
+
+// changedEntries are the entries of a plan that change something.
+func changedEntries(p *apply.Plan) []apply.Entry {
+	var changed []apply.Entry
+	for _, e := range p.Entries {
+		if e.Action != apply.Unchanged && e.Action != apply.Skipped {
+			changed = append(changed, e)
+		}
+	}
+	return changed
+}
+
+// planItems lists what a plan changes or leaves for a reason.
+func planItems(p *apply.Plan) []evidence.Item {
+	items := []evidence.Item{}
+	for _, e := range p.Entries {
+		if e.Action != apply.Unchanged {
+			items = append(items, evidence.Item{Ref: e.Ref, Action: e.Action, Digest: e.Digest, Detail: e.Reason})
+		}
+	}
+	return items
+}

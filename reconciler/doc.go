@@ -1,0 +1,29 @@
+// Package reconciler turns Git revisions into releases that run, and writes down what it did.
+//
+// The pipeline, per environment, is a chain of typed values:
+//
+//	Revision → Tree → Declarations → Release → Diff → Verdict → Plan → ChangeSet → Inventory → health.Report → evidence.Record
+//
+// and one file here is one stage of it:
+//
+//	source.go      poll the repositories; a moved branch wakes the environments that follow it
+//	governance.go  the approved governance commit says which environments there are
+//	propose.go     render the environment's path; a new digest is a proposed release
+//	decide.go      ask the gates; an allow moves the approved pointer
+//	deploy.go      plan, record the intent, apply, record the outcome; the same at an unchanged release is repair
+//	observe.go     look at the health of what runs; healthy and fully applied moves the live pointer
+//
+// [Agent.reconcile] is their table of contents. It is level-triggered: called again at any time, with any
+// state, it does what is still to be done. Its outcome says when it runs again.
+//
+// Invariants:
+//
+//   - State is the fold of the records ([State.Fold]); journal.record is the only way to change it.
+//   - An intent is durable before the first mutation, and a release's intent is seen in the audit remote
+//     before it. Every intent gets exactly one outcome; at start, one without is recorded as interrupted.
+//   - A read failure is never an empty desired state: whatever fails, the last good state stays desired, and
+//     repair goes on.
+//   - Nothing is deleted that is not in the inventory, and the inventory forgets nothing that still exists.
+//   - One environment is reconciled by at most one worker at a time; a cluster that hangs holds only its own
+//     workers; every operation ends by a deadline.
+package reconciler

@@ -1,0 +1,203 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// govern keeps the declarations in force: at start those of the approved governance commit, then each newer
+// commit of the governance branch that parses and fits what runs.
+func (a *Agent) govern(ctx context.Context) error {
+	if err := a.restoreGovernance(); err != nil {
+		a.logger.Error("the approved governance cannot be read; waiting for a newer commit", "error", err)
+	}
+	a.wakeAll()
+	for {
+		if err := a.considerGovernance(ctx); err != nil {
+			a.logger.Error("governance not considered", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.governed:
+		}
+	}
+}
+
+// restoreGovernance reads the declarations of the approved governance commit.
+func (a *Agent) restoreGovernance() error {
+	var approved *evidence.Revision
+	a.journal.read(func(s *State) { approved = s.Governance.Approved })
+	if approved == nil {
+		return nil
+	}
+	revision, err := sources.ParseRevision(approved.Revision)
+	if err != nil {
+		return err
+	}
+	set, err := a.parseGovernance(revision.Commit)
+	if err != nil {
+		return err
+	}
+	a.adopt(set)
+	return nil
+}
+
+func (a *Agent) parseGovernance(commit string) (*declaration.Set, error) {
+	tree, err := a.sources[a.config.Governance.Source].repo.Tree(commit)
+	if err != nil {
+		return nil, err
+	}
+	return declaration.Parse(tree, a.config.Governance.Path, a.config.Known())
+}
+
+// considerGovernance looks at the head of the governance branch. What does not parse, or contradicts what
+// runs, is refused with every reason; the approved declarations stay in force.
+func (a *Agent) considerGovernance(ctx context.Context) error {
+	source := a.config.Governance.Source
+	head, ok := a.sources[source].repo.Head(a.config.Governance.Branch)
+	if !ok {
+		return nil
+	}
+	revision := evidence.Revision{Source: source, Revision: head.String()}
+	var current Governance
+	a.journal.read(func(s *State) { current = s.Governance })
+	if current.Approved != nil && *current.Approved == revision && a.inForce() != nil {
+		a.wakeFollowers(source, head.Branch)
+		return nil
+	}
+	set, err := a.parseGovernance(head.Commit)
+	if err == nil {
+		a.journal.read(func(s *State) { err = errors.Join(lifecycle(a.inForce(), set, s)...) })
+	}
+	if err != nil {
+		a.refuse(ctx, "", current.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageDeclaration, Errors: messages(err)})
+		a.wakeFollowers(source, head.Branch) // releases are judged by the approved governance
+		return nil
+	}
+	if err := a.approveGovernance(ctx, current, revision, head.Commit); err != nil {
+		return err
+	}
+	a.adopt(set)
+	a.wakeAll()
+	return nil
+}
+
+// approveGovernance records the governance commit as proposed and approved. Unchanged declarations need no
+// record of their own when the commit altered nothing under the governance folder.
+func (a *Agent) approveGovernance(ctx context.Context, current Governance, revision evidence.Revision, commit string) error {
+	from := ""
+	if current.Approved != nil {
+		from = current.Approved.Revision
+		if *current.Approved == revision {
+			return nil // back in force after a restart
+		}
+		if same, err := a.sameGovernance(current.Approved.Revision, commit); err == nil && same && current.Refused == nil {
+			return nil
+		}
+	}
+	origin := evidence.OriginGovernance
+	if from == "" {
+		origin = evidence.OriginFirst
+	}
+	if _, err := a.journal.record(ctx, evidence.Draft{
+		Type:      evidence.TypeChange,
+		Predicate: evidence.Change{From: from, To: revision.Revision, Revision: revision, Origin: origin},
+	}); err != nil {
+		return err
+	}
+	_, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeDecision,
+		Predicate: evidence.Decision{From: from, To: revision.Revision, Revision: revision, Origin: origin,
+			Verdict: policy.Verdict{Answer: policy.Allow, Gates: []policy.Result{{
+				Gate: "declaration", Answer: policy.Allow, Reason: "every declaration is valid and fits what runs",
+			}}}},
+	})
+	if err == nil {
+		a.logger.Info("governance approved", "revision", revision.Revision)
+	}
+	return err
+}
+
+// sameGovernance reports whether two commits have the same governance folder.
+func (a *Agent) sameGovernance(approved, commit string) (bool, error) {
+	revision, err := sources.ParseRevision(approved)
+	if err != nil {
+		return false, err
+	}
+	repo := a.sources[a.config.Governance.Source].repo
+	var ids [2]string
+	for i, c := range []string{revision.Commit, commit} {
+		tree, err := repo.Tree(c)
+		if err != nil {
+			return false, err
+		}
+		entry, err := tree.Lookup(a.config.Governance.Path)
+		if err != nil {
+			return false, err
+		}
+		ids[i] = entry.Hash
+	}
+	return ids[0] == ids[1], nil
+}
+
+// inForce is the declarations that rule now; nil before the first.
+func (a *Agent) inForce() *declaration.Set {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.declarations
+}
+
+// adopt puts declarations in force.
+func (a *Agent) adopt(set *declaration.Set) {
+	a.mu.Lock()
+	a.declarations = set
+	a.mu.Unlock()
+	for _, s := range a.sources {
+		s.poller.Trigger() // it may follow other branches now
+	}
+}
+
+func (a *Agent) wakeAll() {
+	for _, name := range a.environments(func(*declaration.Environment) bool { return true }) {
+		a.wake(name)
+	}
+}
+
+// lifecycle says what in the next declarations contradicts what the environments already own: an environment
+// cannot move, because what it left behind would run on unowned.
+func lifecycle(current, next *declaration.Set, s *State) []error {
+	if current == nil {
+		return nil
+	}
+	var problems []error
+	for name, e := range next.Environments {
+		was := current.Environments[name]
+		if was == nil || s.Environments[name] == nil || len(s.Environments[name].Inventory) == 0 {
+			continue
+		}
+		for _, move := range []struct{ field, from, to string }{
+			{"cluster", was.Spec.Cluster, e.Spec.Cluster},
+			{"namespace", was.Spec.Namespace, e.Spec.Namespace},
+			{"tenant", was.Spec.Tenant, e.Spec.Tenant},
+		} {
+			if move.from != move.to {
+				problems = append(problems, &declaration.Error{
+					Position: e.Position,
+					What:     fmt.Sprintf("environment %q cannot move from %s %q to %q", name, move.field, move.from, move.to),
+					Why:      "it owns objects where it is, and they would run on without an owner",
+					Remedy:   "declare a second environment with a name of its own, promote to it, and remove this one afterwards",
+				})
+			}
+		}
+	}
+	slices.SortFunc(problems, func(x, y error) int { return compareText(x.Error(), y.Error()) })
+	return problems
+}

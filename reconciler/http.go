@@ -1,0 +1,54 @@
+package reconciler
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/purser-gitops/purser/sources"
+)
+
+var errNoGovernance = errors.New("no governance commit is approved yet")
+
+// Handler serves what the agent shows: metrics, probes, a read-only API, and the hooks that tell of pushes.
+func (a *Agent) Handler(gatherer prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := a.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
+	mux.HandleFunc("GET /api/v1/environments", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status().Environments) })
+	mux.HandleFunc("GET /api/v1/environments/{name}", func(w http.ResponseWriter, r *http.Request) {
+		for _, e := range a.Status().Environments {
+			if e.Name == r.PathValue("name") {
+				writeJSON(w, e)
+				return
+			}
+		}
+		http.Error(w, "no such environment", http.StatusNotFound)
+	})
+	hooks := map[string]sources.Hook{}
+	for _, c := range a.config.Sources {
+		if c.Webhook.SecretFile != "" {
+			hooks[c.Name] = sources.Hook{SecretFile: c.Webhook.SecretFile, Trigger: a.sources[c.Name].poller.Trigger}
+		}
+	}
+	mux.Handle("/hooks/{source}", sources.NewHooks(hooks, a.now, a.logger))
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(v) // the client went away
+}

@@ -1,0 +1,72 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/purser-gitops/purser/reconciler/evidence"
+)
+
+// journal is the only way to change the state: append a record, fold it.
+type journal struct {
+	log *evidence.Log
+
+	mu    sync.RWMutex
+	state *State
+}
+
+// openJournal opens the log and folds everything it holds.
+func openJournal(ctx context.Context, o evidence.Options) (*journal, error) {
+	j := &journal{state: NewState()}
+	o.State = j.encode
+	log, err := evidence.Open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("open audit log: %w", err)
+	}
+	j.log = log
+	if err := log.Replay(0, j.fold); err != nil { // every branch opens with the state so far
+		log.Close(ctx)
+		return nil, fmt.Errorf("replay audit log: %w", err)
+	}
+	return j, nil
+}
+
+func (j *journal) fold(r evidence.Record) error { return j.state.Fold(r) }
+
+// encode gives the state as the first record of a further yearly branch carries it. The log calls it from
+// inside an append, under the journal's lock.
+func (j *journal) encode() (json.RawMessage, error) { return json.Marshal(j.state) }
+
+// record makes a happening durable and then true. It is not cut short by a cancelled context: what was done
+// must be written down. A record's ID derives from its place in the history of its environment, so the same
+// happening cannot be recorded twice and two happenings never share an ID.
+func (j *journal) record(ctx context.Context, d evidence.Draft) (evidence.Record, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	d.Key = append(d.Key, strconv.Itoa(j.state.recorded(d.Environment)))
+	r, err := j.log.Append(context.WithoutCancel(ctx), d)
+	if err != nil {
+		return evidence.Record{}, fmt.Errorf("record %s: %w", d.Type, err)
+	}
+	return r, j.fold(r)
+}
+
+// environment is a copy of the state of one environment.
+func (j *journal) environment(name string) EnvironmentState {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if e := j.state.Environments[name]; e != nil {
+		return e.clone()
+	}
+	return EnvironmentState{}
+}
+
+// read gives the state to a function that must not keep or change it.
+func (j *journal) read(f func(*State)) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	f(j.state)
+}

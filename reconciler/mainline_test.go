@@ -1,0 +1,206 @@
+package reconciler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/purser-gitops/purser/examples/lab/labtest"
+	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+)
+
+// TestPushBecomesLiveAndRecorded is the main line: a push is rendered, decided, applied, healthy and recorded.
+func TestPushBecomesLiveAndRecorded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	first := w.untilLive("dev", "one")
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	second := w.untilLive("dev", "two")
+	if first == second {
+		t.Fatal("a changed release has the same digest")
+	}
+	w.write("README.md", "unrelated\n")
+	w.push("Touch nothing that is rendered")
+	w.write("apps/dev/objects.yaml", configMaps(4, "two"))
+	w.push("Drop one object")
+	labtest.Eventually(t, 20*time.Second, "c4 is pruned", func(ctx context.Context) error {
+		_, err := w.kube.CoreV1().ConfigMaps(w.namespace).Get(ctx, "c4", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("it is still there (%v)", err)
+	})
+	w.until("the third release is live", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if dev.Live.Release == second {
+			return errors.New("the second still is")
+		}
+		return nil
+	})
+	var history []string
+	for _, r := range w.records() {
+		if r.Environment == "dev" && r.Type != evidence.TypeHealth {
+			history = append(history, r.Type)
+		}
+	}
+	once := []string{evidence.TypeChange, evidence.TypeDecision, evidence.TypePlan, evidence.TypeApply, evidence.TypeLive}
+	if want := slices.Concat(once, once, once); !slices.Equal(history, want) {
+		t.Errorf("recorded %v, want %v", history, want)
+	}
+}
+
+// TestManualChangeIsRepaired edits and deletes objects by hand; the next full comparison restores them.
+func TestManualChangeIsRepaired(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 1s}"))
+	})
+	w.run()
+	w.untilLive("dev", "one")
+	maps := w.kube.CoreV1().ConfigMaps(w.namespace)
+	edited, err := maps.Get(t.Context(), "c1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited.Data["value"] = "by hand"
+	if _, err := maps.Update(t.Context(), edited, metav1.UpdateOptions{FieldManager: "kubectl-edit"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := maps.Delete(t.Context(), "c2", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Eventually(t, 20*time.Second, "both are restored", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	plans := 0
+	for _, r := range w.records() {
+		if r.Type == evidence.TypePlan {
+			plans++
+		}
+	}
+	if plans < 2 {
+		t.Errorf("%d plans recorded, want the release's and a repair's", plans)
+	}
+}
+
+// TestDependencyGoesFirst declares two environments, one waiting for the other.
+func TestDependencyGoesFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.write("purser/later.yaml", w.environment("later", "apps/later", "dependsOn: [dev]"))
+		w.write("apps/later/kustomization.yaml", "namePrefix: later-\nresources: [../dev]\n")
+	})
+	w.run()
+	w.untilLive("later", "one")
+	var order []string
+	for _, r := range w.records() {
+		if r.Type == evidence.TypeLive || r.Type == evidence.TypePlan {
+			order = append(order, r.Type+" "+r.Environment)
+		}
+	}
+	if want := []string{"plan dev", "live dev", "plan later", "live later"}; !slices.Equal(order, want) {
+		t.Errorf("order %v, want %v", order, want)
+	}
+}
+
+// TestSuspendedEnvironmentIsWatchedAndLeft neither applies releases nor repairs.
+func TestSuspendedEnvironmentIsWatchedAndLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {suspend: true}"))
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Suspend dev and release two")
+	w.until("the release is approved and waits", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if !dev.Suspended || dev.Approved.Release == dev.Live.Release || dev.Outcome != "waiting" {
+			return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)
+		}
+		return nil
+	})
+	if err := w.runs(t.Context(), "one"); err != nil {
+		t.Errorf("a suspended environment was changed: %v", err)
+	}
+	w.write("purser/dev.yaml", w.environment("dev", "apps/dev", ""))
+	w.push("Resume dev")
+	w.untilLive("dev", "two")
+}
+
+// TestRemovedEnvironmentIsOrphaned leaves the objects of a declaration that disappeared.
+func TestRemovedEnvironmentIsOrphaned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	w.git("rm", "--quiet", "purser/dev.yaml")
+	w.write("purser/estate.yaml", "apiVersion: purser.dev/v1alpha1\nkind: Estate\nmetadata: {name: sample}\nspec: {}\n")
+	w.push("Remove dev")
+	w.until("dev is orphaned", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if !dev.Orphaned {
+			return errors.New("it is still declared")
+		}
+		return nil
+	})
+	if err := w.runs(t.Context(), "one"); err != nil {
+		t.Errorf("an orphaned environment was changed: %v", err)
+	}
+}
+
+// TestForcePushIsRecordedAndFollowed rewrites the history of the branch.
+func TestForcePushIsRecordedAndFollowed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	w.git("checkout", "--quiet", "--orphan", "rewritten")
+	w.git("branch", "--delete", "--force", "main")
+	w.git("branch", "--move", "main")
+	w.write("apps/dev/objects.yaml", configMaps(5, "rewritten"))
+	w.push("Another history")
+	w.untilLive("dev", "rewritten")
+	for _, r := range w.records() {
+		if r.Type == evidence.TypeForcePush {
+			return
+		}
+	}
+	t.Error("the force push is not recorded")
+}
+
+// TestRestartContinues stops the agent, and starts it on the same data and then on an empty disk.
+func TestRestartContinues(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	release := w.untilLive("dev", "one")
+	for _, disk := range []string{"the same", "an empty"} {
+		w.stop()
+		if disk == "an empty" {
+			key := w.dir
+			w.dir = t.TempDir()
+			copyFile(t, key+"/signing", w.dir+"/signing")
+			copyFile(t, key+"/signing.pub", w.dir+"/signing.pub")
+		}
+		w.run()
+		w.until("dev is live again on "+disk+" disk", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+			if dev.Live == nil || dev.Live.Release != release || dev.Outcome != "unchanged" {
+				return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)
+			}
+			return nil
+		})
+	}
+	plans := 0
+	for _, r := range w.records() {
+		if r.Type == evidence.TypePlan {
+			plans++
+		}
+	}
+	if plans != 1 {
+		t.Errorf("%d plans for one release and two restarts", plans)
+	}
+}

@@ -1,0 +1,158 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// Health of what was just applied is looked at often, of what is live at the interval.
+const watchEvery = time.Second
+
+// watch looks at the health of what is applied. A release that is fully applied and healthy becomes live; one
+// that is not healthy in time stalls, and what was live before is still known.
+func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome {
+	name := env.Meta.Name
+	state := a.journal.environment(name)
+	d := state.Deployment
+	if state.Approved == nil || d.Phase != PhaseApplied && d.Phase != PhaseLive {
+		return Outcome{}
+	}
+	healthy := state.Health != nil && wellEnough(health.Status(state.Health.To))
+	every := env.Spec.Reconcile.Interval
+	if d.Phase == PhaseApplied || !healthy {
+		every = watchEvery
+	}
+	if !due(a.observation(name).watchedAt, a.now(), every) {
+		return Outcome{}
+	}
+	report, err := a.report(ctx, env, state)
+	if err != nil {
+		return Outcome{Kind: Failed, Reason: fmt.Sprintf("read health: %v", err)}
+	}
+	a.observe(name, func(o *observation) { o.watchedAt, o.report = a.now(), report })
+	a.metrics.health(name, report)
+	if err := a.recordHealth(ctx, name, state, report); err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	if d.Phase == PhaseLive {
+		return settledOutcome(report)
+	}
+	if wellEnough(report.Status) {
+		return a.goLive(ctx, env, state)
+	}
+	if a.now().Sub(d.AppliedAt) < env.Spec.Health.Timeout {
+		return Outcome{Kind: Waiting, Reason: "health: " + report.Message, After: watchEvery}
+	}
+	return Outcome{Kind: Stalled, Reason: fmt.Sprintf("not healthy %s after it was applied: %s", env.Spec.Health.Timeout, report.Message),
+		Hint: "push a release that works, or revert to the live one", After: 5 * watchEvery}
+}
+
+// wellEnough reports whether a release with this health may be live. Suspended objects are as declared.
+func wellEnough(s health.Status) bool { return s == health.Healthy || s == health.Suspended }
+
+// settledOutcome is the outcome of an environment whose release is live.
+func settledOutcome(r health.Report) Outcome {
+	if wellEnough(r.Status) {
+		return Outcome{}
+	}
+	return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: 5 * watchEvery}
+}
+
+// report asks the API server and the declared checks.
+func (a *Agent) report(ctx context.Context, env *declaration.Environment, state EnvironmentState) (health.Report, error) {
+	client, err := a.clusters[env.Spec.Cluster].Tenant(tenantOf(env))
+	if err != nil {
+		return health.Report{}, err
+	}
+	refs := make([]render.Ref, len(state.Inventory))
+	for i, item := range state.Inventory {
+		refs[i] = item.Ref
+	}
+	live, err := client.Live(ctx, refs)
+	if err != nil {
+		return health.Report{}, err
+	}
+	objects := make([]health.ObjectHealth, len(refs))
+	for i, ref := range refs {
+		objects[i] = health.Of(ref, live[i])
+	}
+	checks := make([]health.CheckResult, len(env.Spec.Health.HTTP))
+	var group errgroup.Group
+	for i, c := range env.Spec.Health.HTTP {
+		group.Go(func() error {
+			checks[i] = health.HTTP(ctx, http.DefaultTransport, health.HTTPCheck(c))
+			return nil
+		})
+	}
+	_ = group.Wait() // a check reports its failure in its result
+	return health.Aggregate(objects, checks), nil
+}
+
+// recordHealth writes down a transition between states that last. Progressing is on the way to one of them.
+func (a *Agent) recordHealth(ctx context.Context, name string, state EnvironmentState, r health.Report) error {
+	if r.Status == health.Progressing || r.Status == health.Unknown {
+		return nil
+	}
+	release := state.Deployment.Release
+	last := evidence.Health{}
+	if state.Health != nil {
+		last = *state.Health
+	}
+	if last.Release == release && last.To == string(r.Status) {
+		return nil
+	}
+	_, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeHealth, Environment: name, Deployment: state.Deployment.Number,
+		Subjects:  []evidence.Subject{releaseSubject(name, release)},
+		Predicate: evidence.Health{Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message},
+	})
+	return err
+}
+
+// goLive moves the live pointer, with the bytes of the release and of the one before.
+func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state EnvironmentState) Outcome {
+	name := env.Meta.Name
+	approved := *state.Approved
+	release, err := a.release(ctx, env, approved)
+	if err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	kept, err := keep(name, keepLive, release)
+	if err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	live := evidence.Live{
+		Release: approved.Release, Revision: approved.Revision,
+		LeadTime: max(a.now().Sub(approved.FirstAt), 0),
+	}
+	if state.Live != nil && state.Live.Release != approved.Release {
+		live.Previous = state.Live.Release
+		if previous, err := a.release(ctx, env, *state.Live); err == nil {
+			if k, err := keep(name, keepPrevious, previous); err == nil {
+				kept = append(kept, k...)
+			}
+		}
+	}
+	if _, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeLive, Environment: name, Deployment: state.Deployment.Number,
+		Subjects: []evidence.Subject{releaseSubject(name, approved.Release)}, Predicate: live, Keep: kept,
+	}); err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	a.metrics.live(name, live.LeadTime, a.now())
+	a.logger.Info("live", "environment", name, "release", approved.Release, "lead time", live.LeadTime)
+	for _, dependent := range a.environments(func(e *declaration.Environment) bool { return slices.Contains(e.Spec.DependsOn, name) }) {
+		a.wake(dependent)
+	}
+	return Outcome{Kind: Applied}
+}

@@ -1,0 +1,300 @@
+package reconciler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/purser-gitops/purser/examples/lab"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
+	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+)
+
+func eventually(t *testing.T, limit time.Duration, what string, check func(context.Context) error) {
+	t.Helper()
+	labtest.Eventually(t, limit, what, check)
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAPIServerOutage lets the API server be away, too busy or broken while a release is pushed. It goes on by
+// itself afterwards, and every intent has its outcome.
+func TestAPIServerOutage(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fault lab.Fault
+		lasts time.Duration
+	}{
+		"down for 30 s":      {lab.Fault{Mode: lab.Refuse}, 30 * time.Second},
+		"429":                {lab.Fault{Mode: lab.Answer, Status: http.StatusTooManyRequests, RetryAfter: time.Second}, 4 * time.Second},
+		"500":                {lab.Fault{Mode: lab.Answer, Status: http.StatusInternalServerError}, 4 * time.Second},
+		"503":                {lab.Fault{Mode: lab.Answer, Status: http.StatusServiceUnavailable}, 4 * time.Second},
+		"hanging":            {lab.Fault{Mode: lab.Hang}, 4 * time.Second},
+		"writes are cut off": {lab.Fault{Mode: lab.CutAfter, Match: func(r *http.Request) bool { return r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == "" }}, 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			proxy, kubeconfig, err := w.lab.APIProxy(lab.Identity{User: "admin", Groups: []string{"system:masters"}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { proxy.Close() })
+			w.settings.kubeconfig = kubeconfig
+			w.run()
+			w.untilLive("dev", "one")
+			if err := proxy.Set(test.fault); err != nil {
+				t.Fatal(err)
+			}
+			w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+			w.push("Release two")
+			ends := time.Now().Add(test.lasts)
+			for time.Now().Before(ends) {
+				if dev := find(w.agent.Status(), "dev"); dev.Live == nil {
+					t.Fatal("the live pointer is lost during the outage")
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if err := proxy.Clear(); err != nil {
+				t.Fatal(err)
+			}
+			w.untilLive("dev", "two")
+			everyIntentHasOneOutcome(t, w.records())
+		})
+	}
+}
+
+// everyIntentHasOneOutcome checks the plan and apply records of a log against each other.
+func everyIntentHasOneOutcome(t *testing.T, records []evidence.Record) {
+	t.Helper()
+	outcomes := map[string]int{}
+	intents := 0
+	ids := map[string]bool{}
+	for _, r := range records {
+		if ids[r.ID] {
+			t.Errorf("record %d repeats the ID %s", r.Index, r.ID)
+		}
+		ids[r.ID] = true
+		switch r.Type {
+		case evidence.TypePlan:
+			intents++
+			outcomes[fmt.Sprint(r.Index)]--
+		case evidence.TypeApply:
+			var p evidence.Apply
+			decode(t, r, &p)
+			outcomes[fmt.Sprint(p.Plan)]++
+		}
+	}
+	for plan, balance := range outcomes {
+		if balance != 0 {
+			t.Errorf("the plan in record %s has %d outcomes", plan, balance+1)
+		}
+	}
+	if intents == 0 {
+		t.Error("no intent is recorded")
+	}
+}
+
+// TestClusterThatHangsDelaysNoOther runs two environments on two clusters; one of them stops answering.
+func TestClusterThatHangsDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	proxy, kubeconfig, err := w.lab.APIProxy(lab.Identity{User: "admin", Groups: []string{"system:masters"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	w.settings.clusters = fmt.Sprintf("    - name: far\n      kubeconfig: %s\n", kubeconfig)
+	for i := range 8 { // more than a queue has workers
+		name := fmt.Sprintf("far%d", i)
+		w.write("purser/"+name+".yaml", strings.Replace(w.environment(name, "apps/"+name, ""), "cluster: lab", "cluster: far", 1))
+		w.write("apps/"+name+"/kustomization.yaml", "namePrefix: "+name+"-\nresources: [../dev]\n")
+	}
+	w.push("Declare more environments, on another cluster")
+	if err := proxy.Set(lab.Fault{Mode: lab.Hang}); err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	w.untilLive("dev", "one")
+	start := time.Now()
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	w.untilLive("dev", "two")
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("a hanging cluster delayed another one's release to %s", took)
+	}
+	if far := find(w.agent.Status(), "far0"); far.Live != nil {
+		t.Error("the hanging cluster did not hang")
+	}
+	if err := proxy.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "the other cluster catches up", func(context.Context) error {
+		for i := range 8 {
+			if e := find(w.agent.Status(), fmt.Sprintf("far%d", i)); e.Live == nil {
+				return fmt.Errorf("%s is %s: %s", e.Name, e.Outcome, e.Reason)
+			}
+		}
+		return nil
+	})
+}
+
+// TestExpiredCredentials are named, and new ones in the same place are used without a restart.
+func TestExpiredCredentials(t *testing.T) {
+	t.Parallel()
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, nil)
+		expired, err := w.lab.KubeconfigFor(lab.Identity{User: "late-" + w.namespace, NotAfter: time.Now().Add(-time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.settings.kubeconfig = expired
+		w.run()
+		w.until("the credentials are named", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+			if said := strings.ToLower(everythingSaid(s, dev)); !strings.Contains(said, "unauthorized") && !strings.Contains(said, "credentials") && !strings.Contains(said, "certificate") {
+				return errors.New(said)
+			}
+			return nil
+		})
+	})
+	t.Run("source", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, nil)
+		user, password := filepath.Join(w.dir, "user"), filepath.Join(w.dir, "password")
+		for file, text := range map[string]string{user: "agent", password: "old"} {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.settings.estateAuth = fmt.Sprintf("      auth: {usernameFile: %s, passwordFile: %s}\n", user, password)
+		users := func(password string) {
+			if err := w.estate.SetUsers(map[string]string{"agent": password}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		users("old")
+		w.run()
+		w.untilLive("dev", "one")
+		users("new-password")
+		w.until("the refused credentials are named", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+			if len(s.Sources) != 1 || s.Sources[0].Problem == "" {
+				return errors.New("the source reports no problem")
+			}
+			return nil
+		})
+		if err := os.WriteFile(password, []byte("new-password"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the new password is used", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+			if problem := s.Sources[0].Problem; problem != "" {
+				return errors.New(problem)
+			}
+			return nil
+		})
+		if strings.Contains(w.logs.String(), "new-password") {
+			t.Error("the password is in the log")
+		}
+	})
+}
+
+// TestGitServerDown keeps everything as it is while the estate cannot be read, repair included.
+func TestGitServerDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 1s}"))
+	})
+	proxy, err := lab.NewProxy(lab.ProxyOptions{Upstream: w.lab.GitURL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	w.settings.estateURL = strings.Replace(w.estate.URL, w.lab.GitURL, proxy.URL, 1)
+	w.run()
+	w.untilLive("dev", "one")
+	if err := proxy.Set(lab.Fault{Mode: lab.Refuse}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the outage is reported", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		if s.Sources[0].Problem == "" {
+			return errors.New("the source reports no problem")
+		}
+		return nil
+	})
+	w.setByHand("c3", "by hand")
+	w.waitFor("repair goes on without the Git server", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	if err := proxy.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	w.untilLive("dev", "two")
+}
+
+// TestAuditRemoteTrouble: while the audit remote takes no push nothing new is deployed, repair goes on, and
+// everything is published afterwards.
+func TestAuditRemoteTrouble(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 1s}"))
+	})
+	w.run()
+	w.untilLive("dev", "one")
+	if err := w.audit.RejectPushes("closed for the audit"); err != nil {
+		t.Fatal(err)
+	}
+	w.setByHand("c3", "by hand")
+	w.waitFor("repair goes on", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	w.until("the trouble is reported", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if !strings.Contains(s.Evidence.Problem, "closed for the audit") {
+			return fmt.Errorf("evidence says %q; dev is %s: %s", s.Evidence.Problem, dev.Outcome, dev.Reason)
+		}
+		return nil
+	})
+	if err := w.runs(t.Context(), "one"); err != nil {
+		t.Errorf("a release was applied without its intent on the audit remote: %v", err)
+	}
+	if err := w.audit.AcceptPushes(); err != nil {
+		t.Fatal(err)
+	}
+	w.untilLive("dev", "two")
+	everyIntentHasOneOutcome(t, w.records())
+}
+
+// TestClockMovedBack sets the clock back by a day under a running agent.
+func TestClockMovedBack(t *testing.T) {
+	t.Parallel()
+	var back atomic.Int64
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 1s}"))
+	})
+	w.settings.now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
+	w.run()
+	w.untilLive("dev", "one")
+	back.Store(int64(24 * time.Hour))
+	w.setByHand("c3", "by hand")
+	w.waitFor("repair goes on", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	w.untilLive("dev", "two")
+	everyIntentHasOneOutcome(t, w.records())
+}

@@ -1,0 +1,282 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// proposal is what the head of an environment's branch would run.
+type proposal struct {
+	release  *render.Release
+	revision sources.Revision
+}
+
+// propose renders the head of the environment's branch and records a release that was not proposed yet. A
+// commit that touches nothing the last render read costs a look at the tree. What does not render is
+// refused; the last good proposal stays.
+func (a *Agent) propose(ctx context.Context, env *declaration.Environment) (*proposal, Outcome) {
+	src := a.sources[env.Spec.Source.Repository]
+	head, ok := src.repo.Head(env.Spec.Source.Branch)
+	if !ok {
+		return nil, Outcome{Kind: Waiting, Reason: fmt.Sprintf("branch %q of source %q was not fetched yet", env.Spec.Source.Branch, src.name)}
+	}
+	name := env.Meta.Name
+	state := a.journal.environment(name)
+	release, err := a.renderHead(ctx, env, src, head)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, Outcome{Kind: Failed, Reason: err.Error()}
+		}
+		revision := evidence.Revision{Source: src.name, Revision: head.String()}
+		a.refuse(ctx, name, state.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageRender, Errors: messages(err)})
+		return nil, Outcome{Kind: Stalled, Reason: "refused: " + firstLine(err), Hint: "push a commit that renders"}
+	}
+	p := &proposal{release: release, revision: head}
+	if state.Proposed != nil && state.Proposed.Release == release.Digest && state.Refused == nil {
+		return p, Outcome{}
+	}
+	if err := a.recordChange(ctx, env, state, p); err != nil {
+		return nil, Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	return p, Outcome{}
+}
+
+// renderHead gives the release of an environment at the head of its branch, from memory when nothing it
+// depends on changed.
+func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, src *source, head sources.Revision) (*render.Release, error) {
+	seen := a.observation(env.Meta.Name)
+	if seen.inputs != nil {
+		tree, err := src.repo.Tree(head.Commit)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", head, err)
+		}
+		binding, err := bindingOf(env)
+		if err != nil {
+			return nil, err
+		}
+		release, ok := a.releases.Get(seen.digest)
+		if ok && sameBinding(seen.binding, binding) && seen.inputs.Unchanged(tree) {
+			return release.(*render.Release), nil
+		}
+	}
+	release, err := a.renderCommit(ctx, env, src, head)
+	if err != nil {
+		return nil, err
+	}
+	a.releases.Add(release.Digest, release)
+	a.observe(env.Meta.Name, func(o *observation) {
+		o.inputs, o.digest, o.binding = release.Inputs, release.Digest, release.Binding
+	})
+	return release, nil
+}
+
+// renderCommit makes the release of an environment at a commit.
+func (a *Agent) renderCommit(ctx context.Context, env *declaration.Environment, src *source, at sources.Revision) (*render.Release, error) {
+	tree, err := src.repo.Tree(at.Commit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", at, err)
+	}
+	a.metrics.renders.Inc()
+	return Build(ctx, a.renderer, a.decrypt, tree, env)
+}
+
+// Build makes the release of an environment from a tree: rendered manifests, checked encryption, release.yaml.
+// It needs no cluster and no agent.
+func Build(ctx context.Context, renderer *render.Renderer, decrypt *render.Decrypter, tree *sources.Tree, env *declaration.Environment) (*render.Release, error) {
+	dir := env.Spec.Source.Path
+	binding, err := bindingOf(env)
+	if err != nil {
+		return nil, err
+	}
+	result, err := renderer.Render(ctx, tree, dir)
+	if err != nil {
+		return nil, err
+	}
+	about, err := declaration.ParseRelease(tree, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := decrypt.VerifySource(tree, result.Inputs); err != nil {
+		return nil, err
+	}
+	traced := *result
+	traced.Inputs = append(slices.Clone(result.Inputs), releaseInput(tree, dir))
+	return render.NewRelease(&traced, about, binding)
+}
+
+// releaseInput traces release.yaml, present or absent.
+func releaseInput(tree *sources.Tree, dir string) render.Input {
+	file := path.Join(dir, declaration.ReleaseFile)
+	entry, err := tree.Lookup(file)
+	if err != nil {
+		return render.Input{Path: file}
+	}
+	return render.Input{Path: file, Hash: entry.Hash}
+}
+
+// bindingOf is what of its declaration makes an environment's release: where it goes and how it is judged.
+func bindingOf(env *declaration.Environment) (render.Binding, error) {
+	health, err := json.Marshal(env.Spec.Health)
+	if err != nil {
+		return render.Binding{}, fmt.Errorf("encode health of %q: %w", env.Meta.Name, err)
+	}
+	return render.Binding{Environment: env.Meta.Name, Cluster: env.Spec.Cluster, Namespace: env.Spec.Namespace, Health: health}, nil
+}
+
+func sameBinding(a, b render.Binding) bool {
+	return a.Environment == b.Environment && a.Cluster == b.Cluster && a.Namespace == b.Namespace &&
+		string(a.Health) == string(b.Health) && string(a.Rollout) == string(b.Rollout)
+}
+
+// recordChange writes down a newly proposed release, with its difference from the approved one.
+func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, state EnvironmentState, p *proposal) error {
+	approved, err := a.approvedRelease(ctx, env, state)
+	if err != nil {
+		return err
+	}
+	diff := render.Diff(approved, p.release)
+	change := evidence.Change{
+		To:       p.release.Digest,
+		Revision: evidence.Revision{Source: env.Spec.Source.Repository, Revision: p.revision.String()},
+		Origin:   originOf(state, approved, p),
+		Images:   imageList(p.release.Images),
+		Diff:     map[string]int{},
+		Renderer: p.release.Renderer,
+	}
+	if state.Approved != nil {
+		change.From = state.Approved.Release
+		change.Landed = a.landed(env, state.Approved.Revision, p.revision)
+	}
+	for _, c := range diff {
+		change.Diff[c.Action]++
+	}
+	if d := p.release.Declaration; d != nil {
+		change.Version, change.Ticket, change.Reason = d.Version, d.Change.Ticket, d.Change.Reason
+	}
+	text, err := json.Marshal(diff)
+	if err != nil {
+		return fmt.Errorf("encode release diff: %w", err)
+	}
+	draft := evidence.Draft{
+		Type: evidence.TypeChange, Environment: env.Meta.Name,
+		Subjects:  []evidence.Subject{releaseSubject(env.Meta.Name, p.release.Digest)},
+		Predicate: change,
+		Blobs:     []evidence.Blob{{Name: "diff", Data: text}},
+	}
+	if _, err := a.journal.record(ctx, draft); err != nil {
+		return err
+	}
+	a.logger.Info("release proposed", "environment", env.Meta.Name, "release", p.release.Digest, "revision", p.revision.String(), "origin", change.Origin, "diff", change.Diff)
+	return nil
+}
+
+// originOf says why there is a new release.
+func originOf(state EnvironmentState, approved *render.Release, p *proposal) string {
+	switch {
+	case state.Approved == nil || approved == nil:
+		return evidence.OriginFirst
+	case state.Previous != nil && state.Previous.Release == p.release.Digest:
+		return evidence.OriginRollback
+	case slices.Equal(approved.Inputs, p.release.Inputs) && approved.Renderer != p.release.Renderer:
+		return evidence.OriginRenderer
+	case slices.Equal(approved.Inputs, p.release.Inputs) && !sameBinding(approved.Binding, p.release.Binding):
+		return evidence.OriginGovernance
+	}
+	return evidence.OriginGit
+}
+
+// landed lists the first-parent commits since the approved revision. After a rewritten history there are none.
+func (a *Agent) landed(env *declaration.Environment, approved evidence.Revision, to sources.Revision) []string {
+	from, err := sources.ParseRevision(approved.Revision)
+	if err != nil || approved.Source != env.Spec.Source.Repository {
+		return nil
+	}
+	commits, err := a.sources[approved.Source].repo.Landed(from.Commit, to.Commit, landedMax)
+	if err != nil {
+		a.logger.Warn("landed changes not listed", "environment", env.Meta.Name, "error", err)
+		return nil
+	}
+	hashes := make([]string, len(commits))
+	for i, c := range commits {
+		hashes[i] = c.Hash
+	}
+	return hashes
+}
+
+// landedMax bounds the commits that one change record lists.
+const landedMax = 1000
+
+// refuse records input that could not become a release, once for each new reason.
+func (a *Agent) refuse(ctx context.Context, environment string, last *evidence.Refused, r evidence.Refused) {
+	if last != nil && slices.Equal(last.Errors, r.Errors) {
+		return
+	}
+	a.metrics.refused.Inc()
+	for _, message := range r.Errors {
+		a.logger.Error("refused", "environment", environment, "revision", r.Revision.Revision, "error", message)
+	}
+	if _, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeRefused, Environment: environment,
+		Predicate: r,
+	}); err != nil {
+		a.logger.Error("refusal not recorded", "environment", environment, "error", err)
+	}
+}
+
+// messages splits an error into one line per problem, bounded.
+func messages(err error) []string {
+	var problems declaration.Errors
+	var list []string
+	if errors.As(err, &problems) {
+		for _, p := range problems {
+			list = append(list, p.Error())
+		}
+	} else {
+		list = strings.Split(err.Error(), "\n")
+	}
+	if len(list) > messagesMax {
+		list = append(list[:messagesMax], fmt.Sprintf("and %d more", len(list)-messagesMax))
+	}
+	for i, m := range list {
+		if len(m) > messageBytes {
+			list[i] = m[:messageBytes] + "…"
+		}
+	}
+	return list
+}
+
+const (
+	messagesMax  = 50
+	messageBytes = 2048
+)
+
+func firstLine(err error) string { return messages(err)[0] }
+
+func compareText(a, b string) int { return strings.Compare(a, b) }
+
+// imageList writes an image set as sorted role/container=reference lines.
+func imageList(images map[string]string) []string {
+	list := make([]string, 0, len(images))
+	for _, key := range slices.Sorted(maps.Keys(images)) {
+		list = append(list, key+"="+images[key])
+	}
+	return list
+}
+
+// releaseSubject names a release in a record's subjects.
+func releaseSubject(environment, digest string) evidence.Subject {
+	algorithm, value, _ := strings.Cut(digest, ":")
+	return evidence.Subject{Name: environment, Digest: map[string]string{algorithm: value}}
+}

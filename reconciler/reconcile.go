@@ -1,0 +1,99 @@
+package reconciler
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// reconcile takes one environment as far as it goes now: propose → decide → deploy → observe. A stage that
+// cannot go on does not stop the later ones: while a proposal is refused or waits, what is approved is still
+// deployed, and what is live still repaired.
+func (a *Agent) reconcile(ctx context.Context, env *declaration.Environment, tenant *declaration.Tenant) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, env.Spec.Reconcile.Timeout)
+	defer cancel()
+	_, outcome := a.propose(ctx, env)
+	outcome = outcome.worse(a.decide(ctx, env, tenant))
+	outcome = outcome.worse(a.deploy(ctx, env))
+	return outcome.worse(a.watch(ctx, env))
+}
+
+// visit is what a queue calls: it reconciles, remembers the outcome, and says when to come back.
+func (a *Agent) visit(ctx context.Context, name string) time.Duration {
+	env, tenant, ok := a.declared(name)
+	if !ok {
+		return 0 // gone from the declarations: orphaned, its objects stay
+	}
+	start := a.now()
+	outcome := a.reconcile(ctx, env, tenant)
+	if ctx.Err() != nil {
+		return 0
+	}
+	failures := 0
+	a.observe(name, func(o *observation) {
+		if outcome.Kind == Failed || outcome.Kind == Stalled {
+			failures = o.failures
+			o.failures++
+		} else {
+			o.failures = 0
+		}
+		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
+			o.since = start
+			a.logger.Info("reconciled", "environment", name, "outcome", outcome.Kind.String(), "reason", outcome.Reason, "hint", outcome.Hint)
+		}
+		o.outcome = outcome
+	})
+	a.metrics.reconciled(name, outcome, a.now().Sub(start))
+	return outcome.delay(failures, env.Spec.Reconcile.Interval)
+}
+
+// observation is what the agent knows of an environment without a record: it can be found out again.
+type observation struct {
+	inputs  render.Inputs  // what the last render read
+	digest  string         // and gave
+	binding render.Binding // under this declaration
+	claims  []render.Ref   // objects of the approved release
+
+	outcome    Outcome
+	since      time.Time // of the outcome
+	failures   int       // outcomes in a row that failed or stalled
+	comparedAt time.Time // last comparison of the target with the cluster
+	watchedAt  time.Time // last look at health
+	report     health.Report
+	drift      []apply.Entry // what the last comparison found and did not repair
+}
+
+// observation is a copy of what is known of an environment.
+func (a *Agent) observation(name string) observation {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if o := a.observed[name]; o != nil {
+		return *o
+	}
+	return observation{}
+}
+
+// observe changes what is known of an environment.
+func (a *Agent) observe(name string, change func(*observation)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o := a.observed[name]
+	if o == nil {
+		o = &observation{}
+		a.observed[name] = o
+	}
+	change(o)
+}
+
+// due reports whether something done last at a time is to be done again. A clock that went back makes
+// everything due: doing it once more is harmless, waiting for the future is not.
+func due(last, now time.Time, every time.Duration) bool {
+	return last.IsZero() || now.Before(last) || now.Sub(last) >= every
+}
+
+func joinLines(lines []string) string { return strings.Join(lines, "; ") }

@@ -1,0 +1,90 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// Keep refs of an environment: the bytes behind its pointers, on the audit remote.
+const (
+	keepPrefix   = "refs/purser/keep/"
+	keepApproved = "approved"
+	keepLive     = "live"
+	keepPrevious = "previous"
+
+	keptFile = "release.json"
+)
+
+// keep is the keep ref that makes a pointer restorable.
+func keep(environment, pointer string, release *render.Release) ([]evidence.Keep, error) {
+	encoded, err := release.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode release %s: %w", release.Digest, err)
+	}
+	return []evidence.Keep{{Ref: keepPrefix + environment + "/" + pointer, Files: map[string][]byte{keptFile: encoded}}}, nil
+}
+
+// release gives the bytes behind a pointer: from memory, from the keep refs, or rendered again from its
+// revision. Whatever the way, the digest must be the pointer's.
+func (a *Agent) release(ctx context.Context, env *declaration.Environment, p Pointer) (*render.Release, error) {
+	if release, ok := a.releases.Get(p.Release); ok {
+		return release.(*render.Release), nil
+	}
+	release, err := a.kept(env.Meta.Name, p.Release)
+	if err != nil {
+		release, err = a.renderAgain(ctx, env, p)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.releases.Add(p.Release, release)
+	return release, nil
+}
+
+// kept looks for a release in the environment's keep refs.
+func (a *Agent) kept(environment, digest string) (*render.Release, error) {
+	for _, pointer := range []string{keepApproved, keepLive, keepPrevious} {
+		files, err := a.journal.log.Kept(keepPrefix + environment + "/" + pointer)
+		if err != nil {
+			continue
+		}
+		release, err := render.DecodeRelease(files[keptFile])
+		if err == nil && release.Digest == digest {
+			return release, nil
+		}
+	}
+	return nil, fmt.Errorf("release %s of %q is not among the kept ones", digest, environment)
+}
+
+// renderAgain renders a pointer's revision, for a proposal that was not approved before a restart.
+func (a *Agent) renderAgain(ctx context.Context, env *declaration.Environment, p Pointer) (*render.Release, error) {
+	revision, err := sources.ParseRevision(p.Revision.Revision)
+	if err != nil {
+		return nil, err
+	}
+	src := a.sources[p.Revision.Source]
+	if src == nil {
+		return nil, fmt.Errorf("source %q of release %s is no longer configured", p.Revision.Source, p.Release)
+	}
+	release, err := a.renderCommit(ctx, env, src, revision)
+	if err != nil {
+		return nil, err
+	}
+	if release.Digest != p.Release {
+		return nil, fmt.Errorf("%s renders to %s now, not to %s", revision, release.Digest, p.Release)
+	}
+	return release, nil
+}
+
+// approvedRelease is the release behind the approved pointer; nil when there is none.
+func (a *Agent) approvedRelease(ctx context.Context, env *declaration.Environment, state EnvironmentState) (*render.Release, error) {
+	if state.Approved == nil {
+		return nil, nil
+	}
+	return a.release(ctx, env, *state.Approved)
+}

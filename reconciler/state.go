@@ -1,0 +1,326 @@
+package reconciler
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+)
+
+// State is what the records say happened. It is a fold: the same records give the same state, on this
+// machine or on a new one. What is not recorded did not happen.
+type State struct {
+	Governance   Governance                   `json:"governance"`
+	Environments map[string]*EnvironmentState `json:"environments"`
+	ClusterUIDs  map[string]string            `json:"clusterUIDs"` // UID of kube-system, by cluster, as of the first plan
+	Records      int                          `json:"records"`     // of the estate as a whole
+}
+
+// Governance says which commit's declarations are in force.
+type Governance struct {
+	Approved *evidence.Revision `json:"approved,omitempty"`
+	Refused  *evidence.Refused  `json:"refused,omitempty"` // newest refused commit, until a newer one is approved
+	Since    time.Time          `json:"since"`
+}
+
+// EnvironmentState holds the pointers of one environment and what surrounds them.
+type EnvironmentState struct {
+	Proposed *Pointer `json:"proposed,omitempty"` // newest release offered
+	Approved *Pointer `json:"approved,omitempty"` // newest whose gates all passed
+	Live     *Pointer `json:"live,omitempty"`     // newest fully rolled out and healthy
+	Previous *Pointer `json:"previous,omitempty"` // live before Live
+
+	Verdict    *policy.Verdict   `json:"verdict,omitempty"` // about Proposed
+	Refused    *evidence.Refused `json:"refused,omitempty"` // newest input that could not become a release
+	Blocked    *evidence.Refused `json:"blocked,omitempty"` // why what is approved cannot be planned
+	Deployment Deployment        `json:"deployment"`
+	Inventory  apply.Inventory   `json:"inventory"`
+	Health     *evidence.Health  `json:"health,omitempty"`
+	HealthAt   time.Time         `json:"healthAt"`
+	Records    int               `json:"records"` // of this environment
+}
+
+// Pointer names a release and where it came from.
+type Pointer struct {
+	Release  string            `json:"release"` // digest
+	Revision evidence.Revision `json:"revision"`
+	Origin   string            `json:"origin"`
+	At       time.Time         `json:"at"`      // when the pointer moved here
+	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
+}
+
+// Deployment is the newest attempt to make a release live.
+type Deployment struct {
+	Number    int       `json:"number"` // 0: there was none yet
+	Release   string    `json:"release,omitempty"`
+	Phase     Phase     `json:"phase,omitempty"`
+	Intent    *Intent   `json:"intent,omitempty"` // a plan without an outcome yet
+	Repairs   int       `json:"repairs"`          // repair plans under this deployment
+	AppliedAt time.Time `json:"appliedAt"`
+	Error     string    `json:"error,omitempty"`
+}
+
+// Intent is a recorded plan whose outcome is not recorded yet.
+type Intent struct {
+	Record  uint64 `json:"record"`
+	Release string `json:"release"`
+	Purpose string `json:"purpose"`
+	Attempt int    `json:"attempt"`
+}
+
+// Phase of a deployment.
+type Phase string
+
+// Phases of a deployment. Only an applied one can become live.
+const (
+	PhasePlanned    Phase = "planned"
+	PhaseApplied    Phase = "applied"
+	PhaseFailed     Phase = "failed" // or interrupted or abandoned: the next attempt is a new deployment
+	PhaseLive       Phase = "live"
+	PhaseSuperseded Phase = "superseded"
+)
+
+// NewState is the state before the first record.
+func NewState() *State {
+	return &State{Environments: map[string]*EnvironmentState{}, ClusterUIDs: map[string]string{}}
+}
+
+// Target is the digest of the release that repair aims at: the release under deployment once its first
+// intent is recorded, else what is live. "" when the environment has neither.
+func (e *EnvironmentState) Target() string {
+	switch e.Deployment.Phase {
+	case PhasePlanned, PhaseApplied, PhaseFailed:
+		return e.Deployment.Release
+	}
+	if e.Live != nil {
+		return e.Live.Release
+	}
+	return ""
+}
+
+// environment gives the state of an environment, new if it was never heard of.
+func (s *State) environment(name string) *EnvironmentState {
+	e := s.Environments[name]
+	if e == nil {
+		e = &EnvironmentState{}
+		s.Environments[name] = e
+	}
+	return e
+}
+
+// recorded counts the records of an environment, "" being the estate as a whole.
+func (s *State) recorded(environment string) int {
+	if environment == "" {
+		return s.Records
+	}
+	if e := s.Environments[environment]; e != nil {
+		return e.Records
+	}
+	return 0
+}
+
+// clone copies the pointers of an environment, deep enough that folding another record changes no copy.
+func (e *EnvironmentState) clone() EnvironmentState {
+	c := *e
+	c.Inventory = slices.Clone(e.Inventory)
+	return c
+}
+
+// Fold adds one record. A record that does not decode is an error: state must not be guessed.
+func (s *State) Fold(r evidence.Record) error {
+	if r.Environment == "" {
+		s.Records++
+	} else {
+		s.environment(r.Environment).Records++
+	}
+	fold, known := folds[r.Type]
+	if !known {
+		return nil // types that carry no state
+	}
+	if err := fold(s, r); err != nil {
+		return fmt.Errorf("fold record %d (%s): %w", r.Index, r.Type, err)
+	}
+	return nil
+}
+
+var folds = map[string]func(*State, evidence.Record) error{
+	evidence.TypeChange:     folding(foldChange),
+	evidence.TypeDecision:   folding(foldDecision),
+	evidence.TypeRefused:    folding(foldRefused),
+	evidence.TypeSuperseded: folding(foldSuperseded),
+	evidence.TypePlan:       folding(foldPlan),
+	evidence.TypeApply:      folding(foldApply),
+	evidence.TypeHealth:     folding(foldHealth),
+	evidence.TypeLive:       folding(foldLive),
+	evidence.TypeState:      foldState,
+}
+
+func folding[P any](fold func(*State, evidence.Record, P)) func(*State, evidence.Record) error {
+	return func(s *State, r evidence.Record) error {
+		var p P
+		if err := json.Unmarshal(r.Predicate, &p); err != nil {
+			return err
+		}
+		fold(s, r, p)
+		return nil
+	}
+}
+
+// foldState replaces everything: the first record of a year's branch carries the state of the last.
+func foldState(s *State, r evidence.Record) error {
+	next := NewState()
+	var p evidence.State
+	if err := json.Unmarshal(r.Predicate, &p); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(p.State, next); err != nil {
+		return err
+	}
+	*s = *next
+	return nil
+}
+
+func foldChange(s *State, r evidence.Record, p evidence.Change) {
+	if r.Environment == "" {
+		return // governance has no proposed pointer: it is decided at once
+	}
+	e := s.environment(r.Environment)
+	e.Proposed = &Pointer{Release: p.To, Revision: p.Revision, Origin: p.Origin, At: r.Time, FirstAt: r.Time}
+	e.Verdict, e.Refused = nil, nil
+}
+
+func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
+	if r.Environment == "" {
+		if p.Verdict.Answer == policy.Allow {
+			s.Governance = Governance{Approved: &p.Revision, Since: r.Time}
+		}
+		return
+	}
+	e := s.environment(r.Environment)
+	if e.Proposed == nil || e.Proposed.Release != p.To {
+		return // about a release that is no longer proposed
+	}
+	e.Verdict = &p.Verdict
+	if p.Verdict.Answer == policy.Allow {
+		approved := *e.Proposed
+		approved.Revision, approved.At = p.Revision, r.Time
+		e.Approved = &approved
+	}
+}
+
+func foldRefused(s *State, r evidence.Record, p evidence.Refused) {
+	if r.Environment == "" {
+		s.Governance.Refused = &p
+		return
+	}
+	e := s.environment(r.Environment)
+	if p.Stage == evidence.StagePlan {
+		e.Blocked = &p
+	} else {
+		e.Refused = &p
+	}
+}
+
+func foldSuperseded(s *State, r evidence.Record, p evidence.Superseded) {
+	e := s.environment(r.Environment)
+	if e.Deployment.Release == p.Release && e.Deployment.Phase != PhaseLive {
+		e.Deployment.Phase = PhaseSuperseded
+	}
+}
+
+func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
+	e := s.environment(r.Environment)
+	if s.ClusterUIDs[p.Cluster] == "" {
+		s.ClusterUIDs[p.Cluster] = p.ClusterUID
+	}
+	e.Blocked = nil
+	d := &e.Deployment
+	if p.Purpose == evidence.PurposeRelease {
+		*d = Deployment{Number: r.Deployment, Release: p.Release, Phase: PhasePlanned}
+	} else {
+		d.Repairs++
+	}
+	d.Intent = &Intent{Record: r.Index, Release: p.Release, Purpose: p.Purpose, Attempt: p.Attempt}
+	// What is about to be created is owned from now on: a crash before the outcome must not orphan it.
+	for _, item := range p.Items {
+		if item.Action == apply.Created {
+			e.Inventory = e.Inventory.Add(apply.Item{Ref: item.Ref, Digest: item.Digest})
+		}
+	}
+}
+
+func foldApply(s *State, r evidence.Record, p evidence.Apply) {
+	e := s.environment(r.Environment)
+	d := &e.Deployment
+	if d.Intent == nil || d.Intent.Record != p.Plan {
+		return
+	}
+	d.Intent, d.Error = nil, p.Error
+	e.Inventory = e.Inventory.Merge(changeSetOf(p.Items))
+	if p.Purpose != evidence.PurposeRelease {
+		return
+	}
+	if p.Outcome == evidence.OutcomeApplied {
+		d.Phase, d.AppliedAt = PhaseApplied, r.Time
+	} else {
+		d.Phase = PhaseFailed
+	}
+}
+
+// changeSetOf reads back what an apply record says was done.
+func changeSetOf(items []evidence.Item) apply.ChangeSet {
+	set := make(apply.ChangeSet, 0, len(items))
+	for _, item := range items {
+		set = append(set, apply.Change{Ref: item.Ref, Action: item.Action, Digest: item.Digest, Error: item.Error, Released: item.Released})
+	}
+	return set
+}
+
+func foldHealth(s *State, r evidence.Record, p evidence.Health) {
+	e := s.environment(r.Environment)
+	e.Health, e.HealthAt = &p, r.Time
+}
+
+func foldLive(s *State, r evidence.Record, p evidence.Live) {
+	e := s.environment(r.Environment)
+	live := Pointer{Release: p.Release, Revision: p.Revision, At: r.Time, FirstAt: r.Time}
+	if e.Approved != nil && e.Approved.Release == p.Release {
+		live.Origin, live.FirstAt = e.Approved.Origin, e.Approved.FirstAt
+	}
+	if e.Live != nil && e.Live.Release != p.Release {
+		e.Previous = e.Live
+	}
+	e.Live = &live
+	e.Deployment.Phase = PhaseLive
+}
+
+// owned lists, for every object key that an environment of the state owns, the environment.
+func (s *State) owned(environments []string) map[string]string {
+	claims := map[string]string{}
+	for _, name := range environments {
+		if e := s.Environments[name]; e != nil {
+			for _, item := range e.Inventory {
+				claims[item.Ref.Key()] = name
+			}
+		}
+	}
+	return claims
+}
+
+// refKeys is the set of keys of the references.
+func refKeys(refs []render.Ref) map[string]bool {
+	keys := make(map[string]bool, len(refs))
+	for _, ref := range refs {
+		keys[ref.Key()] = true
+	}
+	return keys
+}
+
+// names lists the environments that have a state, sorted.
+func (s *State) names() []string { return slices.Sorted(maps.Keys(s.Environments)) }

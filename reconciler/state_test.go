@@ -1,0 +1,201 @@
+package reconciler
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+)
+
+// history builds records as the journal would.
+type history struct {
+	t       *testing.T
+	records []evidence.Record
+	at      time.Time
+}
+
+func (h *history) add(kind, environment string, deployment int, predicate any) uint64 {
+	h.t.Helper()
+	encoded, err := json.Marshal(predicate)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.at = h.at.Add(time.Second)
+	index := uint64(len(h.records))
+	h.records = append(h.records, evidence.Record{
+		Index: index, Type: kind, Predicate: encoded,
+		Header: evidence.Header{Environment: environment, Deployment: deployment, Time: h.at},
+	})
+	return index
+}
+
+// fold gives the state after all records, and checks that it survives being stored.
+func (h *history) fold() *State {
+	h.t.Helper()
+	s := NewState()
+	for _, r := range h.records {
+		if err := s.Fold(r); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	encoded, err := json.Marshal(s)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	opening, err := json.Marshal(evidence.State{State: encoded})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	restored := NewState()
+	if err := restored.Fold(evidence.Record{Type: evidence.TypeState, Predicate: opening}); err != nil {
+		h.t.Fatal(err)
+	}
+	again, _ := json.Marshal(restored)
+	if string(again) != string(encoded) {
+		h.t.Errorf("the state does not survive a state record:\n%s\n%s", encoded, again)
+	}
+	return s
+}
+
+func (h *history) propose(to string) {
+	h.add(evidence.TypeChange, "dev", 0, evidence.Change{To: to, Revision: evidence.Revision{Source: "estate", Revision: "main@sha1:" + to}})
+}
+
+func (h *history) decide(to string, answer policy.Answer) {
+	h.add(evidence.TypeDecision, "dev", 0, evidence.Decision{To: to, Verdict: policy.Verdict{Answer: answer}})
+}
+
+func (h *history) plan(deployment int, release string, items ...evidence.Item) uint64 {
+	return h.add(evidence.TypePlan, "dev", deployment, evidence.Plan{
+		Release: release, Purpose: evidence.PurposeRelease, Cluster: "lab", ClusterUID: "u1", Items: items,
+	})
+}
+
+func (h *history) outcome(deployment int, plan uint64, release, outcome string, items ...evidence.Item) {
+	h.add(evidence.TypeApply, "dev", deployment, evidence.Apply{
+		Plan: plan, Release: release, Purpose: evidence.PurposeRelease, Outcome: outcome, Items: items,
+	})
+}
+
+func (h *history) live(deployment int, release string) {
+	h.add(evidence.TypeLive, "dev", deployment, evidence.Live{Release: release})
+}
+
+func item(name, action, problem string) evidence.Item {
+	return evidence.Item{Ref: render.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "north-dev", Name: name}, Action: action, Error: problem}
+}
+
+func owns(e *EnvironmentState) []string {
+	names := []string{}
+	for _, i := range e.Inventory {
+		names = append(names, i.Ref.Name)
+	}
+	return names
+}
+
+func release(p *Pointer) string {
+	if p == nil {
+		return ""
+	}
+	return p.Release
+}
+
+func TestPointersFollowTheRecords(t *testing.T) {
+	h := &history{t: t}
+	type pointers struct{ proposed, approved, live, previous, target string }
+	check := func(doing string, want pointers) {
+		t.Helper()
+		e := h.fold().environment("dev")
+		got := pointers{release(e.Proposed), release(e.Approved), release(e.Live), release(e.Previous), e.Target()}
+		if got != want {
+			t.Errorf("%s: pointers %+v, want %+v", doing, got, want)
+		}
+	}
+	check("nothing happened", pointers{})
+	h.propose("a")
+	h.decide("a", policy.Wait)
+	check("a waits", pointers{proposed: "a"})
+	h.decide("a", policy.Allow)
+	check("a is approved, and not yet what repair aims at", pointers{proposed: "a", approved: "a"})
+	plan := h.plan(1, "a", item("x", apply.Created, ""))
+	check("a is under deployment", pointers{proposed: "a", approved: "a", target: "a"})
+	h.outcome(1, plan, "a", evidence.OutcomeApplied, item("x", apply.Created, ""))
+	h.live(1, "a")
+	check("a is live", pointers{proposed: "a", approved: "a", live: "a", target: "a"})
+	h.propose("b")
+	h.decide("b", policy.Deny)
+	check("b is denied", pointers{proposed: "b", approved: "a", live: "a", target: "a"})
+	h.decide("a", policy.Allow)
+	check("a decision about what is no longer proposed moves nothing", pointers{proposed: "b", approved: "a", live: "a", target: "a"})
+	h.propose("c")
+	h.decide("c", policy.Allow)
+	check("c is approved", pointers{proposed: "c", approved: "c", live: "a", target: "a"})
+	plan = h.plan(2, "c")
+	h.outcome(2, plan, "c", evidence.OutcomeFailed)
+	check("c failed half way: repair must not fight it", pointers{proposed: "c", approved: "c", live: "a", target: "c"})
+	h.add(evidence.TypeSuperseded, "dev", 2, evidence.Superseded{Release: "c", By: "a"})
+	check("c is given up", pointers{proposed: "c", approved: "c", live: "a", target: "a"})
+	plan = h.plan(3, "c")
+	h.outcome(3, plan, "c", evidence.OutcomeApplied)
+	h.live(3, "c")
+	check("c is live", pointers{proposed: "c", approved: "c", live: "c", previous: "a", target: "c"})
+}
+
+func TestInventoryForgetsNothingThatMayExist(t *testing.T) {
+	h := &history{t: t}
+	plan := h.plan(1, "a", item("x", apply.Created, ""), item("y", apply.Created, ""))
+	if got := owns(h.fold().environment("dev")); !reflect.DeepEqual(got, []string{"x", "y"}) {
+		t.Errorf("after an intent to create x and y it owns %v", got)
+	}
+	h.outcome(1, plan, "a", evidence.OutcomeInterrupted)
+	if got := owns(h.fold().environment("dev")); !reflect.DeepEqual(got, []string{"x", "y"}) {
+		t.Errorf("after an interrupted apply it owns %v", got)
+	}
+	plan = h.plan(2, "b", item("x", apply.Deleted, ""), item("y", apply.Deleted, ""))
+	h.outcome(2, plan, "b", evidence.OutcomeFailed, item("x", apply.Deleted, "denied by a webhook"), item("y", apply.Deleted, ""))
+	if got := owns(h.fold().environment("dev")); !reflect.DeepEqual(got, []string{"x"}) {
+		t.Errorf("after one of two deletes failed it owns %v", got)
+	}
+}
+
+func TestIntentIsOpenUntilItsOwnOutcome(t *testing.T) {
+	h := &history{t: t}
+	plan := h.plan(1, "a")
+	h.outcome(1, plan+7, "a", evidence.OutcomeApplied) // of another plan
+	if d := h.fold().environment("dev").Deployment; d.Intent == nil || d.Intent.Record != plan || d.Phase != PhasePlanned {
+		t.Errorf("deployment %+v, want the intent %d open", d, plan)
+	}
+	h.outcome(1, plan, "a", evidence.OutcomeAbandoned)
+	if d := h.fold().environment("dev").Deployment; d.Intent != nil || d.Phase != PhaseFailed {
+		t.Errorf("deployment %+v, want it failed without an open intent", d)
+	}
+}
+
+func TestRefusalsStayUntilTheNextGoodInput(t *testing.T) {
+	h := &history{t: t}
+	h.add(evidence.TypeRefused, "dev", 0, evidence.Refused{Stage: evidence.StageRender, Errors: []string{"no such file"}})
+	h.add(evidence.TypeRefused, "dev", 0, evidence.Refused{Stage: evidence.StagePlan, Errors: []string{"forbidden"}})
+	h.add(evidence.TypeRefused, "", 0, evidence.Refused{Stage: evidence.StageDeclaration, Errors: []string{"unknown field"}})
+	s := h.fold()
+	if e := s.environment("dev"); e.Refused == nil || e.Blocked == nil || s.Governance.Refused == nil {
+		t.Fatalf("refusals are not kept: %+v %+v", e, s.Governance)
+	}
+	h.propose("a")
+	h.plan(1, "a")
+	h.add(evidence.TypeDecision, "", 0, evidence.Decision{To: "c1", Verdict: policy.Verdict{Answer: policy.Allow}})
+	s = h.fold()
+	if e := s.environment("dev"); e.Refused != nil || e.Blocked != nil || s.Governance.Refused != nil {
+		t.Errorf("refusals outlive good input: %+v %+v", e, s.Governance)
+	}
+}
+
+func TestUndecodableRecordIsAnError(t *testing.T) {
+	if err := NewState().Fold(evidence.Record{Type: evidence.TypePlan, Predicate: []byte(`{"items": 7}`)}); err == nil {
+		t.Error("state was guessed from a record that does not decode")
+	}
+}

@@ -1,0 +1,142 @@
+package reconciler
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+)
+
+// Status is what people and programs read of an agent.
+type Status struct {
+	Governance   *evidence.Revision  `json:"governance,omitempty"` // approved commit
+	Refused      *evidence.Refused   `json:"refused,omitempty"`    // newest governance commit that was refused
+	Sources      []SourceStatus      `json:"sources"`
+	Evidence     EvidenceStatus      `json:"evidence"`
+	Environments []EnvironmentStatus `json:"environments"`
+}
+
+// SourceStatus is one repository.
+type SourceStatus struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem,omitempty"` // why the last poll failed; the last good state stays
+}
+
+// EvidenceStatus is the audit log.
+type EvidenceStatus struct {
+	Records   uint64    `json:"records"`
+	Spooled   int       `json:"spooled"`   // records that wait to be published
+	Published time.Time `json:"published"` // when the remote last took records in this run
+	Problem   string    `json:"problem,omitempty"`
+}
+
+// EnvironmentStatus is one environment.
+type EnvironmentStatus struct {
+	Name      string `json:"name"`
+	Purpose   string `json:"purpose,omitempty"`
+	Tenant    string `json:"tenant,omitempty"`
+	Cluster   string `json:"cluster,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Orphaned  bool   `json:"orphaned,omitempty"` // no longer declared; what it owns stays
+	Suspended bool   `json:"suspended,omitempty"`
+	Expired   bool   `json:"expired,omitempty"`
+
+	Outcome string    `json:"outcome"`
+	Reason  string    `json:"reason,omitempty"`
+	Hint    string    `json:"hint,omitempty"`
+	Since   time.Time `json:"since"`
+
+	Proposed *Pointer          `json:"proposed,omitempty"`
+	Approved *Pointer          `json:"approved,omitempty"`
+	Live     *Pointer          `json:"live,omitempty"`
+	Verdict  *policy.Verdict   `json:"verdict,omitempty"`
+	Refused  *evidence.Refused `json:"refused,omitempty"`
+	Blocked  *evidence.Refused `json:"blocked,omitempty"`
+
+	Deployment Deployment    `json:"deployment"`
+	Inventory  []render.Ref  `json:"inventory"`
+	Drift      []render.Ref  `json:"drift"` // found by the last comparison and left
+	Health     health.Status `json:"health"`
+	HealthWhy  string        `json:"healthWhy,omitempty"`
+	Cause      string        `json:"cause,omitempty"`
+}
+
+// Status reads everything.
+func (a *Agent) Status() Status {
+	log := a.journal.log.Status()
+	s := Status{Evidence: EvidenceStatus{Records: log.Records, Spooled: log.Spooled, Published: log.LastPublish}}
+	if log.Err != nil {
+		s.Evidence.Problem = log.Err.Error()
+	}
+	states := map[string]EnvironmentState{}
+	a.journal.read(func(state *State) {
+		s.Governance, s.Refused = state.Governance.Approved, state.Governance.Refused
+		for name, e := range state.Environments {
+			states[name] = e.clone()
+		}
+	})
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for name, err := range a.problems {
+		source := SourceStatus{Name: name}
+		if err != nil {
+			source.Problem = err.Error()
+		}
+		s.Sources = append(s.Sources, source)
+	}
+	slices.SortFunc(s.Sources, func(x, y SourceStatus) int { return cmp.Compare(x.Name, y.Name) })
+	names := maps.Clone(states)
+	if a.declarations != nil {
+		for name := range a.declarations.Environments {
+			names[name] = states[name]
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		s.Environments = append(s.Environments, a.environmentStatus(name, names[name]))
+	}
+	return s
+}
+
+// environmentStatus joins what is recorded, declared and observed. The agent's lock is held.
+func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentStatus {
+	s := EnvironmentStatus{
+		Name: name, Proposed: e.Proposed, Approved: e.Approved, Live: e.Live, Verdict: e.Verdict,
+		Refused: e.Refused, Blocked: e.Blocked, Deployment: e.Deployment,
+		Inventory: []render.Ref{}, Drift: []render.Ref{}, Outcome: Waiting.String(), Health: health.Unknown,
+	}
+	for _, item := range e.Inventory {
+		s.Inventory = append(s.Inventory, item.Ref)
+	}
+	s.Orphaned = true
+	if a.declarations != nil {
+		if d := a.declarations.Environments[name]; d != nil {
+			s.Orphaned = false
+			s.Purpose, s.Tenant, s.Cluster, s.Namespace = d.Spec.Purpose, tenantOf(d), d.Spec.Cluster, d.Spec.Namespace
+			s.Suspended = d.Spec.Reconcile.Suspend
+			s.Expired = d.Spec.Expires != nil && !a.now().Before(*d.Spec.Expires)
+		}
+	}
+	if o := a.observed[name]; o != nil {
+		s.Outcome, s.Reason, s.Hint, s.Since = o.outcome.Kind.String(), o.outcome.Reason, o.outcome.Hint, o.since
+		if o.report.Status != "" {
+			s.Health, s.HealthWhy, s.Cause = o.report.Status, o.report.Message, string(o.report.Cause)
+		}
+		for _, entry := range o.drift {
+			s.Drift = append(s.Drift, entry.Ref)
+		}
+	}
+	return s
+}
+
+// Ready says why the agent is not ready to work; nil when it is.
+func (a *Agent) Ready() error {
+	if a.inForce() == nil {
+		return errNoGovernance
+	}
+	return nil
+}
