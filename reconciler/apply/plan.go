@@ -80,10 +80,20 @@ func (p *Plan) Summary() map[string]int {
 	return counts
 }
 
+// Changed are the entries that applying the plan would write: at an unchanged release, the drift.
+func (p *Plan) Changed() []Entry {
+	var list []Entry
+	for _, e := range p.Entries {
+		if e.Action == Created || e.Action == Configured || e.Action == Deleted {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // Changes says whether applying the plan would write anything.
 func (p *Plan) Changes() bool {
-	s := p.Summary()
-	return s[Created]+s[Configured]+s[Deleted] > 0
+	return len(p.Changed()) > 0
 }
 
 // Err is the problems as one error that decides scheduling, nil when there are none.
