@@ -293,7 +293,7 @@ func (l *Log) checkTip(refs refs) (arrived bool, err error) {
 	if tip == p.Tip {
 		return false, nil
 	}
-	what := fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s", p.Branch, tip, p.Tip)
+	what := fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, replaced or written by another", p.Branch, tip, p.Tip)
 	switch {
 	case tip.IsZero() && len(refs) == 0:
 		what = fmt.Sprintf("the audit remote is empty, this writer left branch %s at %s", p.Branch, p.Tip)
@@ -304,7 +304,7 @@ func (l *Log) checkTip(refs refs) (arrived bool, err error) {
 	}
 	return false, &StalledError{
 		What: what,
-		Hint: "it was rewound or replaced, or a second writer uses the branch: find out which; push the branch back to where this writer left it, or continue what is there from an empty directory (it declares a gap)",
+		Hint: "find out who changed it; push the branch back to where this writer left it, or continue what is there from an empty directory (it declares a gap)",
 	}
 }
 

@@ -142,8 +142,8 @@ func (v *verifier) checkSuccession() {
 	first := map[string]string{}     // writer → branch without a predecessor
 	continued := map[string]string{} // branch → its successor
 	for _, b := range v.logs {
-		if b.Writer == "" {
-			continue // nothing of it could be read
+		if !b.read || b.first {
+			continue // what it continues cannot be known
 		}
 		if b.previous == nil {
 			if other, ok := first[b.Writer]; ok {
@@ -203,13 +203,13 @@ func (v *verifier) checkBesides() {
 		}
 		v.checkBeside(ref, logs)
 	}
-	if keeps == 0 && len(v.kept) > 0 {
+	if keeps+blobs == 0 && len(v.kept) > 0 {
 		v.report.Notes = append(v.report.Notes, "keep refs are not in this clone: fetch refs/purser/*")
 	}
 	if blobs == 0 && v.report.Blobs.Erased > 0 {
 		v.report.Notes = append(v.report.Notes, "blob refs are not in this clone: fetch refs/purser/*, or they were all erased")
 	}
-	if keeps == 0 {
+	if keeps+blobs == 0 {
 		return
 	}
 	for key, k := range v.kept {
@@ -251,10 +251,11 @@ func (v *verifier) checkBeside(ref string, logs map[string]*branchLog) {
 	switch {
 	case !ok && v.o.Branch == "":
 		problem(Incomplete, "it belongs to %s, which is not in this repository", branch)
-	case !ok:
+	case !ok || !b.read:
 	case seq >= b.next:
 		problem(Incomplete, "it belongs to record %d of %s, which ends at %d", seq, branch, b.next)
-	case strings.HasPrefix(ref, keepPrefix) && v.kept[b.Writer+" "+ref].commit != hash.String():
+	case strings.HasPrefix(ref, blobPrefix), v.kept[b.Writer+" "+ref].commit == hash.String(), b.lost:
+	default:
 		problem(Tampered, "no record kept this commit last; record %d kept %s", v.kept[b.Writer+" "+ref].seq, v.kept[b.Writer+" "+ref].commit)
 	}
 }

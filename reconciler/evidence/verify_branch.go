@@ -18,6 +18,10 @@ type branchLog struct {
 	next     uint64   // Seq of the next record
 	frontier frontier // of the records so far
 	spine    spine
+	read     bool // the tip could be read, so that something is known of the branch
+	lost     bool // some record could not be read,
+	last     bool // namely the one before the next,
+	first    bool // or the first
 	// intact: every record so far was there, so trees and roots can be
 	// compared. The first mismatch is reported; those that follow from it are
 	// not.
@@ -80,7 +84,11 @@ func (b *branchLog) readTip() bool {
 		b.commitProblem(kindOf(err), b.tip, "%v", err)
 		return false
 	}
-	point, _ := find(entries, "checkpoint")
+	point, ok := find(entries, "checkpoint")
+	if !ok {
+		b.commitProblem(Tampered, b.tip, "it has no checkpoint")
+		return false
+	}
 	records, ok := find(entries, "records")
 	if !ok {
 		b.commitProblem(Incomplete, b.tip, "the branch has no records")
@@ -103,7 +111,7 @@ func (b *branchLog) readTip() bool {
 		b.commitProblem(Tampered, b.tip, "its checkpoint is of %q", cp.Origin)
 		return false
 	}
-	b.Writer = writer
+	b.Writer, b.read = writer, true
 	return true
 }
 
@@ -205,7 +213,7 @@ func (b *branchLog) verifyRecord() (gone bool, err error) {
 	b.next++
 	data, err := b.files.read(seq)
 	if err != nil {
-		b.intact = false
+		b.intact, b.lost, b.last, b.first = false, true, true, b.first || seq == 0
 		problem(kindOf(err), "", "%v", err)
 		return errors.Is(err, errNoDirectory), nil
 	}
@@ -253,8 +261,10 @@ func (b *branchLog) checkPlace(r *Record, seq uint64) error {
 		return fmt.Errorf("record %d records the same happening", first)
 	}
 	b.seen.add(r.ID, seq)
-	if seq == 0 || r.Epoch != b.epoch {
-		continues := seq == 0 || r.Epoch == b.epoch+1 && r.Gap
+	after := b.last
+	b.last = false
+	if r.Epoch != b.epoch {
+		continues := b.epoch == 0 || r.Epoch == b.epoch+1 && r.Gap || after && r.Epoch > b.epoch
 		if !continues {
 			return fmt.Errorf("epoch %d follows epoch %d, gap declared: %t", r.Epoch, b.epoch, r.Gap)
 		}
