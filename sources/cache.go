@@ -61,3 +61,12 @@ func (c *cache) put(id plumbing.Hash, kind byte, value any, bytes int64) {
 		c.bytes -= last.bytes
 	}
 }
+
+// clear forgets everything.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.order.Init()
+	clear(c.items)
+	c.bytes = 0
+}

@@ -31,11 +31,16 @@ func (r *Repository) compact(ctx context.Context) {
 		return
 	}
 	r.store.reload()
-	for _, p := range small { // the old files are no longer open
-		_ = os.Remove(p + ".idx") // an index goes first: a pack without one is removed at Open
+	removePacks(small)
+	r.store.reload()
+}
+
+// removePacks ignores failures: what stays is only space.
+func removePacks(packs []string) {
+	for _, p := range packs {
+		_ = os.Remove(p + ".idx") // first: a pack without one is removed at Open
 		_ = os.Remove(p + ".pack")
 	}
-	r.store.reload()
 }
 
 // smallPacks gives the names, without suffix, of the packs below smallPack.

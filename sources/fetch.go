@@ -2,15 +2,13 @@ package sources
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
-	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
-	"github.com/go-git/go-git/v5/plumbing/transport"
 )
 
 // havesPerHead is how many first parents of each head are offered: after a
@@ -18,42 +16,50 @@ import (
 const havesPerHead = 32
 
 // obtain fetches the commits that are not here yet.
-func (r *Repository) obtain(ctx context.Context, conn remote, adv *packp.AdvRefs, moved map[string]plumbing.Hash) error {
+// It gives the name of the pack that was stored, "" for none.
+func (r *Repository) obtain(ctx context.Context, conn remote, adv *packp.AdvRefs, moved map[string]plumbing.Hash) (string, error) {
 	req := newRequest(adv)
 	for _, b := range slices.Sorted(maps.Keys(moved)) {
 		here, err := r.store.has(moved[b])
 		if err != nil {
-			return err
+			return "", err
 		}
 		if !here && !slices.Contains(req.Wants, moved[b]) {
 			req.Wants = append(req.Wants, moved[b])
 		}
 	}
 	if len(req.Wants) == 0 {
-		return nil
+		return "", nil
 	}
 	var err error
 	if req.Haves, err = r.haves(); err != nil {
-		return err
+		return "", err
 	}
 	pack, err := conn.pack(ctx, req)
-	if errors.Is(err, transport.ErrEmptyUploadPackRequest) {
-		return errors.New("ask for a pack: the server sent none")
-	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	id, err := receivePack(ctx, r.dir, pack, r.o.Limits)
-	cerr := pack.Close()
+	if cerr := pack.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("receive pack: %w", cerr)
+	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	if cerr != nil && !errors.Is(cerr, sideband.ErrMaxPackedExceeded) {
-		return fmt.Errorf("receive pack: %w", cerr)
-	}
-	r.o.Logger.Debug("Stored a pack.", "source", r.remote.String(), "pack", id.String())
 	r.store.reload()
-	return nil
+	return filepath.Join(packDir(r.dir), "pack-"+id.String()), nil
+}
+
+// discard removes a pack that turned out to be incomplete, so that the next
+// Sync does not take its objects for known.
+func (r *Repository) discard(pack string) {
+	if pack == "" {
+		return
+	}
+	removePacks([]string{pack})
+	r.store.reload()
+	r.store.cache.clear() // it may know objects that are gone
+	clear(r.sizes)
 }
 
 // haves names commits that are here with all they refer to.

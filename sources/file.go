@@ -11,18 +11,19 @@ import (
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	gitcache "github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
-	"github.com/go-git/go-git/v5/plumbing/revlist"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // fileRemote reads a repository on this machine; no git command is needed.
 type fileRemote struct {
-	git *filesystem.Storage
+	git  *filesystem.Storage
+	have func(plumbing.Hash) (bool, error) // whether the copy has an object
 }
 
-func openFile(e endpoint) (remote, error) {
+func openFile(e endpoint, have func(plumbing.Hash) (bool, error)) (remote, error) {
 	dir := e.path
 	if _, err := os.Stat(filepath.Join(dir, "objects")); err != nil {
 		dir = filepath.Join(dir, ".git")
@@ -34,7 +35,10 @@ func openFile(e endpoint) (remote, error) {
 		return nil, errShallow
 	}
 	fs := osfs.New(dir, osfs.WithBoundOS())
-	return &fileRemote{filesystem.NewStorageWithOptions(fs, gitcache.NewObjectLRU(16*gitcache.MiByte), filesystem.Options{KeepDescriptors: true})}, nil
+	return &fileRemote{
+		git:  filesystem.NewStorageWithOptions(fs, gitcache.NewObjectLRU(64*gitcache.MiByte), filesystem.Options{KeepDescriptors: true}),
+		have: have,
+	}, nil
 }
 
 func (r *fileRemote) refs(context.Context) (*packp.AdvRefs, error) {
@@ -56,41 +60,78 @@ func (r *fileRemote) refs(context.Context) (*packp.AdvRefs, error) {
 }
 
 func (r *fileRemote) pack(ctx context.Context, req *packp.UploadPackRequest) (io.ReadCloser, error) {
-	objects := untilDoneObjects{r.git, ctx}
-	here, err := revlist.Objects(objects, r.present(req.Haves), nil)
-	if err != nil {
-		return nil, fmt.Errorf("find new objects: %w", err)
+	w := &newObjects{ctx: ctx, git: r.git, have: r.have, seen: map[plumbing.Hash]bool{}}
+	for todo := req.Wants; len(todo) > 0; {
+		id := todo[len(todo)-1]
+		parents, err := w.commit(id)
+		if err != nil {
+			return nil, fmt.Errorf("find new objects: commit %s: %w", id, err)
+		}
+		todo = append(todo[:len(todo)-1:len(todo)-1], parents...)
 	}
-	ids, err := revlist.Objects(objects, req.Wants, here)
-	if err != nil {
-		return nil, fmt.Errorf("find new objects: %w", err)
-	}
-	return streamPack(ctx, objects, ids), nil
+	return streamPack(ctx, r.git, w.ids), nil
 }
 
-func (r *fileRemote) present(ids []plumbing.Hash) []plumbing.Hash {
-	var here []plumbing.Hash
-	for _, id := range ids {
-		if r.git.HasEncodedObject(id) == nil {
-			here = append(here, id)
+// newObjects collects what the copy lacks. An object that the copy has is there
+// with all it refers to, so the walk ends at it.
+type newObjects struct {
+	ctx  context.Context
+	git  *filesystem.Storage
+	have func(plumbing.Hash) (bool, error)
+	seen map[plumbing.Hash]bool
+	ids  []plumbing.Hash
+}
+
+// add reports whether id is new and to be followed.
+func (w *newObjects) add(id plumbing.Hash) (bool, error) {
+	if w.seen[id] {
+		return false, nil
+	}
+	w.seen[id] = true
+	if have, err := w.have(id); have || err != nil {
+		return false, err
+	}
+	w.ids = append(w.ids, id)
+	return true, w.ctx.Err()
+}
+
+func (w *newObjects) commit(id plumbing.Hash) (parents []plumbing.Hash, err error) {
+	if ok, err := w.add(id); !ok {
+		return nil, err
+	}
+	c, err := object.GetCommit(w.git, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.ParentHashes, w.tree(c.TreeHash, 0)
+}
+
+func (w *newObjects) tree(id plumbing.Hash, depth int) error {
+	if ok, err := w.add(id); !ok {
+		return err
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("directories are nested more than %d deep", maxDepth)
+	}
+	t, err := object.GetTree(w.git, id)
+	if err != nil {
+		return fmt.Errorf("tree %s: %w", id, err)
+	}
+	for _, e := range t.Entries {
+		switch e.Mode {
+		case filemode.Submodule:
+		case filemode.Dir:
+			err = w.tree(e.Hash, depth+1)
+		default:
+			_, err = w.add(e.Hash)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return here
+	return nil
 }
 
 func (r *fileRemote) Close() error { return r.git.Close() }
-
-// untilDoneObjects ends reads when ctx ends.
-type untilDoneObjects struct {
-	storer.EncodedObjectStorer
-	ctx context.Context
-}
-
-func (s untilDoneObjects) EncodedObject(t plumbing.ObjectType, h plumbing.Hash) (plumbing.EncodedObject, error) {
-	if err := s.ctx.Err(); err != nil {
-		return nil, err
-	}
-	return s.EncodedObjectStorer.EncodedObject(t, h)
-}
 
 var errShallow = hint(errors.New("the remote repository is shallow"), "give Purser a repository with its whole history")

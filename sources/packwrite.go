@@ -51,7 +51,9 @@ func writePack(ctx context.Context, out io.Writer, from encodedObjects, ids []pl
 		}
 	}()
 	w := &packWriter{out: out, sum: sha1.New()}
-	w.zip = zlib.NewWriter(io.Discard)
+	if w.zip, err = zlib.NewWriterLevel(io.Discard, zlib.BestSpeed); err != nil {
+		return err
+	}
 	head := append([]byte("PACK"), 0, 0, 0, 2)
 	w.write(binary.BigEndian.AppendUint32(head, uint32(len(ids))))
 	for _, id := range ids {

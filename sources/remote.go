@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/pktline"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
@@ -24,14 +25,16 @@ type remote interface {
 	Close() error // frees the connection; waits for its goroutines
 }
 
-func dial(ctx context.Context, e endpoint, a Auth) (remote, error) {
+// dial prepares the conversation; have tells what the copy has, for a remote
+// that can look for itself.
+func dial(ctx context.Context, e endpoint, a Auth, have func(plumbing.Hash) (bool, error)) (remote, error) {
 	c, err := a.read(e)
 	if err != nil {
 		return nil, err
 	}
 	switch e.scheme {
 	case "file":
-		return openFile(e)
+		return openFile(e, have)
 	case "ssh":
 		return dialSSH(ctx, e, c, a.KnownHostsFile)
 	}

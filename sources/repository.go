@@ -152,12 +152,17 @@ func (r *Repository) Sync(ctx context.Context, branches []string) ([]HeadChange,
 }
 
 func (r *Repository) sync(ctx context.Context, branches []string) (_ []HeadChange, err error) {
+	defer func() { // go-git may panic on a hostile server's answers
+		if p := recover(); p != nil {
+			err = fmt.Errorf("unexpected answer: %v", p)
+		}
+	}()
 	for _, b := range branches {
 		if err := plumbing.NewBranchReferenceName(b).Validate(); err != nil || b == "" {
 			return nil, fmt.Errorf("branch %q: not a branch name", b)
 		}
 	}
-	conn, err := dial(ctx, r.remote, r.o.Auth)
+	conn, err := dial(ctx, r.remote, r.o.Auth, r.store.has)
 	if err != nil {
 		return nil, err
 	}
@@ -171,10 +176,15 @@ func (r *Repository) sync(ctx context.Context, branches []string) (_ []HeadChang
 		return nil, err
 	}
 	moved, missing := r.compare(adv, branches)
-	if err := r.obtain(ctx, conn, adv, moved); err != nil {
+	pack, err := r.obtain(ctx, conn, adv, moved)
+	if err != nil {
 		return nil, err
 	}
 	changes, err := r.move(ctx, moved)
+	if errors.Is(err, ErrDamaged) {
+		r.discard(pack)
+		return nil, hint(err, "if it persists, delete "+r.dir+": it is fetched again")
+	}
 	if err != nil {
 		return nil, err
 	}
