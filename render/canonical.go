@@ -9,24 +9,85 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // canonicalJSON writes v, made of JSON's types, in the one form that digests
-// use: keys sorted, no white space, no HTML escapes. Text that is no UTF-8 is an
-// error, since it would be altered on the way.
-func canonicalJSON(v any) ([]byte, error) {
-	if anyString(v, func(s string) bool { return !utf8.ValidString(s) }) {
+// use. It is RFC 8785, but for two things: keys are sorted by their bytes, and
+// integers beyond 2^53 keep all their digits. Text that is no UTF-8 is an error,
+// since it would be altered on the way.
+func canonicalJSON(v any) ([]byte, error) { return appendCanonical(nil, v) }
+
+func appendCanonical(b []byte, v any) ([]byte, error) {
+	var err error
+	switch v := v.(type) {
+	case nil:
+		return append(b, "null"...), nil
+	case bool:
+		return strconv.AppendBool(b, v), nil
+	case string:
+		return appendString(b, v)
+	case int:
+		return strconv.AppendInt(b, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(b, v, 10), nil
+	case float64:
+		if v == 0 {
+			return append(b, '0'), nil // also -0, which reads back as 0
+		}
+		n, err := json.Marshal(v)
+		return append(b, n...), err
+	case []any:
+		b = append(b, '[')
+		for i, e := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, err = appendCanonical(b, e); err != nil {
+				return nil, err
+			}
+		}
+		return append(b, ']'), nil
+	case map[string]any:
+		b = append(b, '{')
+		for i, k := range sortedKeys(v) {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if b, err = appendString(b, k); err != nil {
+				return nil, err
+			}
+			if b, err = appendCanonical(append(b, ':'), v[k]); err != nil {
+				return nil, err
+			}
+		}
+		return append(b, '}'), nil
+	}
+	return nil, fmt.Errorf("a value of type %T has no canonical form", v)
+}
+
+// appendString escapes what JSON demands and nothing else.
+func appendString(b []byte, s string) ([]byte, error) {
+	if !utf8.ValidString(s) {
 		return nil, errors.New("a string is not valid UTF-8")
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
+	const short = "btn\x00fr" // for 0x08 to 0x0d; 0x0b has none
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c >= 0x08 && c <= 0x0d && c != 0x0b:
+			b = append(b, '\\', short[c-0x08])
+		case c < 0x20:
+			b = fmt.Appendf(b, "\\u%04x", c)
+		default:
+			b = append(b, c)
+		}
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return append(b, '"'), nil
 }
 
 // canonicalRaw brings raw JSON into that form; empty is null.

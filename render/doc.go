@@ -34,7 +34,7 @@
 // # Release digest
 //
 // The digest is "sha256:" and the hex SHA-256 of this canonical JSON document
-// (keys sorted, no white space, no HTML escapes, UTF-8):
+// (RFC 8785; keys sorted by their bytes; integers keep all their digits):
 //
 //	{"binding":{"cluster":…,"health":…,"namespace":…,"rollout":…},
 //	 "declaration":null|{"change":{…},"class":…,"migration":…,"version":…},
@@ -42,6 +42,5 @@
 //	 "images":{"<role>/<container>":"<image>",…},
 //	 "objects":{"<Ref.Key>":"sha256:…",…}}
 //
-// An object's digest is that of its own canonical JSON. Integers are written as
-// integers, other numbers as Go's encoding/json writes float64.
+// An object's digest is that of its own canonical JSON.
 package render
