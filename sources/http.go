@@ -50,12 +50,14 @@ func dialHTTP(e endpoint, c credentials, auth bool) (remote, error) {
 		}
 		t.TLSClientConfig.RootCAs = pool
 	}
-	return &httpRemote{client: &http.Client{Transport: t, CheckRedirect: sameHost}, base: e.url, creds: c, auth: auth}, nil
+	r := &httpRemote{base: e.url, creds: c, auth: auth}
+	r.client = &http.Client{Transport: t, CheckRedirect: r.sameHost}
+	return r, nil
 }
 
 // sameHost follows redirects on one host only, never down to plain http: a
 // credential goes nowhere it was not meant for.
-func sameHost(req *http.Request, via []*http.Request) error {
+func (r *httpRemote) sameHost(req *http.Request, via []*http.Request) error {
 	from, to := via[0].URL, req.URL
 	upgrade := from.Scheme == "http" && to.Scheme == "https" && from.Hostname() == to.Hostname()
 	switch {
@@ -66,7 +68,7 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	case upgrade, from.Scheme == to.Scheme && from.Host == to.Host:
 		return nil
 	}
-	return hint(fmt.Errorf("the server redirects to %s://%s", to.Scheme, to.Host),
+	return hint(fmt.Errorf("the server redirects to %s", r.creds.says(to.Scheme+"://"+to.Host)),
 		"use the repository's new address if you trust it")
 }
 
@@ -114,6 +116,10 @@ func (r *httpRemote) do(ctx context.Context, method, what string, body io.Reader
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
+		var in *url.Error // names the last address, which may be the server's words
+		if errors.As(err, &in) {
+			err = in.Err
+		}
 		return nil, tlsHint(err)
 	}
 	if resp.StatusCode == http.StatusOK {
