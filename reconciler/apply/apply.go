@@ -89,11 +89,25 @@ func (c *Client) write(ctx context.Context, p *Plan, s *step) error {
 	}
 	for range maxRereads {
 		err = c.writeOnce(ctx, p, t, s)
+		if s.deferred && unserved(err) {
+			err = c.writeSoon(ctx, p, t, s)
+		}
 		if !modified(err) {
 			return err
 		}
 	}
 	return err
+}
+
+// writeSoon writes an object whose kind was just established: one of several API servers may not serve it yet.
+func (c *Client) writeSoon(ctx context.Context, p *Plan, t target, s *step) error {
+	return poll(ctx, c.cluster.o.WaitTimeout, "kind of "+t.ref.String(), func(ctx context.Context) (bool, error) {
+		err := c.writeOnce(ctx, p, t, s)
+		if unserved(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 }
 
 func (c *Client) writeOnce(ctx context.Context, p *Plan, t target, s *step) error {

@@ -113,9 +113,16 @@ func firstCause(errs []error) error {
 	return errs[0]
 }
 
+// maxTold is how many problems one message tells in full.
+const maxTold = 5
+
 func joinStalled(errs []error) *StalledError {
 	whats, hints := []string{}, []string{}
-	for _, err := range errs {
+	for i, err := range errs {
+		if i == maxTold {
+			whats = append(whats, fmt.Sprintf("and %d more", len(errs)-maxTold))
+			break
+		}
 		s, _ := Stalled(err)
 		whats = append(whats, s.What)
 		if s.Hint != "" && !contains(hints, s.Hint) {
@@ -148,9 +155,10 @@ func statusOf(err error) *metav1.Status {
 	return &s
 }
 
-// isAbsent: the object does not exist, or its whole kind does not.
-func isAbsent(err error) bool {
-	return apierrors.IsNotFound(err) || meta.IsNoMatchError(err)
+// unserved: the kind does not exist. A definition that was deleted may still be known from before, and its endpoint then
+// answers 404 without speaking of an object.
+func unserved(err error) bool {
+	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // clusterWide: the error says nothing about the object but about the API server, so asking for the next object is futile.

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/purser-gitops/purser/render"
@@ -38,7 +37,7 @@ func explain(c call, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", c, err)
 	}
-	if meta.IsNoMatchError(err) {
+	if unserved(err) {
 		return noKind(c, err)
 	}
 	status := statusOf(err)

@@ -21,7 +21,7 @@ const maxRereads = 5
 func (c *Client) planObject(ctx context.Context, t target, brings map[string]bool, scales *autoscalers) (*step, error) {
 	s := &step{entry: Entry{Ref: t.ref, Digest: t.digest}, object: t.object, env: t.env}
 	if t.mapping == nil {
-		s.entry.Action, s.entry.Reason, s.deferred = Created, "its kind comes with this plan", true
+		s.entry.Action, s.entry.Reason, s.deferred = Created, kindComes, true
 		return s, nil
 	}
 	for range maxRereads {
@@ -59,11 +59,12 @@ func (c *Client) compare(ctx context.Context, t target, s *step, brings map[stri
 	switch {
 	case modified(err):
 		return false, nil
-	case err != nil && live == nil && c.awaits(err, t, brings):
-		s.entry.Action, s.entry.Reason, s.deferred = Created, "its namespace comes with this plan", true
-		return true, nil
 	case err != nil:
-		return false, err
+		s.entry.Action, s.entry.Reason, s.deferred = Created, awaits(err, t, brings), true
+		if live != nil || s.entry.Reason == "" {
+			return false, err
+		}
+		return true, nil
 	}
 	s.live = live
 	if live == nil {
@@ -99,10 +100,18 @@ func joinReasons(reasons []string) string {
 	return strings.Join(said, "; ")
 }
 
-// awaits says whether a dry run failed because the object's namespace comes with this plan.
-func (c *Client) awaits(err error, t target, brings map[string]bool) bool {
-	status := statusOf(err)
-	return brings[t.ref.Namespace] && apierrors.IsNotFound(err) && status.Details != nil && status.Details.Kind == "namespaces"
+const kindComes = "its kind comes with this plan"
+
+// awaits says what of this plan a failed dry run has to wait for, "" when it failed for another reason. A kind may be
+// missing although discovery knows it: its definition was deleted.
+func awaits(err error, t target, brings map[string]bool) string {
+	if t.comes && unserved(err) {
+		return kindComes
+	}
+	if status := statusOf(err); brings[t.ref.Namespace] && apierrors.IsNotFound(err) && status.Details != nil && status.Details.Kind == "namespaces" {
+		return "its namespace comes with this plan"
+	}
+	return ""
 }
 
 // modified: the object is no longer the one that was read.
@@ -128,6 +137,8 @@ func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (st
 	switch owner := live.GetLabels()[LabelEnvironment]; {
 	case owner == env:
 		return "", nil
+	case owner == "" && hasManager(live):
+		return "takes back its label " + LabelEnvironment, nil
 	case owner == "":
 		return "adopted: it existed before and nobody owned it", nil
 	default:

@@ -208,3 +208,51 @@ func TestDeletedAndForeignFieldsAreDrift(t *testing.T) {
 	}
 	s.unchanged(release)
 }
+
+func TestRemovedLabelOfDesiredObjectIsDrift(t *testing.T) {
+	s := newSite(t)
+	release := configMap("a", "1")
+	s.apply(release)
+	s.patchAs("kubectl-label", release, fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, LabelEnvironment))
+	e := entry(t, s.plan(release), "ConfigMap/a")
+	if e.Action != Configured || !strings.Contains(e.Reason, "takes back its label") {
+		t.Errorf("entry: %+v", e)
+	}
+	s.apply(release)
+	if s.live(release).GetLabels()[LabelEnvironment] != s.ns {
+		t.Error("label is still missing")
+	}
+}
+
+// Two environments that both plan to create one object: the second one to apply does not take it.
+func TestTwoPlansForOneObject(t *testing.T) {
+	s := newSite(t)
+	first := s.plan(configMap("a", "1"))
+	s.desired.Environment = "second"
+	second := s.plan(configMap("a", "2"))
+	if _, err := s.client.Apply(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.client.Apply(t.Context(), second)
+	if _, ok := Stalled(err); !ok {
+		t.Errorf("apply: %v", err)
+	}
+	if got := s.live(configMap("a", "")).GetLabels()[LabelEnvironment]; got != s.ns {
+		t.Errorf("object went to %s", got)
+	}
+}
+
+// What is gone since it was planned is not made anew from an old plan.
+func TestObjectDeletedSinceThePlan(t *testing.T) {
+	s := newSite(t)
+	s.apply(configMap("a", "1"))
+	p := s.plan(configMap("a", "2"))
+	if err := s.at(docs(t, configMap("a", ""))[0]).Delete(t.Context(), "a", deleteNow); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.client.Apply(t.Context(), p)
+	if _, stalled := Stalled(err); err == nil || stalled || !strings.Contains(err.Error(), "deleted since it was planned") {
+		t.Errorf("apply: %v", err)
+	}
+	want(t, s.apply(configMap("a", "2")), map[string]string{"ConfigMap/a": Created})
+}

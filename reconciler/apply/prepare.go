@@ -18,7 +18,8 @@ type target struct {
 	object  *unstructured.Unstructured // ours to alter, marked, with its namespace
 	digest  string
 	env     string
-	mapping *meta.RESTMapping // nil: its kind comes with this plan
+	comes   bool              // the release brings its kind
+	mapping *meta.RESTMapping // nil: its kind does not exist yet
 }
 
 // prepare copies, marks and places the desired objects. An object that cannot be sent at all is a problem.
@@ -52,7 +53,7 @@ func (c *Client) target(u *unstructured.Unstructured, d Desired, crds map[schema
 	namespaced, comes := crds[schema.GroupKind{Group: original.Group, Kind: original.Kind}]
 	switch {
 	case err == nil:
-		t.mapping = mapping
+		t.mapping, t.comes = mapping, comes
 		namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace
 	case meta.IsNoMatchError(err) && comes:
 	default:
@@ -63,6 +64,9 @@ func (c *Client) target(u *unstructured.Unstructured, d Desired, crds map[schema
 		t.object.SetNamespace("")
 	case original.Namespace == "":
 		t.object.SetNamespace(d.Namespace)
+	}
+	if namespaced && t.object.GetNamespace() == "" {
+		return target{}, &StalledError{What: original.String() + " has no namespace", Hint: "give it one, or give the environment one"}
 	}
 	t.ref = render.RefOf(t.object)
 	if t.digest = d.Digests[original.Key()]; t.digest == "" {

@@ -89,6 +89,31 @@ func TestImmutableByRule(t *testing.T) {
 	wantText(t, "error", stalled.Error(), group+"/Shelf", "spec.url", "immutable")
 }
 
+// A definition that somebody deletes leaves its kind in the discovery cache.
+func TestDefinitionDeletedBehindOurBack(t *testing.T) {
+	s := newSite(t)
+	s.everywhere()
+	group := s.ns + ".example"
+	crd := definition("shelves", "Shelf", group, "Namespaced")
+	shelf := fmt.Sprintf("---\napiVersion: %s/v1\nkind: Shelf\nmetadata: {name: s}\nspec: {size: 1}\n", group)
+	u := docs(t, crd)[0]
+	s.drop(u)
+	s.apply(crd + shelf)
+	if err := s.at(u).Delete(t.Context(), u.GetName(), deleteNow); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Eventually(t, wait30, "kind is gone", func(context.Context) error {
+		if p, err := s.client.Plan(t.Context(), s.with(shelf)); err == nil {
+			return errors.New(p.String())
+		}
+		return nil
+	})
+	_, stalled := s.refuse(shelf)
+	wantText(t, "error", stalled.Error(), "does not serve kind Shelf", "CustomResourceDefinition")
+	want(t, s.apply(crd+shelf), map[string]string{"Shelf/s": Created, "CustomResourceDefinition/" + u.GetName(): Created})
+	s.unchanged(crd + shelf)
+}
+
 func TestCustomDefinitionThatIsNotAccepted(t *testing.T) {
 	s := newSite(t)
 	s.everywhere()
