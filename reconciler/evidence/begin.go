@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-
 )
 
 // begin fills a new directory: from the remote's newest branch, or, with Init,
@@ -160,4 +159,3 @@ func (b *rebuilder) flush() error {
 	b.envelopes, b.ids = nil, nil
 	return nil
 }
-

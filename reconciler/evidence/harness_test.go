@@ -71,9 +71,9 @@ func newBare(t testing.TB) string {
 // gitServer serves repositories with Git's own HTTP backend, and can fail.
 type gitServer struct {
 	*httptest.Server
-	down     atomic.Bool   // answer 503
-	loseAcks atomic.Int32  // do what the next n pushes want, then cut the answer off
-	pushed   atomic.Int64  // bytes of the newest push
+	down     atomic.Bool  // answer 503
+	loseAcks atomic.Int32 // do what the next n pushes want, then cut the answer off
+	pushed   atomic.Int64 // bytes of the newest push
 	requests atomic.Int64
 }
 

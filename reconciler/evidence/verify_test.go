@@ -234,7 +234,9 @@ func (m tamperer) gc() {
 	m.git("prune", "--expire=now")
 }
 
-func (m tamperer) looseObject(id string) string { return filepath.Join(m.dir, "objects", id[:2], id[2:]) }
+func (m tamperer) looseObject(id string) string {
+	return filepath.Join(m.dir, "objects", id[:2], id[2:])
+}
 
 func (m tamperer) loose(path string, change func(string) error) {
 	m.Helper()
