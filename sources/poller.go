@@ -24,7 +24,7 @@ type syncer interface {
 
 // PollerOptions says what a poller asks for and how often.
 type PollerOptions struct {
-	Source   string                                // name, for logs and metrics
+	Source   string                                // name, for metrics
 	Branches func() []string                       // asked before every poll
 	Interval time.Duration                         // default 1 minute
 	Report   func(changes []HeadChange, err error) // required; called after every poll, in turn; both may be set, see MissingError
@@ -82,12 +82,7 @@ func (p *Poller) poll(ctx context.Context) (ok bool) {
 		return true // stopping, nothing to tell
 	}
 	p.o.Metrics.observe(p.o.Source, time.Since(start), time.Now(), changes, err)
-	for _, c := range changes {
-		p.o.Logger.Info("Branch moved.", "source", p.o.Source, "branch", c.Branch, "from", c.From, "to", c.To, "forced", c.Forced)
-	}
-	if err != nil {
-		p.o.Logger.Warn("Sync failed; the last good heads stay.", "source", p.o.Source, "error", err)
-	}
+	p.o.Logger.Debug("Polled.", "took", time.Since(start), "moved", len(changes), "error", err)
 	p.o.Report(changes, err)
 	return answered(err)
 }

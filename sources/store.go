@@ -22,7 +22,15 @@ type store struct {
 	cache  *cache
 
 	mu  sync.Mutex
-	git *filesystem.ObjectStorage
+	git packedObjects
+}
+
+// packedObjects is what a store needs of go-git's object storage.
+type packedObjects interface {
+	EncodedObject(t plumbing.ObjectType, id plumbing.Hash) (plumbing.EncodedObject, error)
+	EncodedObjectSize(id plumbing.Hash) (int64, error)
+	HasEncodedObject(id plumbing.Hash) error
+	Close() error
 }
 
 func newStore(dir string, limits Limits) *store {
