@@ -1,0 +1,185 @@
+package evidence
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+)
+
+// The record types. Environment is empty in the records of the estate as a whole: start, heartbeat,
+// stop, force-push, and the change, decision and refused records of governance.
+const (
+	TypeStart      = "start"      // the agent began to write: version, epoch, whether records may be missing before it
+	TypeHeartbeat  = "heartbeat"  // the agent is alive and idle
+	TypeStop       = "stop"       // the agent ended in order
+	TypeState      = "state"      // the whole state: opens each further yearly branch
+	TypeForcePush  = "force-push" // a source branch moved to a commit that does not descend from the last one
+	TypeChange     = "change"     // a release (or a governance commit) was proposed
+	TypeDecision   = "decision"   // the gates answered about it
+	TypeRefused    = "refused"    // input that is no release: it does not parse, render or fit the estate
+	TypeSuperseded = "superseded" // an approved release was replaced before it was live
+	TypePlan       = "plan"       // intent: what is about to be changed in a cluster
+	TypeApply      = "apply"      // outcome of exactly one plan
+	TypeHealth     = "health"     // what runs changed its health
+	TypeLive       = "live"       // a release is fully applied and healthy
+)
+
+// Start opens a run of the agent.
+type Start struct {
+	Version     string `json:"version"`
+	Renderer    string `json:"renderer"`
+	PossibleGap bool   `json:"possibleGap"` // a new epoch: records of the last epoch may be lost with its disk
+}
+
+// State carries the fold of all earlier records, and where they are.
+type State struct {
+	Checkpoint string          `json:"checkpoint"` // the last signed checkpoint of the previous branch
+	State      json.RawMessage `json:"state"`
+}
+
+// Heartbeat says that the agent lives. A silence longer than its interval is a gap to explain.
+type Heartbeat struct {
+	Environments int           `json:"environments"`
+	Interval     time.Duration `json:"intervalNanoseconds"`
+}
+
+// Stop closes a run of the agent.
+type Stop struct {
+	Reason string `json:"reason"`
+}
+
+// Revision is a branch's commit in a source.
+type Revision struct {
+	Source   string `json:"source"`
+	Revision string `json:"revision"` // main@sha1:…
+}
+
+// ForcePush says that history was rewritten: From is no ancestor of To.
+type ForcePush struct {
+	Source string `json:"source"`
+	Branch string `json:"branch"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+}
+
+// Origin says where a release came from.
+const (
+	OriginGit        = "git"        // landed changes since the approved release
+	OriginGovernance = "governance" // the environment's declaration changed
+	OriginRenderer   = "renderer"   // the same revision renders differently since an upgrade
+	OriginRollback   = "rollback"   // a release that was live before
+	OriginFirst      = "first"      // there is no approved release yet
+)
+
+// Change proposes a release. For governance, Release is empty and To is the commit.
+type Change struct {
+	From     string         `json:"from,omitempty"` // digest of the approved release, or governance commit; empty the first time
+	To       string         `json:"to"`             // digest of the proposed release, or governance commit
+	Revision Revision       `json:"revision"`
+	Origin   string         `json:"origin"`
+	Landed   []string       `json:"landed,omitempty"` // first-parent commits since the approved revision, oldest first
+	Images   []string       `json:"images,omitempty"` // role/container=reference, sorted
+	Version  string         `json:"version,omitempty"`
+	Ticket   string         `json:"ticket,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
+	Diff     map[string]int `json:"diff,omitempty"` // objects by action; the field diff is the blob "diff"
+	Renderer string         `json:"renderer,omitempty"`
+}
+
+// Decision is the gates' answer about moving from one release to another. An allow moves the approved
+// pointer; so Revision is carried along.
+type Decision struct {
+	From     string         `json:"from,omitempty"`
+	To       string         `json:"to"`
+	Revision Revision       `json:"revision"`
+	Origin   string         `json:"origin"`
+	Verdict  policy.Verdict `json:"verdict"`
+}
+
+// Refused is input that could not become a release. The last good state stays.
+type Refused struct {
+	Revision Revision `json:"revision"`
+	Stage    string   `json:"stage"`             // declaration, render or plan
+	Release  string   `json:"release,omitempty"` // of a plan that a person must make possible
+	Errors   []string `json:"errors"`
+}
+
+// Stages that refuse.
+const (
+	StageDeclaration = "declaration"
+	StageRender      = "render"
+	StagePlan        = "plan" // the release is approved, and the cluster or what is in it does not let it in
+)
+
+// Superseded says that an approved release was never live, and what replaced it.
+type Superseded struct {
+	Release string `json:"release"`
+	By      string `json:"by"`
+}
+
+// Purpose says why a cluster is changed.
+const (
+	PurposeRelease = "release"
+	PurposeRepair  = "repair"
+)
+
+// Item is one object of an inventory or a plan.
+type Item struct {
+	render.Ref
+	Action string `json:"action,omitempty"`
+	Digest string `json:"digest,omitempty"` // of the desired object
+	Detail string `json:"detail,omitempty"` // why it was adopted or skipped
+	Error  string `json:"error,omitempty"`  // why it failed
+	// Released: the object bears our mark no longer, so it left the inventory without being deleted.
+	Released bool `json:"released,omitempty"`
+}
+
+// Plan is an intent. It is durable before the first mutation.
+type Plan struct {
+	Release    string         `json:"release"`
+	Revision   Revision       `json:"revision"`
+	Purpose    string         `json:"purpose"`
+	Cluster    string         `json:"cluster"`
+	ClusterUID string         `json:"clusterUID"` // UID of the namespace kube-system
+	Attempt    int            `json:"attempt"`    // of this purpose within the deployment
+	Summary    map[string]int `json:"summary"`    // objects by action
+	Items      []Item         `json:"items"`      // all but the unchanged ones; the field diff is the blob "diff"
+}
+
+// Outcomes of a plan.
+const (
+	OutcomeApplied     = "applied"
+	OutcomeFailed      = "failed"
+	OutcomeInterrupted = "interrupted" // the agent ended between intent and outcome: some of it may have happened
+	OutcomeAbandoned   = "abandoned"   // nothing was changed: the intent did not reach the audit remote in time
+)
+
+// Apply is the outcome of the plan with the index Plan.
+type Apply struct {
+	Plan    uint64         `json:"plan"`
+	Release string         `json:"release"`
+	Purpose string         `json:"purpose"`
+	Outcome string         `json:"outcome"`
+	Summary map[string]int `json:"summary"`
+	Items   []Item         `json:"items"`
+	Error   string         `json:"error,omitempty"`
+}
+
+// Health is a transition of what runs.
+type Health struct {
+	Release string `json:"release"`
+	From    string `json:"from,omitempty"`
+	To      string `json:"to"`
+	Cause   string `json:"cause,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+// Live says that a release is fully applied and healthy.
+type Live struct {
+	Release  string        `json:"release"`
+	Previous string        `json:"previous,omitempty"`
+	Revision Revision      `json:"revision"`
+	LeadTime time.Duration `json:"leadTimeNanoseconds"` // from the commit's first sight to live
+}
