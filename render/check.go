@@ -53,7 +53,7 @@ type check struct {
 // check returns the first thing in a kustomization that Purser refuses. Its
 // fields are those that Kustomize's own decoder finds, so that both see the same.
 func (f *treeFS) check(file, dir string, data []byte) error {
-	c := &check{fs: f, file: file, dir: dir, pos: parsePositions(data)}
+	c := &check{fs: f, file: file, dir: dir, pos: positions{data}}
 	if err := c.kust.Unmarshal(data); err != nil {
 		return c.malformed(err)
 	}
@@ -82,20 +82,23 @@ func (f *treeFS) check(file, dir string, data []byte) error {
 }
 
 func (c *check) helm() error {
-	for key, used := range map[string]bool{
-		"helmCharts":                  len(c.kust.HelmCharts) > 0,
-		"helmGlobals":                 c.kust.HelmGlobals != nil,
-		"helmChartInflationGenerator": len(c.kust.HelmChartInflationGenerator) > 0,
+	for _, f := range []struct {
+		key  string
+		used bool
+	}{
+		{"helmCharts", len(c.kust.HelmCharts) > 0},
+		{"helmGlobals", c.kust.HelmGlobals != nil},
+		{"helmChartInflationGenerator", len(c.kust.HelmChartInflationGenerator) > 0},
 	} {
-		if used {
-			line, column := c.pos.field("", key)
-			return &RefusedError{File: c.file, Line: line, Column: column,
-				Reason: key + " runs the helm program, which downloads charts",
-				Remedy: "render the chart in CI (helm template) and commit the manifests"}
+		if f.used {
+			line, column := c.pos.field("", f.key)
+			return &RefusedError{File: c.file, Line: line, Column: column, Reason: f.key + " runs the helm program, which downloads charts", Remedy: helmRemedy}
 		}
 	}
 	return nil
 }
+
+const helmRemedy = "render the chart in CI (helm template) and commit the manifests"
 
 // references lists every path of the kustomization.
 func (c *check) references() []reference {
@@ -156,29 +159,27 @@ func generatorReferences(key string, s types.KvPairSources, files refKind) []ref
 
 // literals refuses ciphertext where it would reach the cluster as it is.
 func (c *check) literals() error {
-	for key, args := range map[string][]types.KvPairSources{
-		"configMapGenerator": sourcesOf(c.kust.ConfigMapGenerator, func(a types.ConfigMapArgs) types.KvPairSources { return a.KvPairSources }),
-		"secretGenerator":    sourcesOf(c.kust.SecretGenerator, func(a types.SecretArgs) types.KvPairSources { return a.KvPairSources }),
-	} {
-		for _, a := range args {
-			for _, l := range a.LiteralSources {
-				if hasCiphertext(l) {
-					return c.refuse(reference{keys: []string{key}, text: l},
-						"a SOPS value in literals cannot be decrypted: its key is not kept with it",
-						"encrypt a whole file and list it in secretGenerator files", nil)
-				}
+	judge := func(key string, literals []string) error {
+		for _, l := range literals {
+			if hasCiphertext(l) {
+				return c.refuse(reference{keys: []string{key}, text: l},
+					"a SOPS value in literals cannot be decrypted: its key is not kept with it",
+					"encrypt a whole file and list it in secretGenerator files", nil)
 			}
+		}
+		return nil
+	}
+	for _, g := range c.kust.ConfigMapGenerator {
+		if err := judge("configMapGenerator", g.LiteralSources); err != nil {
+			return err
+		}
+	}
+	for _, g := range c.kust.SecretGenerator {
+		if err := judge("secretGenerator", g.LiteralSources); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func sourcesOf[A any](args []A, get func(A) types.KvPairSources) []types.KvPairSources {
-	out := make([]types.KvPairSources, len(args))
-	for i, a := range args {
-		out[i] = get(a)
-	}
-	return out
 }
 
 // reference judges one path: not remote, inside the tree, there, of the right
@@ -303,7 +304,7 @@ func (c *check) contents(r reference, target string, e sources.Entry) error {
 		if err != nil {
 			return c.refuse(r, fmt.Sprintf("%q cannot be read as plugin configuration: %v", r.value, err), "correct the file", err)
 		}
-		at := parsePositions(data)
+		at := positions{data}
 		return c.plugins(objs, func(value string) (string, int, int) {
 			line, column := at.value(value)
 			return e.Path, line, column

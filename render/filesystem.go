@@ -30,7 +30,7 @@ var errReadOnly = errors.New("the tree is read-only")
 // The first error that is not an absent path is therefore kept in err, fails
 // every later call, and is what the render returns.
 type treeFS struct {
-	ctx    context.Context
+	ctx    context.Context // here because the library's interface has no parameter for it
 	tree   *sources.Tree
 	root   string // directory of the rendered kustomization
 	limits Limits

@@ -46,8 +46,7 @@ func (c *check) plugins(objs []*resource.Resource, place func(value string) (fil
 				"use a builtin transformer, or run it in CI and commit its output")
 		}
 		if kind == "HelmChartInflationGenerator" {
-			return refuse(kind, kind+" runs the helm program, which downloads charts",
-				"render the chart in CI (helm template) and commit the manifests")
+			return refuse(kind, kind+" runs the helm program, which downloads charts", helmRemedy)
 		}
 		config, err := o.Map()
 		if err != nil {
@@ -88,8 +87,8 @@ func pathsBelow(v any, in bool) []string {
 			paths = append(paths, pathsBelow(e, in)...)
 		}
 	case map[string]any:
-		for k, e := range v {
-			paths = append(paths, pathsBelow(e, in || pathFields[strings.ToLower(k)])...)
+		for _, k := range sortedKeys(v) {
+			paths = append(paths, pathsBelow(v[k], in || pathFields[strings.ToLower(k)])...)
 		}
 	}
 	return paths

@@ -2,7 +2,6 @@ package render
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/purser-gitops/purser/sources"
 )
@@ -47,6 +48,7 @@ type Options struct {
 	CacheBytes  int64 // memory for results; default 128 MiB
 	Concurrency int   // builds at a time; default GOMAXPROCS
 	Logger      *slog.Logger
+	Registerer  prometheus.Registerer // for metrics purser_render_*; nil for none
 }
 
 // Renderer renders kustomizations and remembers the results. It is safe for
@@ -56,6 +58,7 @@ type Renderer struct {
 	log    *slog.Logger
 	slots  chan struct{}
 	cache  *cache
+	stats  *metrics
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -78,11 +81,13 @@ func New(o Options) *Renderer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Renderer{
+	r := &Renderer{
 		limits: o.Limits.withDefaults(), log: o.Logger,
 		slots: make(chan struct{}, o.Concurrency), cache: newCache(o.CacheBytes),
 		flights: map[string]*flight{},
 	}
+	r.stats = newMetrics(o.Registerer, r.cache)
+	return r
 }
 
 // Close waits for builds whose callers have gone.
@@ -92,7 +97,7 @@ func (r *Renderer) Close() { r.running.Wait() }
 // give the same result, from the cache; concurrent calls for the same tree and
 // directory share one build.
 //
-// The error is [fs.ErrNotExist] when t has no dir, wraps [ErrEmpty] when nothing
+// The error is [io/fs.ErrNotExist] when t has no dir, wraps [ErrEmpty] when nothing
 // is rendered, is a *[RefusedError] for what the commit's author can correct,
 // and a context error when ctx ends or Limits.Time is over. Render returns as
 // soon as ctx ends. The build behind it stops at its next read of a file: the
@@ -104,6 +109,7 @@ func (r *Renderer) Render(ctx context.Context, t *sources.Tree, dir string) (*Re
 		return nil, err
 	}
 	if res := r.cache.get(t, dir); res != nil {
+		r.stats.hits.Inc()
 		return res, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -171,7 +177,9 @@ func (r *Renderer) fly(ctx context.Context, t *sources.Tree, dir string) (*Resul
 	if res := r.cache.get(t, dir); res != nil {
 		return res, nil
 	}
+	start := time.Now()
 	res, err := r.build(ctx, t, dir)
+	r.stats.built(err, time.Since(start))
 	if err != nil {
 		return nil, err
 	}
@@ -182,12 +190,10 @@ func (r *Renderer) fly(ctx context.Context, t *sources.Tree, dir string) (*Resul
 func cleanDir(dir string) (string, error) {
 	p := path.Clean(dir)
 	if path.IsAbs(p) || p == ".." || strings.HasPrefix(p, "../") {
-		return "", &RefusedError{File: dir, Reason: "it is outside the repository", Remedy: "use a path relative to its root", Err: errOutside}
+		return "", &RefusedError{File: dir, Reason: "it is outside the repository", Remedy: "use a path relative to its root", Err: fs.ErrInvalid}
 	}
 	if p == "." {
 		p = ""
 	}
 	return p, nil
 }
-
-var errOutside = errors.Join(errors.New("path is outside the tree"), fs.ErrInvalid)

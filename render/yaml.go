@@ -55,17 +55,18 @@ func expandedNodes(n *yaml.Node, seen map[*yaml.Node]int) int {
 }
 
 // positions finds the place of a value in a YAML file for error messages.
-type positions struct{ docs []*yaml.Node }
+type positions struct{ data []byte }
 
-func parsePositions(data []byte) positions {
-	var p positions
-	dec := yaml.NewDecoder(bytes.NewReader(data))
+// docs parses the file up to its first error.
+func (p positions) docs() []*yaml.Node {
+	var docs []*yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(p.data))
 	for {
 		var doc yaml.Node
 		if err := dec.Decode(&doc); err != nil || len(doc.Content) == 0 {
-			return p
+			return docs
 		}
-		p.docs = append(p.docs, doc.Content[0])
+		docs = append(docs, doc.Content[0])
 	}
 }
 
@@ -74,7 +75,7 @@ func parsePositions(data []byte) positions {
 // them: without case.
 func (p positions) field(value string, keys ...string) (line, column int) {
 	line, column = 1, 1
-	for _, doc := range p.docs {
+	for _, doc := range p.docs() {
 		for i := 0; doc.Kind == yaml.MappingNode && i+1 < len(doc.Content); i += 2 {
 			k, v := doc.Content[i], doc.Content[i+1]
 			if !equalsAny(k.Value, keys) {
@@ -93,7 +94,7 @@ func (p positions) field(value string, keys ...string) (line, column int) {
 
 // value gives the place of the first scalar with that value anywhere.
 func (p positions) value(value string) (line, column int) {
-	for _, doc := range p.docs {
+	for _, doc := range p.docs() {
 		if n := findScalar(doc, value, 0); n != nil {
 			return n.Line, n.Column
 		}
