@@ -23,6 +23,7 @@ type sshServer struct {
 	t      *testing.T
 	dir    string
 	port   int
+	user   string
 	client string // private key file
 	known  string // known hosts file
 }
@@ -36,11 +37,6 @@ func newSSHServer(t *testing.T) *sshServer {
 		t.Fatal("sshd is missing: install the package openssh-server")
 	}
 	s := &sshServer{t: t, dir: t.TempDir(), port: freePort(t)}
-	if os.Geteuid() == 0 { // sshd run by root separates privileges below this directory
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	host := s.keygen("host", "ed25519", "")
 	s.client = s.keygen("client", "ed25519", "")
 	s.file("authorized", s.read(s.client+".pub"))
@@ -51,7 +47,7 @@ func newSSHServer(t *testing.T) *sshServer {
 		"PasswordAuthentication no", "PermitRootLogin prohibit-password", "AllowTcpForwarding no",
 	}, "\n")+"\n")
 	var log bytes.Buffer
-	cmd := exec.Command(path, "-D", "-e", "-f", config)
+	cmd := s.command(path, "-D", "-e", "-f", config)
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -75,12 +71,32 @@ func newSSHServer(t *testing.T) *sshServer {
 
 func (s *sshServer) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
-func (s *sshServer) url(path string) string {
+// command gives how to start sshd and sets the user to log in as. Root of a user
+// namespace may not call setgroups, which sshd does as root: there it runs as an
+// ordinary user in a namespace within, and a passwd file names that user.
+func (s *sshServer) command(sshd string, args ...string) *exec.Cmd {
 	me, err := user.Current()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return fmt.Sprintf("ssh://%s@%s%s", me.Username, s.addr(), path)
+	s.user = me.Username
+	if os.Geteuid() != 0 {
+		return exec.Command(sshd, args...)
+	}
+	if groups, err := os.ReadFile("/proc/self/setgroups"); err != nil || strings.TrimSpace(string(groups)) != "deny" {
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // where sshd run by root locks itself in
+			s.t.Fatal(err)
+		}
+		return exec.Command(sshd, args...)
+	}
+	s.user = "north"
+	passwd := s.file("passwd", "north:x:1000:1000::/:/bin/sh\n")
+	script := `mount --bind "$1" /etc/passwd && shift && exec unshare -U --map-user=1000 --map-group=1000 "$@"`
+	return exec.Command("unshare", append([]string{"-m", "--", "sh", "-c", script, "sh", passwd, sshd}, args...)...)
+}
+
+func (s *sshServer) url(path string) string {
+	return fmt.Sprintf("ssh://%s@%s%s", s.user, s.addr(), path)
 }
 
 func (s *sshServer) auth() Auth { return Auth{IdentityFile: s.client, KnownHostsFile: s.known} }
