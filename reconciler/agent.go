@@ -43,7 +43,6 @@ type Agent struct {
 	clusters map[string]*cluster
 
 	releases *lru.Cache // digest → *render.Release, of what was used lately
-	deciding sync.Mutex // one decision at a time, so that two environments cannot both claim an object
 
 	mu           sync.RWMutex
 	declarations *declaration.Set        // of the approved governance commit; nil until there is one
@@ -55,7 +54,8 @@ type Agent struct {
 // cluster is a Kubernetes API and the queue of the environments in it.
 type cluster struct {
 	*apply.Cluster
-	queue *queue
+	queue    *queue
+	deciding sync.Mutex // one decision at a time, so that two environments cannot both claim an object
 }
 
 // New prepares an agent: it opens its data directory and audit log, and folds the state. Call [Agent.Run]

@@ -77,7 +77,7 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 		},
 		"empty render": {
 			bad:  func(w *world) { w.write("apps/dev/objects.yaml", "# nothing\n") },
-			says: []string{"no objects"},
+			says: []string{"apps/dev: render is empty"},
 		},
 		"four fifths of the objects dropped": {
 			bad:  func(w *world) { w.write("apps/dev/objects.yaml", configMaps(1, "one")) },
@@ -85,7 +85,7 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 		},
 		"file of 10 MB": {
 			bad:  func(w *world) { w.write("apps/dev/objects.yaml", configMaps(1, strings.Repeat("x", 10<<20))) },
-			says: []string{"apps/dev/objects.yaml", "byte"},
+			says: []string{"objects.yaml", "byte", "limit"},
 		},
 		"link out of the tree": {
 			bad: func(w *world) {
@@ -93,7 +93,7 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 					w.t.Fatal(err)
 				}
 			},
-			says: []string{"apps/dev/objects.yaml", "link"},
+			says: []string{"objects.yaml", "leads out of the tree"},
 			undo: func(w *world) {
 				if err := os.Remove(filepath.Join(w.work, "apps/dev/objects.yaml")); err != nil {
 					w.t.Fatal(err)

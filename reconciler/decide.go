@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
@@ -25,12 +26,14 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
-	a.deciding.Lock()
-	defer a.deciding.Unlock()
-	facts := a.facts(env)
+	facts := a.facts(env, candidate.Release) // may wait for the cluster, so outside the lock
+	cluster := a.clusters[env.Spec.Cluster]
+	cluster.deciding.Lock()
+	defer cluster.deciding.Unlock()
+	facts.Claims = a.claimsOf(env)
 	verdict := policy.Evaluate(candidate, facts, a.now())
 	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
-		if err := a.recordDecision(ctx, env, state, candidate.Release, verdict); err != nil {
+		if err := a.recordDecision(ctx, env, state, candidate.Release, facts, verdict); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
@@ -69,12 +72,12 @@ func (a *Agent) candidate(ctx context.Context, env *declaration.Environment, ten
 	}, nil
 }
 
-// facts asks around.
-func (a *Agent) facts(env *declaration.Environment) policy.Facts {
-	cluster := a.clusters[env.Spec.Cluster]
-	facts := policy.Facts{
-		Scope:  cluster.Scope,
-		Claims: a.claimsOf(env),
+// facts asks around for everything but the claims.
+func (a *Agent) facts(env *declaration.Environment, release *render.Release) policy.Facts {
+	facts := policy.Facts{}
+	var err error
+	if facts.Scopes, err = a.clusters[env.Spec.Cluster].scopes(release); err != nil {
+		facts.ScopesUnknown = err.Error()
 	}
 	for _, name := range env.Spec.DependsOn {
 		facts.Dependencies = append(facts.Dependencies, dependencyOf(name, a.journal.environment(name)))
@@ -100,6 +103,24 @@ func evidenceFact(log evidence.Status, now time.Time) *policy.EvidenceFact {
 // spoolLimit is how many records may wait for the audit remote before nothing new is approved: half of what
 // the spool can hold, so that repair and outcomes still find room.
 const spoolLimit = 5_000
+
+// scopes asks the cluster which kinds of a release are namespaced. Kinds it does not serve are left out.
+func (c *cluster) scopes(release *render.Release) (map[string]bool, error) {
+	scopes := map[string]bool{}
+	for _, object := range release.Objects {
+		ref := render.RefOf(object)
+		if _, asked := scopes[policy.KindKey(ref)]; asked {
+			continue
+		}
+		namespaced, err := c.Scope(ref)
+		if err == nil {
+			scopes[policy.KindKey(ref)] = namespaced
+		} else if !errors.Is(err, apply.ErrNotServed) {
+			return nil, err
+		}
+	}
+	return scopes, nil
+}
 
 // evidenceLimit is how long the audit remote may be out of reach before nothing new is approved.
 const evidenceLimit = 5 * time.Minute
@@ -142,7 +163,7 @@ func dependencyOf(name string, e EnvironmentState) policy.Dependency {
 
 // recordDecision writes down a verdict. An allow carries the release to the audit log first, so that a new
 // machine can restore it from there alone.
-func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, v policy.Verdict) error {
+func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, f policy.Facts, v policy.Verdict) error {
 	name := env.Meta.Name
 	decision := evidence.Decision{To: release.Digest, Revision: state.Proposed.Revision, Origin: state.Proposed.Origin, Verdict: v}
 	if state.Approved != nil {
@@ -158,7 +179,7 @@ func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment
 			return err
 		}
 		draft.Keep = kept
-		claims := policy.Claimed(release, env.Spec.Namespace, a.clusters[env.Spec.Cluster].Scope)
+		claims := policy.Claimed(release, env.Spec.Namespace, f.Scopes)
 		a.observe(name, func(o *observation) { o.claims = claims })
 	}
 	if _, err := a.journal.record(ctx, draft); err != nil {

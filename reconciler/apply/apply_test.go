@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/purser-gitops/purser/render"
@@ -63,12 +64,12 @@ func TestUIDAndScope(t *testing.T) {
 		t.Fatalf("uid %q: %v", uid, err)
 	}
 	for kind, wantNamespaced := range map[string]bool{"ConfigMap": true, "Namespace": false} {
-		namespaced, known := s.cluster.Scope(render.Ref{Version: "v1", Kind: kind})
-		if !known || namespaced != wantNamespaced {
-			t.Errorf("%s: %v %v", kind, namespaced, known)
+		namespaced, err := s.cluster.Scope(render.Ref{Version: "v1", Kind: kind})
+		if err != nil || namespaced != wantNamespaced {
+			t.Errorf("%s: %v %v", kind, namespaced, err)
 		}
 	}
-	if _, known := s.cluster.Scope(render.Ref{Group: "nowhere.example", Version: "v1", Kind: "Nothing"}); known {
+	if _, err := s.cluster.Scope(render.Ref{Group: "nowhere.example", Version: "v1", Kind: "Nothing"}); !errors.Is(err, ErrNotServed) {
 		t.Error("unknown kind is known")
 	}
 }

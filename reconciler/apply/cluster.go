@@ -85,7 +85,9 @@ func NewCluster(name string, cfg *rest.Config, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare client of cluster %s: %w", name, err)
 	}
-	mapper, err := apiutil.NewDynamicRESTMapper(cfg, client)
+	discovery := *client
+	discovery.Timeout = discoveryTimeout
+	mapper, err := apiutil.NewDynamicRESTMapper(cfg, &discovery)
 	if err != nil {
 		return nil, fmt.Errorf("prepare discovery of cluster %s: %w", name, err)
 	}
@@ -115,15 +117,24 @@ func (c *Cluster) UID(ctx context.Context) (string, error) {
 	return string(ns.GetUID()), nil
 }
 
-// Scope says whether objects of a kind live in a namespace. known is false when the API server does not serve the kind
-// or cannot be asked.
-func (c *Cluster) Scope(ref render.Ref) (namespaced, known bool) {
+// ErrNotServed says that the API server was asked and does not serve a kind.
+var ErrNotServed = errors.New("the cluster does not serve the kind")
+
+// Scope says whether objects of a kind live in a namespace. It is ErrNotServed where the kind is unknown to the API server;
+// any other error means that it could not be asked. An answer that is not cached takes at most discoveryTimeout a request.
+func (c *Cluster) Scope(ref render.Ref) (namespaced bool, err error) {
 	mapping, err := c.mapping(ref)
-	if err != nil {
-		return false, false
+	if meta.IsNoMatchError(err) {
+		return false, fmt.Errorf("%w %s/%s", ErrNotServed, ref.Group, ref.Kind)
 	}
-	return mapping.Scope.Name() == meta.RESTScopeNameNamespace, true
+	if err != nil {
+		return false, fmt.Errorf("ask cluster %s for its kinds: %w", c.name, err)
+	}
+	return mapping.Scope.Name() == meta.RESTScopeNameNamespace, nil
 }
+
+// discoveryTimeout bounds one discovery request. Discovery takes no context, so it is what a stop waits for at most.
+const discoveryTimeout = 5 * time.Second
 
 // mapping finds the resource of a kind in exactly the version asked for. A kind that was missing is asked for again.
 func (c *Cluster) mapping(ref render.Ref) (*meta.RESTMapping, error) {

@@ -18,8 +18,11 @@ type Candidate struct {
 
 // Facts are what the world said when it was last asked. The zero value knows nothing.
 type Facts struct {
-	// Scope says whether a kind is namespaced; known is false when the cluster does not serve it.
-	Scope func(render.Ref) (namespaced, known bool)
+	// Scopes says of the kinds of the release, by group/Kind, whether they are namespaced. A kind that the
+	// cluster does not serve is missing.
+	Scopes map[string]bool
+	// ScopesUnknown says why the cluster could not be asked; "" when it was.
+	ScopesUnknown string
 	// Claims maps the keys of objects that other environments of the same cluster own to their names.
 	Claims map[string]string
 	// Dependencies are the environments that this one waits for.

@@ -11,9 +11,12 @@ import (
 // isolation keeps a release inside what its tenant may touch: namespaces, kinds, cluster-scoped kinds.
 // It cannot be overridden. The API server enforces it a second time, through the tenant's own identity.
 func isolation(c Candidate, f Facts, _ time.Time) Result {
+	if f.ScopesUnknown != "" {
+		return Result{Answer: Wait, Reason: f.ScopesUnknown}
+	}
 	for _, object := range c.Release.Objects {
 		ref := render.RefOf(object)
-		namespaced, known := scopeOf(ref, c.Release, f)
+		namespaced, known := scopeOf(ref, c.Release, f.Scopes)
 		if !known {
 			return Result{Answer: Deny, Reason: fmt.Sprintf("%s: the cluster does not serve the kind %s/%s", ref, ref.Group, ref.Kind),
 				Hint: "install its CustomResourceDefinition first, or add it to this release"}
@@ -26,12 +29,14 @@ func isolation(c Candidate, f Facts, _ time.Time) Result {
 	return allow("every object is the tenant's to touch")
 }
 
-// scopeOf asks the cluster, then the release itself: it may bring the definition of its own kinds.
-func scopeOf(ref render.Ref, release *render.Release, f Facts) (namespaced, known bool) {
-	if f.Scope != nil {
-		if namespaced, known = f.Scope(ref); known {
-			return namespaced, true
-		}
+// KindKey is how [Facts.Scopes] names a kind.
+func KindKey(ref render.Ref) string { return ref.Group + "/" + ref.Kind }
+
+// scopeOf looks at what the cluster serves, then at the release itself: it may bring the definition of its own
+// kinds.
+func scopeOf(ref render.Ref, release *render.Release, scopes map[string]bool) (namespaced, known bool) {
+	if namespaced, known = scopes[KindKey(ref)]; known {
+		return namespaced, true
 	}
 	for _, object := range release.Objects {
 		if object.GetKind() != "CustomResourceDefinition" {

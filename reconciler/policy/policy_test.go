@@ -36,18 +36,13 @@ func candidate(objects ...*unstructured.Unstructured) Candidate {
 	}
 }
 
-func scope(ref render.Ref) (namespaced, known bool) {
-	switch ref.Kind {
-	case "ConfigMap", "Deployment", "Secret":
-		return true, true
-	case "Namespace", "ClusterRole", "CustomResourceDefinition":
-		return false, true
-	}
-	return false, false
+var scopes = map[string]bool{
+	"/ConfigMap": true, "/Secret": true, "apps/Deployment": true,
+	"/Namespace": false, "rbac.authorization.k8s.io/ClusterRole": false, "apiextensions.k8s.io/CustomResourceDefinition": false,
 }
 
 func facts() Facts {
-	return Facts{Scope: scope, Evidence: &EvidenceFact{Reached: now, Limit: time.Minute, SpoolMax: 100}}
+	return Facts{Scopes: scopes, Evidence: &EvidenceFact{Reached: now, Limit: time.Minute, SpoolMax: 100}}
 }
 
 func TestGates(t *testing.T) {
@@ -86,7 +81,8 @@ func TestGates(t *testing.T) {
 		"Namespace of another":     {candidate: candidate(object("v1", "Namespace", "", "kube-system")), gate: "policy", want: Deny, says: `namespace "kube-system" is outside`},
 		"unknown kind":             {candidate: candidate(object("example.com/v1", "Shop", "", "one")), gate: "policy", want: Deny, says: "does not serve the kind"},
 		"kind that comes along":    {candidate: withCRDs, gate: "policy", want: Allow},
-		"unknown scope of all":     {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Scope = nil }, gate: "policy", want: Deny},
+		"unknown scope of all":     {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Scopes = nil }, gate: "policy", want: Deny},
+		"cluster cannot be asked":  {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.ScopesUnknown = "connection refused" }, gate: "policy", want: Wait, says: "connection refused"},
 		"claimed by another":       {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "qa"} }, gate: "claims", want: Deny, says: `belongs to the environment "qa"`},
 		"claimed by itself":        {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "dev"} }, gate: "claims", want: Allow},
 		"first release":            {candidate: candidate(), gate: "prune", want: Allow},
