@@ -28,7 +28,7 @@ const kustomizeVersion = "v5.8.1"
 // Version names everything besides the inputs that decides what a render gives:
 // the Kustomize library and this package's own part in it. It enters releases,
 // so that a new Purser which renders differently is seen as a change.
-const Version = "kustomize/api v0.21.1, render 1"
+var Version = "kustomize/api v0.21.1, render 1"
 
 // maxErrorBytes bounds how much of Kustomize's own error is told: it can quote
 // whole objects.

@@ -31,6 +31,16 @@
 //     openapi or crds run alone, and the globals are put back afterwards; all
 //     others run side by side.
 //
+// # What kustomize builds and Purser does not
+//
+// Besides everything remote and every program: absolute paths, plugin
+// configuration that is itself a directory to build, links that lead nowhere,
+// YAML whose aliases expand beyond all measure, builds beyond [Limits], an object
+// twice in two versions of its API, a render without objects, ciphertext that
+// could not be decrypted. What both build is byte for byte the same.
+//
+// The library warns of deprecated fields on standard error by itself.
+//
 // # Release digest
 //
 // The digest is "sha256:" and the hex SHA-256 of this canonical JSON document

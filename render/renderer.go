@@ -90,7 +90,7 @@ func New(o Options) *Renderer {
 	return r
 }
 
-// Close waits for builds whose callers have gone.
+// Close waits for builds whose callers have gone. Call it after the last Render.
 func (r *Renderer) Close() { r.running.Wait() }
 
 // Render gives what the kustomization in dir of t renders to. The same inputs
