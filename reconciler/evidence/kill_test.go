@@ -193,6 +193,7 @@ func drain(t *testing.T, c childConfig, trust *Trusted, acks []ack) {
 	f := &fixture{t: t, o: Options{
 		Dir: c.Dir, Remote: Remote{URL: c.URL}, Branch: c.Branch, Writer: c.Writer,
 		Key: key, Trusted: trust, RetryMin: time.Millisecond,
+		Init: true, // where every kill came before the first push
 	}}
 	f.run()
 	if n := f.log.Status().Records; n > 0 {

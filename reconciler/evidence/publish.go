@@ -19,18 +19,24 @@ const (
 
 // Run publishes what Append spools until ctx or the log ends: at once when idle,
 // otherwise everything that gathered during the last push in one. Failures are
-// retried for ever, with growing pauses; see [Status]. One Run at a time.
+// retried for ever, with growing pauses; see [Status]. One Run at a time; on a
+// closed log it returns at once.
 func (l *Log) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	run := &runner{cancel: cancel, done: make(chan struct{})}
 	l.mu.Lock()
-	if l.closing || l.run != nil {
-		l.mu.Unlock()
-		return fmt.Errorf("run evidence log: %w", ErrClosed)
+	busy, closing := l.run != nil, l.closing
+	if !busy && !closing {
+		l.run = run
 	}
-	l.run = run
 	l.mu.Unlock()
+	switch {
+	case closing:
+		return nil
+	case busy:
+		return errors.New("run evidence log: it is running already")
+	}
 	defer func() {
 		l.mu.Lock()
 		l.run = nil

@@ -314,6 +314,8 @@ func TestNewEpochDeclaresGap(t *testing.T) {
 // difference, the checkpoint and the commit, however long the log is.
 func TestPushCost(t *testing.T) {
 	f, s := httpFixture(t)
+	f.open()
+	f.log.spool.write = func(path string, data []byte) error { return os.WriteFile(path, data, 0o600) } // durability costs minutes here
 	f.run()
 	cost := func(upTo int) (bytes, objects int64) {
 		t.Helper()

@@ -264,15 +264,16 @@ func tamperFixture(t *testing.T) *fixture {
 		}
 		return r
 	}
+	publish := func(r Record) {
+		f.run()
+		f.wait(r.Index)
+		f.stop()
+	}
 	keep(1000)
-	f.run()
-	f.wait(f.add(3).Index)
+	publish(f.add(3))
 	git(t, f.bare, "update-ref", "refs/tests/kept-first", keepRef)
-	f.stop()
-	f.add(4)
-	f.run()
-	f.wait(7)
-	f.wait(keep(1001).Index)
+	publish(f.add(4))
+	publish(keep(1001))
 	f.close()
 	f.verified(9)
 	return f
