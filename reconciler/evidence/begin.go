@@ -7,6 +7,10 @@ import (
 	"strings"
 )
 
+// rebuildFactor is how many times Options.Timeout fetching and verifying a branch
+// may take.
+const rebuildFactor = 60
+
 // begin fills a new directory: from the remote's newest branch, or, with Init,
 // from nothing.
 func (l *Log) begin(ctx context.Context) error {
@@ -68,6 +72,9 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 			want[ref] = hash
 		}
 	}
+	// A year of records may take long; no single exchange elsewhere does.
+	ctx, cancel := context.WithTimeout(ctx, rebuildFactor*l.o.Timeout)
+	defer cancel()
 	l.o.Logger.Info("rebuilding evidence directory from the audit remote", "branch", branch)
 	r, err := l.fetchTemporary(ctx, want)
 	if err != nil {

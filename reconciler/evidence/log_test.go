@@ -247,7 +247,8 @@ func TestYearTurns(t *testing.T) {
 	}
 	now = day // the clock moves back: the year does not
 	last = f.add(1)
-	f.run()
+	f.close()
+	f.run() // with both years in the spool
 	f.wait(last.Index)
 	f.stop()
 	got := f.records(0)
@@ -548,6 +549,33 @@ func TestDamagedDirectoryIsRefused(t *testing.T) {
 			}
 			wantStalled(t, err)
 		})
+	}
+}
+
+// The remote has the records, but this machine cannot note it: nothing is sent
+// twice, and the note is made when the disk allows.
+func TestLocalCopyCannotBeWritten(t *testing.T) {
+	f := newFixture(t)
+	f.open()
+	r := f.add(3)
+	blocker := filepath.Join(f.o.Dir, "records")
+	if err := os.WriteFile(blocker, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.run()
+	f.failing("archive")
+	if s := f.log.Status(); s.Published != 0 || s.Spooled != 3 {
+		t.Errorf("status %+v", s)
+	}
+	remove(t, blocker)
+	f.wait(r.Index)
+	if got := f.records(0); len(got) != 3 {
+		t.Errorf("%d records", len(got))
+	}
+	f.close()
+	f.verified(3)
+	if n := git(t, f.bare, "rev-list", "--count", "audit/2026"); n != "1" {
+		t.Errorf("%s commits", n)
 	}
 }
 
