@@ -57,6 +57,10 @@ func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes Chan
 			changes[i].Error = err.Error()
 			problems = append(problems, Problem{Ref: steps[i].entry.Ref, Err: err})
 		}
+		if change := changes[i]; change.Action != Unchanged {
+			c.cluster.o.Logger.Debug("object "+change.Action, "environment", p.Environment, "object", change.Ref.String(),
+				"reason", change.Reason, "error", change.Error)
+		}
 	}
 	return problems
 }

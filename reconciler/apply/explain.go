@@ -102,6 +102,8 @@ func forbidden(c call, status *metav1.Status, prose string, err error) error {
 	switch {
 	case apierrors.HasStatusCause(err, metav1.CauseType("NamespaceTerminating")):
 		return fmt.Errorf("%s: namespace %s is being deleted: %w", c, c.ref.Namespace, err)
+	case strings.Contains(prose, "custom resource definition is terminating"):
+		return fmt.Errorf("%s: its CustomResourceDefinition is being deleted: %w", c, err)
 	case strings.Contains(prose, "exceeded quota"), strings.Contains(prose, "status unknown for quota"), strings.Contains(prose, "failed quota"):
 		return fmt.Errorf("%s: %w: %w", c, ErrQuota, err)
 	case strings.Contains(prose, "cannot impersonate"):

@@ -46,6 +46,7 @@ func (s *site) fault(p *lab.Proxy, f lab.Fault) {
 
 // An API server that does not answer well is tried again, and never taken for an empty cluster.
 func TestUnknownLiveStateIsAnError(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	p := s.behind(Options{RequestTimeout: 500 * time.Millisecond}, nil)
 	s.apply(configMap("a", "1") + configMap("b", "1"))

@@ -108,8 +108,11 @@ func TestNotOursIsNotPruned(t *testing.T) {
 	if err := s.at(docs(t, configMap("gone", ""))[0]).Delete(t.Context(), "gone", deleteNow); err != nil {
 		t.Fatal(err)
 	}
+	foreign := fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: foreign, labels: {%s: %s}}}", LabelEnvironment, s.ns)
+	s.create(foreign) // our label, but never written by us
+	s.inventory = s.inventory.Add(Item{Ref: render.RefOf(s.live(foreign))})
 	p := s.plan(configMap("a", "1"))
-	for name, c := range map[string][2]string{"ConfigMap/unlabelled": {Skipped, "label"}, "ConfigMap/stolen": {Skipped, "environment other"},
+	for name, c := range map[string][2]string{"ConfigMap/foreign": {Skipped, "field manager"}, "ConfigMap/unlabelled": {Skipped, "label"}, "ConfigMap/stolen": {Skipped, "environment other"},
 		"ConfigMap/keep": {Skipped, AnnotationPrune}, "ConfigMap/gone": {Deleted, "already gone"}, "ConfigMap/late": {Deleted, ""}} {
 		if e := entry(t, p, name); e.Action != c[0] || !strings.Contains(e.Reason, c[1]) {
 			t.Errorf("%s: %+v", name, e)
@@ -121,7 +124,7 @@ func TestNotOursIsNotPruned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"unlabelled", "stolen", "keep", "late"} {
+	for _, name := range []string{"unlabelled", "stolen", "keep", "late", "foreign"} {
 		if s.live(configMap(name, "")) == nil {
 			t.Errorf("%s was deleted", name)
 		}
@@ -136,6 +139,7 @@ func TestNotOursIsNotPruned(t *testing.T) {
 }
 
 func TestBlockedDeletesStayInTheInventory(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.apply(configMap("a", "1") + configMap("held", "1") + configMap("denied", "1") + configMap("free", "1"))
 	s.patchAs("kubectl-patch", configMap("held", ""), `{"metadata":{"finalizers":["example.org/hold"]}}`)

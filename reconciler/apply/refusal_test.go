@@ -106,6 +106,7 @@ func TestOneBadObjectDoesNotHideTheOthers(t *testing.T) {
 }
 
 func TestQuotaExceeded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.create("{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {count/configmaps: \"2\"}}}")
 	labtest.Eventually(t, wait30, "quota is counted", func(contextT) error {

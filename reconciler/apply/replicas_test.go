@@ -2,9 +2,12 @@ package apply
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 )
 
 func autoscaler(target string) string {
@@ -92,4 +95,25 @@ func TestScaleOfUnknownAutoscaler(t *testing.T) {
 	s.apply(release)
 	s.patchAs("own-autoscaler", release, `{"spec":{"replicas":4}}`, "scale")
 	s.unchanged(release)
+}
+
+// The controller manager's own autoscaler raises the replicas to its minimum; the release leaves them there.
+func TestAutoscalerOfTheControllerManager(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	hpa := strings.Replace(autoscaler("web"), "minReplicas: 2", "minReplicas: 4", 1)
+	release := deployment("web", "  replicas: 2") + hpa
+	s.apply(release)
+	labtest.Eventually(t, 2*wait30, "autoscaler acts", func(contextT) error {
+		if n := s.replicas("web"); n != 4 {
+			return fmt.Errorf("replicas are %d", n)
+		}
+		return nil
+	})
+	s.unchanged(release)
+	s.apply(deployment("web", "  replicas: 2\n  minReadySeconds: 1") + hpa)
+	s.apply(deployment("web", "  minReadySeconds: 2") + hpa)
+	if n := s.replicas("web"); n != 4 {
+		t.Errorf("apply changed replicas to %d", n)
+	}
 }

@@ -83,6 +83,7 @@ func patches(ops ...map[string]any) func(map[string]any, map[string]any) {
 
 // A webhook that changes what we send and adds to it makes no endless difference, and is no conflict with ourselves.
 func TestMutatingWebhook(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	calls := s.webhook("Mutating", "None", patches(
 		map[string]any{"op": "add", "path": "/data/key", "value": "rewritten"},
@@ -102,6 +103,7 @@ func TestMutatingWebhook(t *testing.T) {
 }
 
 func TestMutatingAdmissionPolicy(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.create(fmt.Sprintf(`
 apiVersion: admissionregistration.k8s.io/v1
@@ -135,6 +137,7 @@ spec:
 }
 
 func TestDeniedByWebhook(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.webhook("Validating", "None", func(object, response map[string]any) {
 		response["allowed"] = false
