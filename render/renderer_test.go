@@ -298,6 +298,16 @@ func TestContextEnds(t *testing.T) {
 		_, err := r.Render(ctx, tree, "north")
 		done <- err
 	}()
+	waiting := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.flights) == 1
+	}
+	for deadline := time.Now().Add(10 * time.Second); !waiting(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the build does not start")
+		}
+	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, want context.Canceled", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/getsops/sops/v3/keyservice"
 	sopsjson "github.com/getsops/sops/v3/stores/json"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 )
 
 // sopsKey is an identity of one test run.
@@ -324,6 +325,23 @@ func withPGP(t testing.TB, key sopsKey) string {
 	t.Helper()
 	s := key.encrypt(t, "secret.yaml", secretManifest, secretsOnly)
 	return strings.Replace(s, "sops:\n", "sops:\n    pgp:\n        - created_at: \"2026-03-01T12:00:00Z\"\n          enc: x\n          fp: 0000000000000000000000000000000000000000\n", 1)
+}
+
+// The renderer refuses other recipients; the decrypter does not rely on it.
+func TestDecrypterTakesOnlyAge(t *testing.T) {
+	key := newSOPSKey(t)
+	manifest := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(withPGP(t, key)), &manifest.Object); err != nil {
+		t.Fatal(err)
+	}
+	whole := object(t, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}`)
+	whole.Object["data"] = map[string]any{"a.yaml": base64.StdEncoding.EncodeToString([]byte(withPGP(t, key)))}
+	for _, o := range []*unstructured.Unstructured{manifest, whole} {
+		_, err := NewDecrypter(key.file).Decrypt([]*unstructured.Unstructured{o})
+		if err == nil || !strings.Contains(err.Error(), "only age") {
+			t.Errorf("error is %v", err)
+		}
+	}
 }
 
 func TestDecrypterKeys(t *testing.T) {
