@@ -298,10 +298,13 @@ func TestContextEnds(t *testing.T) {
 		_, err := r.Render(ctx, tree, "north")
 		done <- err
 	}()
+	var given *flight
 	waiting := func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return len(r.flights) == 1
+		for _, given = range r.flights {
+		}
+		return given != nil
 	}
 	for deadline := time.Now().Add(10 * time.Second); !waiting(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -311,6 +314,11 @@ func TestContextEnds(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v, want context.Canceled", err)
+	}
+	select {
+	case <-given.done:
+	case <-time.After(20 * time.Second): // Limits.Time is a minute
+		t.Error("a build that nobody waits for goes on")
 	}
 	r.Close()
 	<-r.slots
