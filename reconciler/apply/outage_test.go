@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -180,6 +181,12 @@ func TestCostOfNoChange(t *testing.T) {
 	})
 	release := configMap("a", "1") + configMap("b", "1") + deployment("web", "  replicas: 2")
 	s.apply(release)
+	labtest.Eventually(t, wait30, "controller has seen the deployment", func(context.Context) error {
+		if _, ok := s.live(deployment("web", "")).GetAnnotations()["deployment.kubernetes.io/revision"]; !ok {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	s.unchanged(release)
 	seen[0].Store(0)
 	seen[1].Store(0)
@@ -189,5 +196,44 @@ func TestCostOfNoChange(t *testing.T) {
 	}
 	if n := seen[2].Load(); n != 0 {
 		t.Errorf("%d requests were not impersonated", n)
+	}
+}
+
+// Somebody claims an object in the instant between our last look at it and its adoption.
+func TestAdoptionIsOfTheObjectThatWasRead(t *testing.T) {
+	s := newSite(t)
+	s.create(configMap("a", "old"))
+	var once atomic.Bool
+	s.behind(Options{}, func(r *http.Request) {
+		if r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == "" && r.Header.Get("Content-Type") == "application/apply-patch+yaml" && once.CompareAndSwap(false, true) {
+			s.patchAs("kubectl-label", configMap("a", ""), fmt.Sprintf(`{"metadata":{"labels":{%q:"other"}}}`, LabelEnvironment))
+		}
+	})
+	p := s.plan(configMap("a", "new"))
+	_, err := s.client.Apply(t.Context(), p)
+	if _, stalled := Stalled(err); !stalled || !once.Load() {
+		t.Fatalf("apply: %v", err)
+	}
+	wantText(t, "error", err.Error(), "belongs to environment other")
+	if got := s.live(configMap("a", "")); got.GetLabels()[LabelEnvironment] != "other" {
+		t.Errorf("object was taken: %v", got.GetLabels())
+	}
+}
+
+// An autoscaler writes in the instant between our last look and a write with force: its number stays.
+func TestForceIsForTheObjectThatWasRead(t *testing.T) {
+	s := newSite(t)
+	hpa := autoscaler("web")
+	s.apply(deployment("web", "  replicas: 3\n  minReadySeconds: 1") + hpa)
+	s.patchAs("lens", deployment("web", ""), `{"spec":{"minReadySeconds":7}}`)
+	var once atomic.Bool
+	s.behind(Options{}, func(r *http.Request) {
+		if r.URL.Query().Get("dryRun") == "" && r.URL.Query().Get("force") == "true" && once.CompareAndSwap(false, true) {
+			s.scale("web", 5)
+		}
+	})
+	s.apply(deployment("web", "  replicas: 3\n  minReadySeconds: 1") + hpa)
+	if n := s.replicas("web"); n != 5 || !once.Load() {
+		t.Errorf("replicas are %d, written with force: %v", n, once.Load())
 	}
 }

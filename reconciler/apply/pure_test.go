@@ -135,6 +135,35 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+func TestJudge(t *testing.T) {
+	live := docs(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: a, managedFields: [
+ {manager: lens, operation: Update}, {manager: operator, operation: Apply}, {manager: scaler, operation: Update, subresource: scale}]}}`)[0]
+	for name, c := range map[string]struct {
+		manager     string
+		sameRelease bool
+		stalls      bool
+	}{
+		"ourselves":                  {Manager, false, false},
+		"kubectl":                    {"kubectl-edit", false, false},
+		"by hand, new release":       {"lens", false, true},
+		"by hand, same release":      {"lens", true, false},
+		"declared, same release":     {"operator", true, true},
+		"through a subresource":      {"scaler", true, true},
+		"replicas of a gone scaler":  {hpaManager, false, false},
+		"another tool, never seen":   {"somebody", false, true},
+		"another tool, same release": {"somebody", true, false},
+	} {
+		field := "data.key"
+		if c.manager == hpaManager {
+			field = "spec.replicas"
+		}
+		_, stalled := judge(render.RefOf(live), live, []conflict{{manager: c.manager, field: field}}, c.sameRelease)
+		if (stalled != nil) != c.stalls {
+			t.Errorf("%s: %v", name, stalled)
+		}
+	}
+}
+
 func TestScrubKeepsWhatDecides(t *testing.T) {
 	ref := render.Ref{Version: "v1", Kind: "Secret", Namespace: "n", Name: "s"}
 	for _, err := range []error{
