@@ -60,7 +60,7 @@ type cluster struct {
 
 // New prepares an agent: it opens its data directory and audit log, and folds the state. Call [Agent.Run]
 // once, and [Agent.Close] in any case.
-func New(ctx context.Context, config *declaration.AgentConfig, o Options) (*Agent, error) {
+func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Agent, err error) {
 	metrics, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,12 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (*Agen
 		problems: map[string]error{},
 		governed: make(chan struct{}, 1),
 	}
-	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render})
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render, Logger: o.Logger, Registerer: o.Registerer})
 	a.decrypt = render.NewDecrypter(config.Decryption.AgeKeyFile)
 	for _, c := range config.Clusters {
 		if err := a.addCluster(c); err != nil {
@@ -159,14 +164,22 @@ const stopTimeout = 10 * time.Second
 // Close releases what New opened.
 func (a *Agent) Close() error {
 	for _, c := range a.clusters {
+		c.queue.keys.ShutDown()
 		c.Cluster.Close()
 	}
-	if a.journal == nil {
-		return nil
+	if a.renderer != nil {
+		a.renderer.Close()
 	}
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	return a.journal.log.Close(now)
+	var errs []error
+	for _, s := range a.sources {
+		errs = append(errs, s.repo.Close())
+	}
+	if a.journal != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel() // Run has published what it could
+		errs = append(errs, a.journal.log.Close(now))
+	}
+	return errors.Join(errs...)
 }
 
 // trustedKeys are the keys whose records count: those of the file, or the agent's own.

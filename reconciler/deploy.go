@@ -23,8 +23,8 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	t := attempt{env: env, state: state, purpose: evidence.PurposeRelease}
 	d := state.Deployment
 	if d.Release == state.Approved.Release && (d.Phase == PhaseApplied || d.Phase == PhaseLive) {
-		if !due(a.observation(env.Meta.Name).comparedAt, a.now(), env.Spec.Reconcile.Interval) {
-			return Outcome{}
+		if wait := remaining(a.observation(env.Meta.Name).comparedAt, a.now(), env.Spec.Reconcile.Interval); wait > 0 {
+			return Outcome{After: wait}
 		}
 		t.purpose = evidence.PurposeRepair
 	}
@@ -85,6 +85,10 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 	}
 	if t.env.Spec.Reconcile.Suspend {
 		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied", After: t.env.Spec.Reconcile.Interval}, nil
+	}
+	if err := a.journal.log.Status().Err; err != nil && t.purpose == evidence.PurposeRelease {
+		// The log tries again by itself. An intent now would only be abandoned.
+		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}, nil
 	}
 	intent, err := a.intend(ctx, t)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 // metrics of the pipeline. Labels are environments and fixed words, so their number is bounded by the estate.
 type metrics struct {
 	sources   *sources.Metrics
-	renders   prometheus.Counter
 	refused   prometheus.Counter
 	duration  *prometheus.HistogramVec
 	outcomes  *prometheus.GaugeVec
@@ -33,8 +32,6 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}
 	m := &metrics{
 		sources: polls,
-		renders: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "purser_renders_total", Help: "Overlays rendered, not counting those answered from what is known."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "purser_refused_total", Help: "Commits and releases refused with a reason."}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -57,7 +54,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "purser_live_timestamp_seconds", Help: "When the live release became live."}, []string{"environment"}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.renders, m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifted, m.healthy, m.leadTime, m.liveSince,
+		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifted, m.healthy, m.leadTime, m.liveSince,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)

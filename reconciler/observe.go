@@ -32,8 +32,11 @@ func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome
 	if d.Phase == PhaseApplied || !healthy {
 		every = watchEvery
 	}
-	if !due(a.observation(name).watchedAt, a.now(), every) {
-		return Outcome{}
+	seen := a.observation(name)
+	if wait := remaining(seen.watchedAt, a.now(), every); wait > 0 {
+		outcome := a.judge(env, state, seen.report)
+		outcome.After = wait
+		return outcome
 	}
 	report, err := a.report(ctx, env, state)
 	if err != nil {
@@ -44,29 +47,28 @@ func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome
 	if err := a.recordHealth(ctx, name, state, report); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
-	if d.Phase == PhaseLive {
-		return settledOutcome(report)
-	}
-	if wellEnough(report.Status) {
+	if d.Phase == PhaseApplied && wellEnough(report.Status) {
 		return a.goLive(ctx, env, state)
 	}
-	if a.now().Sub(d.AppliedAt) < env.Spec.Health.Timeout {
-		return Outcome{Kind: Waiting, Reason: "health: " + report.Message, After: watchEvery}
+	return a.judge(env, state, report)
+}
+
+// judge says what a health report means for an environment that is not about to go live.
+func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r health.Report) Outcome {
+	switch {
+	case wellEnough(r.Status):
+		return Outcome{}
+	case state.Deployment.Phase == PhaseLive:
+		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: watchEvery}
+	case a.now().Sub(state.Deployment.AppliedAt) < env.Spec.Health.Timeout:
+		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: watchEvery}
 	}
-	return Outcome{Kind: Stalled, Reason: fmt.Sprintf("not healthy %s after it was applied: %s", env.Spec.Health.Timeout, report.Message),
+	return Outcome{Kind: Stalled, Reason: fmt.Sprintf("not healthy %s after it was applied: %s", env.Spec.Health.Timeout, r.Message),
 		Hint: "push a release that works, or revert to the live one", After: 5 * watchEvery}
 }
 
 // wellEnough reports whether a release with this health may be live. Suspended objects are as declared.
 func wellEnough(s health.Status) bool { return s == health.Healthy || s == health.Suspended }
-
-// settledOutcome is the outcome of an environment whose release is live.
-func settledOutcome(r health.Report) Outcome {
-	if wellEnough(r.Status) {
-		return Outcome{}
-	}
-	return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: 5 * watchEvery}
-}
 
 // report asks the API server and the declared checks.
 func (a *Agent) report(ctx context.Context, env *declaration.Environment, state EnvironmentState) (health.Report, error) {

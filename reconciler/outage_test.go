@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -297,4 +298,114 @@ func TestClockMovedBack(t *testing.T) {
 	w.push("Release two")
 	w.untilLive("dev", "two")
 	everyIntentHasOneOutcome(t, w.records())
+}
+
+// TestAuditBranchEmptied deletes the audit branch on its remote: nothing new is deployed, nothing is rewritten,
+// and a restart is refused until a person has looked.
+func TestAuditBranchEmptied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	branch := w.auditBranch()
+	tip := w.auditGit("rev-parse", branch)
+	w.auditGit("update-ref", "-d", branch)
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	w.until("the loss is reported", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if !strings.Contains(s.Evidence.Problem, "is gone") || dev.Outcome != "waiting" {
+			return fmt.Errorf("evidence says %q; dev is %s: %s", s.Evidence.Problem, dev.Outcome, dev.Reason)
+		}
+		return nil
+	})
+	if err := w.runs(t.Context(), "one"); err != nil {
+		t.Errorf("a release was applied without its intent on the audit remote: %v", err)
+	}
+	w.stop()
+	if _, err := w.newAgent(); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("a start on an emptied audit remote gives %v", err)
+	}
+	if refs := w.auditGit("for-each-ref", "refs/heads"); refs != "" {
+		t.Errorf("the log was begun anew: %s", refs)
+	}
+	w.auditGit("update-ref", branch, tip)
+	w.run()
+	w.untilLive("dev", "two")
+	everyIntentHasOneOutcome(t, w.records())
+}
+
+// TestDiskFull fills the agent's disk: it says so, changes nothing, and goes on when there is room.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.configure()
+	data := filepath.Join(w.dir, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	agent := w.spawn("unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o size=8m none "$0" && exec "$1"`, data, os.Args[0])
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the agent's log:\n%s", w.logs)
+		}
+	})
+	w.waitFor("the first release runs", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	w.waitFor("it is recorded as live", func(context.Context) error { return w.logged("msg=live") })
+	filler := fmt.Sprintf("/proc/%d/root%s/filler", agent.Process.Pid, data)
+	if err := fill(filler); err != nil {
+		t.Fatal(err)
+	}
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	w.push("Release two")
+	w.waitFor("the full disk is named", func(context.Context) error { return w.logged("no space left on device") })
+	if err := w.runs(t.Context(), "one"); err != nil {
+		t.Errorf("a release was applied that could not be recorded: %v", err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	w.waitFor("the release goes on", func(ctx context.Context) error { return w.runs(ctx, "two") })
+	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Wait(); err != nil {
+		t.Errorf("the agent ended: %v", err)
+	}
+	everyIntentHasOneOutcome(t, w.records())
+}
+
+// fill writes a file until the disk is full.
+func fill(name string) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for {
+		if _, err := file.Write(make([]byte, 4096)); errors.Is(err, syscall.ENOSPC) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// logged says whether the agent logged some text.
+func (w *world) logged(text string) error {
+	if !strings.Contains(w.logs.String(), text) {
+		return fmt.Errorf("%q is not in the agent's log", text)
+	}
+	return nil
+}
+
+// auditGit runs git in the audit repository itself.
+func (w *world) auditGit(args ...string) string {
+	w.t.Helper()
+	return w.git(append([]string{"--git-dir", w.audit.Dir}, args...)...)
+}
+
+// auditBranch is the full name of the audit branch.
+func (w *world) auditBranch() string {
+	w.t.Helper()
+	return w.auditGit("for-each-ref", "--format", "%(refname)", "refs/heads")
 }

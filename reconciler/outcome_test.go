@@ -59,15 +59,16 @@ func TestDueAfterTheClockWentBack(t *testing.T) {
 	now := time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
 		last time.Time
-		want bool
+		want time.Duration
 	}{
-		{time.Time{}, true},
-		{now.Add(-time.Minute), true},
-		{now.Add(-59 * time.Second), false},
-		{now.Add(time.Hour), true}, // it was done in the future: the clock went back
+		{time.Time{}, 0},
+		{now.Add(-time.Minute), 0},
+		{now.Add(-time.Hour), 0},
+		{now.Add(-59 * time.Second), time.Second},
+		{now.Add(time.Hour), 0}, // it was done in the future: the clock went back
 	} {
-		if got := due(test.last, now, time.Minute); got != test.want {
-			t.Errorf("done at %s, due at %s: %v", test.last, now, got)
+		if got := remaining(test.last, now, time.Minute); got != test.want {
+			t.Errorf("done at %s: due in %s at %s, want %s", test.last, got, now, test.want)
 		}
 	}
 }

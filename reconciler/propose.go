@@ -88,7 +88,6 @@ func (a *Agent) renderCommit(ctx context.Context, env *declaration.Environment, 
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", at, err)
 	}
-	a.metrics.renders.Inc()
 	return Build(ctx, a.renderer, a.decrypt, tree, env)
 }
 

@@ -90,10 +90,13 @@ func (a *Agent) observe(name string, change func(*observation)) {
 	change(o)
 }
 
-// due reports whether something done last at a time is to be done again. A clock that went back makes
-// everything due: doing it once more is harmless, waiting for the future is not.
-func due(last, now time.Time, every time.Duration) bool {
-	return last.IsZero() || now.Before(last) || now.Sub(last) >= every
+// remaining is how long until something done last at a time is to be done again; 0 is now. A clock that went
+// back makes everything due: doing it once more is harmless, waiting for the future is not.
+func remaining(last, now time.Time, every time.Duration) time.Duration {
+	if last.IsZero() || now.Before(last) {
+		return 0
+	}
+	return max(every-now.Sub(last), 0)
 }
 
 func joinLines(lines []string) string { return strings.Join(lines, "; ") }

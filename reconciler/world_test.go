@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +27,16 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-func TestMain(m *testing.M) { labtest.Main(m) }
+func TestMain(m *testing.M) {
+	if file := os.Getenv(childConfig); file != "" {
+		if err := beAgent(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	labtest.Main(m)
+}
 
 // world is an estate of one environment "dev" on real servers: a Git server, an API server, and an agent.
 type world struct {
@@ -122,14 +130,9 @@ func configMaps(n int, value string) string {
 	return text.String()
 }
 
-// run starts the agent; it is stopped at the end of the test, or by w.stop.
-func (w *world) run() {
+// configure writes the agent's configuration and key, and returns the configuration's file.
+func (w *world) configure() string {
 	w.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer listener.Close()
 	file := filepath.Join(w.dir, "purser.yaml")
 	text := fmt.Sprintf(`apiVersion: purser.dev/v1alpha1
 kind: AgentConfig
@@ -155,17 +158,30 @@ spec:
 			w.t.Fatal(err)
 		}
 	}
-	config, err := declaration.LoadAgent(file)
+	return file
+}
+
+// newAgent opens an agent in this process.
+func (w *world) newAgent() (*reconciler.Agent, error) {
+	w.t.Helper()
+	config, err := declaration.LoadAgent(w.configure())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.agent, err = reconciler.New(w.t.Context(), config, reconciler.Options{
+	return reconciler.New(w.t.Context(), config, reconciler.Options{
 		Version: "test", Init: true, Now: w.settings.now,
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Registerer: prometheus.NewRegistry(),
 	})
+}
+
+// run starts the agent; it is stopped at the end of the test, or by w.stop.
+func (w *world) run() {
+	w.t.Helper()
+	agent, err := w.newAgent()
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.agent = agent
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- w.agent.Run(ctx) }()
@@ -271,7 +287,9 @@ func (w *world) git(args ...string) string {
 // records stops the agent and reads its whole log from a fresh clone, after verifying it.
 func (w *world) records() []evidence.Record {
 	w.t.Helper()
-	w.stop()
+	if w.stop != nil {
+		w.stop()
+	}
 	clone := filepath.Join(w.t.TempDir(), "audit.git")
 	if out, err := exec.CommandContext(w.t.Context(), "git", "clone", "--quiet", "--mirror", w.audit.URL, clone).CombinedOutput(); err != nil {
 		w.t.Fatalf("clone the audit repository: %v\n%s", err, out)

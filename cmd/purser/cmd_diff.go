@@ -85,7 +85,7 @@ func diffOf(cmd *cobra.Command, e *estate, args []string, base, ref string) ([]r
 		}
 	}
 	if len(args) == 2 {
-		return render.Compare(releases[0], releases[1]), nil
+		return render.Compare(releases[0], releases[1])
 	}
 	return render.Diff(releases[0], releases[1]), nil
 }

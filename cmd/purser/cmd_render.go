@@ -1,10 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-
-	"github.com/purser-gitops/purser/render"
-)
+import "github.com/spf13/cobra"
 
 func newRenderCommand() *cobra.Command {
 	var e estate
@@ -25,11 +21,14 @@ values stay encrypted.`,
 			if err != nil {
 				return err
 			}
-			release, err := s.build(cmd.Context(), env)
+			if _, err := s.build(cmd.Context(), env); err != nil { // it checks what kustomize does not
+				return err
+			}
+			result, err := s.renderer.Render(cmd.Context(), s.tree, env.Spec.Source.Path)
 			if err != nil {
 				return err
 			}
-			text, err := render.YAML(release.Objects)
+			text, err := result.YAML()
 			if err != nil {
 				return err
 			}

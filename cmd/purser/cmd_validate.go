@@ -47,7 +47,7 @@ func newValidateCommand() *cobra.Command {
 					continue
 				}
 				rendered++
-				for _, ref := range policy.Claimed(release, env.Spec.Namespace, builtinScope) {
+				for _, ref := range policy.Claimed(release, env.Spec.Namespace, scopes(release)) {
 					key := env.Spec.Cluster + " " + ref.Key()
 					if owner := claimed[key]; owner != "" {
 						problems = append(problems, fmt.Errorf("environments %q and %q both contain %s: give it another name or namespace in one of them", owner, name, ref))
@@ -67,5 +67,13 @@ func newValidateCommand() *cobra.Command {
 	return cmd
 }
 
-// builtinScope knows the scope of the kinds that every cluster serves. Others count as namespaced.
-func builtinScope(ref render.Ref) (namespaced, known bool) { return render.Namespaced(ref), true }
+// scopes says which kinds of a release are namespaced, as far as that is known without a cluster. Kinds that
+// not every cluster serves count as namespaced.
+func scopes(release *render.Release) map[string]bool {
+	scopes := map[string]bool{}
+	for _, object := range release.Objects {
+		ref := render.RefOf(object)
+		scopes[policy.KindKey(ref)] = render.Namespaced(ref)
+	}
+	return scopes
+}
