@@ -237,3 +237,19 @@ func TestForceIsForTheObjectThatWasRead(t *testing.T) {
 		t.Errorf("replicas are %d, written with force: %v", n, once.Load())
 	}
 }
+
+// Somebody takes our label away in the instant between our last look and the deletion.
+func TestDeletionIsOfTheObjectThatWasRead(t *testing.T) {
+	s := newSite(t)
+	s.apply(configMap("a", "1") + configMap("b", "1"))
+	var once atomic.Bool
+	s.behind(Options{}, func(r *http.Request) {
+		if r.Method == http.MethodDelete && once.CompareAndSwap(false, true) {
+			s.patchAs("kubectl-label", configMap("b", ""), fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, LabelEnvironment))
+		}
+	})
+	want(t, s.apply(configMap("a", "1")), map[string]string{"ConfigMap/b": Skipped})
+	if s.live(configMap("b", "")) == nil || !once.Load() || len(s.inventory) != 1 {
+		t.Errorf("object was deleted, inventory %v", s.inventory)
+	}
+}

@@ -220,3 +220,23 @@ func TestTerminatingNamespaceIsTriedAgain(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A definition whose names are taken is accepted by the API server and never works.
+func TestDefinitionWhoseNamesAreTaken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.everywhere()
+	group := s.ns + ".example"
+	first, second := definition("shelves", "Shelf", group, "Namespaced"), definition("racks", "Shelf", group, "Namespaced")
+	for _, u := range docs(t, first+second) {
+		s.drop(u)
+	}
+	s.apply(first)
+	changes, err := s.client.Apply(t.Context(), s.plan(first+second+configMap("a", "1")))
+	stalled, ok := Stalled(err)
+	if !ok {
+		t.Fatalf("apply: %v", err)
+	}
+	wantText(t, "error", stalled.Error(), "racks."+group, "Shelf", "already in use")
+	want(t, actions(changes), map[string]string{"ConfigMap/a": Skipped, "CustomResourceDefinition/racks." + group: Created})
+}

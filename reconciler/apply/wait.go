@@ -50,12 +50,7 @@ func poll(ctx context.Context, timeout time.Duration, what string, look func(con
 
 // settle waits until later stages can build on what was just applied: a definition is established, a namespace active.
 func (c *Client) settle(ctx context.Context, ref render.Ref) error {
-	ready := active
-	switch {
-	case isCRD(ref):
-		ready = established
-	case isNamespace(ref):
-	default:
+	if !isCRD(ref) && !isNamespace(ref) {
 		return nil
 	}
 	return poll(ctx, c.cluster.o.WaitTimeout, ref.String(), func(ctx context.Context) (bool, error) {
@@ -63,24 +58,28 @@ func (c *Client) settle(ctx context.Context, ref render.Ref) error {
 		if err != nil || live == nil {
 			return false, err
 		}
-		return ready(live), nil
+		if isNamespace(ref) {
+			phase, _, _ := unstructured.NestedString(live.Object, "status", "phase")
+			return phase == "Active", nil
+		}
+		return established(ref, live)
 	})
 }
 
-func active(ns *unstructured.Unstructured) bool {
-	phase, _, _ := unstructured.NestedString(ns.Object, "status", "phase")
-	return phase == "Active"
-}
-
-func established(crd *unstructured.Unstructured) bool {
+// established says whether a definition is in force. One whose names are taken never will be.
+func established(ref render.Ref, crd *unstructured.Unstructured) (bool, error) {
 	list, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
+	done := false
 	for _, v := range list {
-		cond, ok := v.(map[string]any)
-		if ok && cond["type"] == "Established" {
-			return cond["status"] == "True"
+		cond, _ := v.(map[string]any)
+		switch {
+		case cond["type"] == "Established":
+			done = cond["status"] == "True"
+		case cond["type"] == "NamesAccepted" && cond["status"] == "False":
+			return false, &StalledError{What: fmt.Sprintf("%s: names are not accepted: %v", ref, cond["message"]), Hint: "choose other names, or remove the other definition"}
 		}
 	}
-	return false
+	return done, nil
 }
 
 // located finds the endpoint of a step's object, waiting for a kind that comes with the plan to be served.
