@@ -1,6 +1,11 @@
 package evidence
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+)
 
 // Kind says what a problem means for an auditor.
 type Kind string
@@ -88,12 +93,33 @@ type BlobReport struct {
 	Erased  int `json:"erased"`  // their month's ref is not in this clone
 }
 
+// add takes a finding. Its text may repeat what a forger wrote: it is made fit
+// for a terminal.
 func (r *Report) add(p Problem) {
+	p.What = printable(p.What)
+	if !idPattern.MatchString(p.ID) {
+		p.ID = ""
+	}
 	if len(r.Problems) >= maxProblems {
 		r.Omitted++
 		return
 	}
 	r.Problems = append(r.Problems, p)
+}
+
+var idPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func printable(text string) string {
+	text = strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return '\uFFFD'
+		}
+		return c
+	}, text)
+	if len(text) > 500 {
+		text = strings.ToValidUTF8(text[:500], "") + "…"
+	}
+	return text
 }
 
 // ExitCode is 0 complete, 3 tampered, 4 incomplete or 6 unreadable; of several

@@ -474,6 +474,22 @@ func TestVerifyYears(t *testing.T) {
 	}
 }
 
+func TestReportIsFitForATerminal(t *testing.T) {
+	f := tamperFixture(t)
+	m := tamperer{t, f.clone(), f.key}
+	forged := strings.Replace(string(m.show(file3)), `"keyid":"SHA256:`, `"keyid":"\u001b[2J\n`+strings.Repeat("x", 5000), 1)
+	m.resign(map[string][]byte{file3: []byte(forged)})
+	r := f.verify(m.dir, VerifyOptions{})
+	if r.ExitCode() != ExitTampered {
+		t.Errorf("exit %d", r.ExitCode())
+	}
+	for _, p := range r.Problems {
+		if text := p.String(); strings.ContainsAny(text, "\x1b\n") || len(text) > 700 {
+			t.Errorf("%q", text)
+		}
+	}
+}
+
 func TestVerifyStops(t *testing.T) {
 	f := tamperFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
