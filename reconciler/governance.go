@@ -2,9 +2,14 @@ package reconciler
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -43,11 +48,97 @@ func (a *Agent) restoreGovernance() error {
 		return err
 	}
 	set, err := a.parseGovernance(revision.Commit)
+	if errors.Is(err, sources.ErrNoCommit) { // rewritten away, or a new machine whose fetch has not come yet
+		set, err = a.parseKeptGovernance()
+	}
 	if err != nil {
 		return err
 	}
 	a.adopt(set)
 	return nil
+}
+
+// Keep ref of the approved governance: its declarations, by path in the repository.
+const (
+	keepGovernance = keepPrefix + "governance"
+	keptGovernance = "declarations.json"
+)
+
+// keepDeclarations collects the declarations of a governance commit for the audit remote.
+func (a *Agent) keepDeclarations(commit string) ([]evidence.Keep, error) {
+	tree, err := a.sources[a.config.Governance.Source].repo.Tree(commit)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	if err := collect(tree, a.config.Governance.Path, files); err != nil {
+		return nil, fmt.Errorf("collect declarations: %w", err)
+	}
+	encoded, err := json.Marshal(files)
+	if err != nil {
+		return nil, err
+	}
+	return []evidence.Keep{{Ref: keepGovernance, Files: map[string][]byte{keptGovernance: encoded}}}, nil
+}
+
+// collect reads the files of a folder and those below it. The declarations were parsed from the same tree, so
+// there are no links and not too many files.
+func collect(tree *sources.Tree, dir string, files map[string]string) error {
+	entries, err := tree.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		switch extension := path.Ext(entry.Name); {
+		case entry.IsDir:
+			err = collect(tree, entry.Path, files)
+		case extension == ".yaml" || extension == ".yml":
+			var text []byte
+			text, err = tree.ReadFile(entry.Path)
+			files[entry.Path] = string(text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseKeptGovernance parses the declarations that the audit log keeps.
+func (a *Agent) parseKeptGovernance() (*declaration.Set, error) {
+	kept, err := a.journal.log.Kept(keepGovernance)
+	if err != nil {
+		return nil, err
+	}
+	var files map[string]string
+	if err := json.Unmarshal(kept[keptGovernance], &files); err != nil {
+		return nil, fmt.Errorf("read kept governance: %w", err)
+	}
+	dir, err := os.MkdirTemp(a.config.DataDir, "governance-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	for name, text := range files {
+		file, err := filepath.Localize(name)
+		if err != nil {
+			return nil, fmt.Errorf("kept governance names %q: %w", name, err)
+		}
+		file = filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	tree, err := sources.WorkTree(dir, sources.Limits(a.config.Limits.Sources()))
+	if err != nil {
+		return nil, err
+	}
+	known := a.config.Known()
+	known.Partial = true
+	return declaration.Parse(tree, a.config.Governance.Path, known)
 }
 
 func (a *Agent) parseGovernance(commit string) (*declaration.Set, error) {
@@ -113,8 +204,12 @@ func (a *Agent) approveGovernance(ctx context.Context, current Governance, revis
 	}); err != nil {
 		return err
 	}
-	_, err := a.journal.record(ctx, evidence.Draft{
-		Type: evidence.TypeDecision,
+	kept, err := a.keepDeclarations(commit)
+	if err != nil {
+		return err
+	}
+	_, err = a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeDecision, Keep: kept,
 		Predicate: evidence.Decision{From: from, To: revision.Revision, Revision: revision, Origin: origin,
 			Verdict: policy.Verdict{Answer: policy.Allow, Gates: []policy.Result{{
 				Gate: "declaration", Answer: policy.Allow, Reason: "every declaration is valid and fits what runs",
@@ -158,11 +253,34 @@ func (a *Agent) inForce() *declaration.Set {
 // adopt puts declarations in force.
 func (a *Agent) adopt(set *declaration.Set) {
 	a.mu.Lock()
+	before := a.declarations
 	a.declarations = set
 	a.mu.Unlock()
+	if before != nil {
+		for name := range before.Environments {
+			if set.Environments[name] == nil {
+				a.metrics.forget(name)
+				a.logger.Warn("environment is no longer declared; what it owns stays", "environment", name)
+			}
+		}
+	}
+	a.metrics.orphans(a.orphans(set))
 	for _, s := range a.sources {
 		s.poller.Trigger() // it may follow other branches now
 	}
+}
+
+// orphans counts the environments that own objects and are not declared.
+func (a *Agent) orphans(set *declaration.Set) int {
+	count := 0
+	a.journal.read(func(s *State) {
+		for name, e := range s.Environments {
+			if set.Environments[name] == nil && len(e.Inventory) > 0 {
+				count++
+			}
+		}
+	})
+	return count
 }
 
 func (a *Agent) wakeAll() {
@@ -198,6 +316,6 @@ func lifecycle(current, next *declaration.Set, s *State) []error {
 			}
 		}
 	}
-	slices.SortFunc(problems, func(x, y error) int { return compareText(x.Error(), y.Error()) })
+	slices.SortFunc(problems, func(x, y error) int { return strings.Compare(x.Error(), y.Error()) })
 	return problems
 }

@@ -204,3 +204,27 @@ func TestRestartContinues(t *testing.T) {
 		t.Errorf("%d plans for one release and two restarts", plans)
 	}
 }
+
+// TestNewMachineNeedsTheAuditRemoteAlone starts on an empty disk while the estate cannot be read: what was live
+// is known and repaired from what the audit remote keeps.
+func TestNewMachineNeedsTheAuditRemoteAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	release := w.untilLive("dev", "one")
+	w.stop()
+	key := w.dir
+	w.dir = t.TempDir()
+	copyFile(t, key+"/signing", w.dir+"/signing")
+	copyFile(t, key+"/signing.pub", w.dir+"/signing.pub")
+	if err := w.estate.SetUsers(map[string]string{"nobody": "knows"}); err != nil {
+		t.Fatal(err)
+	}
+	w.setByHand("c3", "by hand")
+	w.run()
+	w.waitFor("what was live is restored", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	if dev := find(w.agent.Status(), "dev"); dev.Live == nil || dev.Live.Release != release {
+		t.Errorf("live is %+v, want %s", dev.Live, release)
+	}
+	everyIntentHasOneOutcome(t, w.records())
+}

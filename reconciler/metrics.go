@@ -23,6 +23,7 @@ type metrics struct {
 	healthy   *prometheus.GaugeVec
 	leadTime  *prometheus.HistogramVec
 	liveSince *prometheus.GaugeVec
+	orphaned  prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -52,9 +53,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(1, 4, 10)}, []string{"environment"}),
 		liveSince: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "purser_live_timestamp_seconds", Help: "When the live release became live."}, []string{"environment"}),
+		orphaned: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "purser_orphaned_environments", Help: "Environments that own objects and are no longer declared."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifted, m.healthy, m.leadTime, m.liveSince,
+		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifted, m.healthy, m.leadTime, m.liveSince, m.orphaned,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -95,6 +98,8 @@ func (m *metrics) live(environment string, leadTime time.Duration, at time.Time)
 	m.leadTime.WithLabelValues(environment).Observe(leadTime.Seconds())
 	m.liveSince.WithLabelValues(environment).Set(float64(at.Unix()))
 }
+
+func (m *metrics) orphans(count int) { m.orphaned.Set(float64(count)) }
 
 // forget drops the series of an environment that is no longer declared.
 func (m *metrics) forget(environment string) {

@@ -263,8 +263,6 @@ const (
 
 func firstLine(err error) string { return messages(err)[0] }
 
-func compareText(a, b string) int { return strings.Compare(a, b) }
-
 // imageList writes an image set as sorted role/container=reference lines.
 func imageList(images map[string]string) []string {
 	list := make([]string, 0, len(images))

@@ -3,14 +3,12 @@ package reconciler
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
-	"github.com/purser-gitops/purser/render"
 )
 
 // State is what the records say happened. It is a fold: the same records give the same state, on this
@@ -312,15 +310,3 @@ func (s *State) owned(environments []string) map[string]string {
 	}
 	return claims
 }
-
-// refKeys is the set of keys of the references.
-func refKeys(refs []render.Ref) map[string]bool {
-	keys := make(map[string]bool, len(refs))
-	for _, ref := range refs {
-		keys[ref.Key()] = true
-	}
-	return keys
-}
-
-// names lists the environments that have a state, sorted.
-func (s *State) names() []string { return slices.Sorted(maps.Keys(s.Environments)) }

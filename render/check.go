@@ -119,9 +119,11 @@ func (c *check) references() []reference {
 	for _, p := range k.Patches {
 		add(refFile, []string{"patches"}, p.Path)
 	}
+	//lint:ignore SA1019 estates use the field, and what it names is checked too
 	for _, p := range k.PatchesJson6902 {
 		add(refFile, []string{"patchesJson6902"}, p.Path)
 	}
+	//lint:ignore SA1019 estates use the field, and what it names is checked too
 	for _, p := range k.PatchesStrategicMerge {
 		add(refInlineOrFile, []string{"patchesStrategicMerge"}, string(p))
 	}

@@ -189,7 +189,7 @@ func (c *check) source(e *Environment, doc *document) error {
 		c.unknownBecause(doc.mark("spec.source.repository"), "repository", s.Repository, "the agent has no source of that name", names)
 		return nil
 	}
-	if c.g.lookup == nil || s.Path == "" || s.Repository != home.Repository || s.Branch != home.Branch {
+	if c.g.lookup == nil || c.g.known.Partial || s.Path == "" || s.Repository != home.Repository || s.Branch != home.Branch {
 		return nil
 	}
 	at := doc.mark("spec.source.path")

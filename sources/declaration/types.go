@@ -283,4 +283,5 @@ type Set struct {
 type Known struct {
 	Clusters, Sources []string
 	Governance        Source // Path is the governance folder and not used here
+	Partial           bool   // the tree holds the declarations alone: paths of manifests are not looked up
 }
