@@ -66,7 +66,7 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 	}
 	name := t.env.Meta.Name
 	if t.purpose == evidence.PurposeRepair {
-		changed := changedEntries(t.plan)
+		changed := t.plan.Changed()
 		held := t.env.Spec.Reconcile.Suspend || t.env.Spec.Drift == declaration.DriftReport
 		a.observe(name, func(o *observation) {
 			o.comparedAt, o.drift = a.now(), nil
@@ -157,7 +157,7 @@ func (a *Agent) sameCluster(ctx context.Context, c *cluster) (string, error) {
 // intend records what is about to be done. A release's intent must be seen in the audit remote before the
 // first change; repair restores what was approved and may go on while the remote is away.
 func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) {
-	diff, err := json.Marshal(changedEntries(t.plan))
+	diff, err := json.Marshal(t.plan.Changed())
 	if err != nil {
 		return evidence.Record{}, fmt.Errorf("encode plan: %w", err)
 	}
@@ -247,17 +247,6 @@ func (a *Agent) block(ctx context.Context, t attempt, cause error) {
 		last = nil
 	}
 	a.refuse(ctx, t.env.Meta.Name, last, r)
-}
-
-// changedEntries are the entries of a plan that change something.
-func changedEntries(p *apply.Plan) []apply.Entry {
-	var changed []apply.Entry
-	for _, e := range p.Entries {
-		if e.Action != apply.Unchanged && e.Action != apply.Skipped {
-			changed = append(changed, e)
-		}
-	}
-	return changed
 }
 
 // planItems lists what a plan changes or leaves for a reason.

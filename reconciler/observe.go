@@ -42,6 +42,9 @@ func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: fmt.Sprintf("read health: %v", err)}
 	}
+	if d.Phase == PhaseApplied && !wellEnough(report.Status) && a.now().Sub(d.AppliedAt) >= env.Spec.Health.Timeout {
+		report.Status, report.Message = health.Degraded, fmt.Sprintf("not healthy %s after it was applied: %s", env.Spec.Health.Timeout, report.Message)
+	}
 	a.observe(name, func(o *observation) { o.watchedAt, o.report = a.now(), report })
 	a.metrics.health(name, report)
 	if err := a.recordHealth(ctx, name, state, report); err != nil {
@@ -63,7 +66,7 @@ func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r he
 	case a.now().Sub(state.Deployment.AppliedAt) < env.Spec.Health.Timeout:
 		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: watchEvery}
 	}
-	return Outcome{Kind: Stalled, Reason: fmt.Sprintf("not healthy %s after it was applied: %s", env.Spec.Health.Timeout, r.Message),
+	return Outcome{Kind: Stalled, Reason: r.Message,
 		Hint: "push a release that works, or revert to the live one", After: 5 * watchEvery}
 }
 

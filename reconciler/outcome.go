@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -48,7 +49,7 @@ func (o Outcome) worse(p Outcome) Outcome {
 func outcomeOf(err error) Outcome {
 	var stalled *apply.StalledError
 	if errors.As(err, &stalled) {
-		return Outcome{Kind: Stalled, Reason: err.Error(), Hint: stalled.Hint}
+		return Outcome{Kind: Stalled, Reason: strings.TrimSuffix(err.Error(), ": "+stalled.Hint), Hint: stalled.Hint}
 	}
 	var limit *apply.LimitError
 	if errors.As(err, &limit) {

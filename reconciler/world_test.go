@@ -62,6 +62,7 @@ type settings struct {
 	auditURL   string
 	estateAuth string // YAML of the source's auth
 	clusters   string // YAML of further clusters
+	more       string // YAML of the agent's spec
 	now        func() time.Time
 }
 
@@ -149,7 +150,7 @@ spec:
 %s  audit:
     url: %s
     signingKeyFile: signing
-`, w.settings.estateURL, w.settings.estateAuth, w.settings.kubeconfig, w.settings.clusters, w.settings.auditURL)
+%s`, w.settings.estateURL, w.settings.estateAuth, w.settings.kubeconfig, w.settings.clusters, w.settings.auditURL, w.settings.more)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}

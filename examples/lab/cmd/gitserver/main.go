@@ -122,10 +122,11 @@ func mayUse(path, user, password string) (bool, error) {
 	return found == 1, lines.Err()
 }
 
-// measure gives a chunked request body a length, which CGI wants: git sends large packs in chunks.
+// measure takes in the whole request body before git sees it. CGI wants its length, and git sends large packs in
+// chunks; and git http-backend waits for ever on a body that ends early, as that of a client killed mid-push.
 func measure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength >= 0 {
+		if r.ContentLength == 0 {
 			next.ServeHTTP(w, r)
 			return
 		}
