@@ -119,7 +119,7 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 		Objects:     objects,
 		Digests:     t.release.ObjectDigests,
 		Inventory:   t.state.Inventory,
-		Limits:      apply.PruneLimits{MaxObjects: t.env.Spec.Prune.MaxObjects, MaxShare: t.env.Spec.Prune.MaxShare},
+		Limits:      t.env.Spec.Prune,
 		// Repair goes on beside a protected object that only a person may delete.
 		KeepProtected: t.purpose == evidence.PurposeRepair,
 	})

@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 )
 
@@ -163,7 +162,7 @@ func exceeds(p *Plan, d Desired) error {
 			deletes++
 		}
 	}
-	if deletes == 0 || !policy.ExceedsLimits(deletes, len(d.Inventory), d.Limits.MaxObjects, d.Limits.MaxShare) {
+	if deletes == 0 || !d.Limits.Exceeded(deletes, len(d.Inventory)) {
 		return nil
 	}
 	return &LimitError{Deletes: deletes, Owned: len(d.Inventory), Limits: d.Limits}

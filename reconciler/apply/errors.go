@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 // ErrQuota marks an object that a ResourceQuota has no room for. It is tried again: room comes back.
@@ -39,7 +40,7 @@ func (e *StalledError) Unwrap() error { return e.Err }
 type LimitError struct {
 	Deletes int // objects the plan would delete
 	Owned   int // objects in the inventory
-	Limits  PruneLimits
+	Limits  declaration.Prune
 }
 
 func (e *LimitError) Error() string {

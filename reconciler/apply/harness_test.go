@@ -23,6 +23,7 @@ import (
 	"github.com/purser-gitops/purser/examples/lab"
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 func TestMain(m *testing.M) { labtest.Main(m) }
@@ -64,7 +65,7 @@ subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: "purser:tenan
 `, s.ns))
 	s.cluster = open(t, labtest.ConfigFor(t, l, agent), Options{})
 	s.client = s.tenant(s.cluster)
-	s.desired = Desired{Environment: s.ns, Namespace: s.ns, Limits: PruneLimits{MaxObjects: 10, MaxShare: 1}}
+	s.desired = Desired{Environment: s.ns, Namespace: s.ns, Limits: declaration.Prune{MaxObjects: 10, MaxShare: 1}}
 	return s
 }
 

@@ -11,13 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
-
-// PruneLimits bound what one plan may delete. The zero value lets at most a single object go while others stay.
-type PruneLimits struct {
-	MaxObjects int     `json:"maxObjects"` // most deletions of one plan
-	MaxShare   float64 `json:"maxShare"`   // largest share of the inventory that one plan may delete, 0 to 1
-}
 
 // Desired is what an environment should consist of.
 type Desired struct {
@@ -26,7 +21,7 @@ type Desired struct {
 	Objects     []*unstructured.Unstructured // with decrypted Secrets; they are not altered
 	Digests     map[string]string            // Ref.Key() of each object → its digest
 	Inventory   Inventory
-	Limits      PruneLimits
+	Limits      declaration.Prune
 	AllowDelete []render.Ref // protected objects that may be deleted
 	// KeepProtected leaves protected objects that are no longer desired in place instead of stalling: for rollback and
 	// repair, which must go on.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 const claim = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: filestore}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n"
@@ -77,7 +78,7 @@ func TestPruneLimits(t *testing.T) {
 		many += configMap(fmt.Sprintf("c%d", i), "1")
 	}
 	s.apply(many)
-	s.desired.Limits = PruneLimits{MaxObjects: 10, MaxShare: 0.5}
+	s.desired.Limits = declaration.Prune{MaxObjects: 10, MaxShare: 0.5}
 	p, err := s.client.Plan(t.Context(), s.with(configMap("c0", "2")))
 	var limit *LimitError
 	if !errors.As(err, &limit) || limit.Deletes != 5 || limit.Owned != 6 {
@@ -87,14 +88,14 @@ func TestPruneLimits(t *testing.T) {
 	if _, err := s.client.Apply(t.Context(), p); !errors.As(err, &limit) {
 		t.Errorf("apply: %v", err)
 	}
-	s.desired.Limits = PruneLimits{MaxObjects: 4, MaxShare: 1}
+	s.desired.Limits = declaration.Prune{MaxObjects: 4, MaxShare: 1}
 	if _, err := s.client.Plan(t.Context(), s.with(configMap("c0", "1"))); !errors.As(err, &limit) {
 		t.Errorf("count: %v", err)
 	}
 	if _, err := s.client.Plan(t.Context(), s.with("")); !errors.As(err, &limit) {
 		t.Errorf("empty release: %v", err)
 	}
-	s.desired.Limits = PruneLimits{MaxObjects: 5, MaxShare: 0.9}
+	s.desired.Limits = declaration.Prune{MaxObjects: 5, MaxShare: 0.9}
 	want(t, s.apply(configMap("c0", "1")), map[string]string{"ConfigMap/c1": Deleted, "ConfigMap/c5": Deleted})
 }
 

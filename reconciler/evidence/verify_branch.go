@@ -35,10 +35,6 @@ type branchLog struct {
 // link is one commit of the chain.
 type link struct{ commit, tree plumbing.Hash }
 
-func (b *branchLog) problem(kind Kind, format string, args ...any) {
-	b.report.add(Problem{Kind: kind, Branch: b.Branch, What: fmt.Sprintf(format, args...)})
-}
-
 func (b *branchLog) commitProblem(kind Kind, commit plumbing.Hash, format string, args ...any) {
 	b.report.add(Problem{Kind: kind, Branch: b.Branch, Commit: commit.String(), What: fmt.Sprintf(format, args...)})
 }

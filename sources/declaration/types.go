@@ -208,13 +208,24 @@ type Reconcile struct {
 	Suspend bool `json:"suspend" jsonschema:"default=false"`
 }
 
-// Prune limits what a plan may delete. A plan that deletes more than MaxObjects
-// and more than MaxShare waits for a person.
+// Prune limits what a plan may delete. A plan that goes beyond either limit
+// waits for a person.
 type Prune struct {
-	// Deletions that are always allowed.
+	// Most deletions of one plan.
 	MaxObjects int `json:"maxObjects" jsonschema:"default=10,minimum=0"`
-	// Share of the environment's objects, 0 to 1, whose deletion is always allowed.
+	// Largest share of the environment's objects, 0 to 1, that one plan may delete.
 	MaxShare float64 `json:"maxShare" jsonschema:"default=0.5,minimum=0,maximum=1"`
+}
+
+// Exceeded reports whether deleting some of an environment's objects goes beyond
+// the limits. A share of a handful of objects says little, so a single object
+// may always go while others stay: Kustomize's hashed ConfigMaps do so at every
+// change.
+func (p Prune) Exceeded(deleted, total int) bool {
+	if deleted == 0 || deleted == 1 && total > 1 {
+		return false
+	}
+	return deleted > p.MaxObjects || float64(deleted) > p.MaxShare*float64(total)
 }
 
 // Health says when an environment counts as healthy.
