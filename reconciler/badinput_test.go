@@ -265,3 +265,28 @@ func (w *world) waitFor(what string, check func(context.Context) error) {
 	w.t.Helper()
 	eventually(w.t, 30*time.Second, what, check)
 }
+
+// TestLiveIsRepairedWhileAnApprovedReleaseIsStuck: what the API server does not take keeps nothing else from
+// being looked after.
+func TestLiveIsRepairedWhileAnApprovedReleaseIsStuck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 1s}"))
+	})
+	w.run()
+	w.untilLive("dev", "one")
+	w.write("apps/dev/objects.yaml", configMaps(5, "two")+"---\napiVersion: v1\nkind: Service\nmetadata: {name: shop}\nspec:\n  ports: [{port: 99999}]\n")
+	w.push("A Service that the API server rejects")
+	w.until("the release is stuck", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if dev.Blocked == nil || dev.Approved.Release == dev.Live.Release {
+			return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)
+		}
+		return nil
+	})
+	w.setByHand("c3", "by hand")
+	w.waitFor("what is live is repaired", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	w.write("apps/dev/objects.yaml", configMaps(5, "three"))
+	w.push("A release that works")
+	w.untilLive("dev", "three")
+	everyIntentHasOneOutcome(t, w.records())
+}

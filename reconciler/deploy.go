@@ -14,20 +14,33 @@ import (
 )
 
 // deploy makes the cluster run the approved release. Once that is applied, it compares at the interval and
-// repairs what drifted.
+// repairs what drifted. While the approved release cannot be applied, what is live is repaired instead.
 func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcome {
 	state := a.journal.environment(env.Meta.Name)
 	if state.Approved == nil {
 		return Outcome{}
 	}
-	t := attempt{env: env, state: state, purpose: evidence.PurposeRelease}
 	d := state.Deployment
 	if d.Release == state.Approved.Release && (d.Phase == PhaseApplied || d.Phase == PhaseLive) {
-		if wait := remaining(a.observation(env.Meta.Name).comparedAt, a.now(), env.Spec.Reconcile.Interval); wait > 0 {
-			return Outcome{After: wait}
-		}
-		t.purpose = evidence.PurposeRepair
+		return a.repair(ctx, env, state, *state.Approved)
 	}
+	outcome := a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
+	if after := a.journal.environment(env.Meta.Name); after.Deployment.Number == d.Number && d.Phase == PhaseLive {
+		return outcome.worse(a.repair(ctx, env, after, *after.Live)) // it did not come to an intent
+	}
+	return outcome
+}
+
+// repair compares a release that is applied with the cluster, when that is due, and restores it.
+func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state EnvironmentState, to Pointer) Outcome {
+	if wait := remaining(a.observation(env.Meta.Name).comparedAt, a.now(), env.Spec.Reconcile.Interval); wait > 0 {
+		return Outcome{After: wait}
+	}
+	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to})
+}
+
+// try makes an attempt and turns its error into an outcome. What a person must make possible is recorded.
+func (a *Agent) try(ctx context.Context, t attempt) Outcome {
 	outcome, err := a.attempt(ctx, t)
 	if err == nil {
 		return outcome
@@ -39,11 +52,12 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	return outcome
 }
 
-// attempt is one try to make the cluster equal to the approved release, for a purpose.
+// attempt is one try to make the cluster equal to a release, for a purpose.
 type attempt struct {
 	env     *declaration.Environment
 	state   EnvironmentState
 	purpose string
+	to      Pointer // what is approved, or for repair what is live
 
 	release *render.Release
 	client  *apply.Client
@@ -100,8 +114,8 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 // prepare reads everything an attempt needs and plans it. Nothing is changed.
 func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 	cluster := a.clusters[t.env.Spec.Cluster]
-	if t.release, err = a.release(ctx, t.env, *t.state.Approved); err != nil {
-		return fmt.Errorf("read the approved release: %w", err)
+	if t.release, err = a.release(ctx, t.env, t.to); err != nil {
+		return fmt.Errorf("read the release: %w", err)
 	}
 	if t.uid, err = a.sameCluster(ctx, cluster); err != nil {
 		return err
@@ -166,7 +180,7 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 		Type: evidence.TypePlan, Environment: name, Deployment: t.deployment(),
 		Subjects: []evidence.Subject{releaseSubject(name, t.release.Digest)},
 		Predicate: evidence.Plan{
-			Release: t.release.Digest, Revision: t.state.Approved.Revision, Purpose: t.purpose,
+			Release: t.release.Digest, Revision: t.to.Revision, Purpose: t.purpose,
 			Cluster: t.env.Spec.Cluster, ClusterUID: t.uid, Attempt: t.state.Deployment.Repairs + 1,
 			Summary: t.plan.Summary(), Items: planItems(t.plan),
 		},
@@ -240,7 +254,7 @@ func (a *Agent) close(ctx context.Context, name string, d Deployment, outcome st
 // block records, once, why an approved release cannot be planned without a person's help.
 func (a *Agent) block(ctx context.Context, t attempt, cause error) {
 	r := evidence.Refused{
-		Revision: t.state.Approved.Revision, Stage: evidence.StagePlan, Release: t.state.Approved.Release, Errors: messages(cause),
+		Revision: t.to.Revision, Stage: evidence.StagePlan, Release: t.to.Release, Errors: messages(cause),
 	}
 	last := a.journal.environment(t.env.Meta.Name).Blocked
 	if last != nil && last.Release != r.Release {
