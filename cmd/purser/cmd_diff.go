@@ -35,7 +35,8 @@ func newDiffCommand() *cobra.Command {
 			if err != nil {
 				return exit{2, err}
 			}
-			if err := out.write(cmd.OutOrStdout(), changes, func(w io.Writer) error {
+			changes = append([]render.ObjectChange{}, changes...) // an empty list is [], not null
+			if err := out.write(cmd.OutOrStdout(), changes, func(io.Writer) error {
 				return render.FormatDiff(cmd.OutOrStdout(), changes, colour(cmd.OutOrStdout()))
 			}); err != nil {
 				return exit{2, err}
@@ -50,7 +51,7 @@ func newDiffCommand() *cobra.Command {
 	out.flag(cmd)
 	cmd.Flags().StringVar(&ref, "ref", "", "the new commit (default: the working directory)")
 	cmd.Flags().StringVar(&base, "base", "HEAD", "the old commit, for one environment")
-	cmd.ValidArgsFunction = e.complete
+	cmd.ValidArgsFunction = e.complete(2)
 	return cmd
 }
 

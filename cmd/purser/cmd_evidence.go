@@ -23,10 +23,15 @@ Every command checks the whole log first, and shows only records that are in ord
 ` + evidenceExits
 
 const evidenceExits = `
-Exit codes: 0 complete, 3 tampered, 4 incomplete, 6 unreadable.`
+Exit codes: 0 complete, 3 tampered, 4 incomplete, 6 unreadable; 1 the log is in order
+but the record asked for is not in it, 2 the command line is wrong.`
 
 func newEvidenceCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "evidence", Short: "Read and check the audit log", Long: evidenceHelp}
+	cmd := &cobra.Command{
+		Use: "evidence", Short: "Read and check the audit log", Long: evidenceHelp,
+		Args: cobra.NoArgs, // else an unknown command below it is no error
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	cmd.AddCommand(newEvidenceLogCommand(), newEvidenceShowCommand(), newEvidenceVerifyCommand())
 	return cmd
 }
@@ -38,12 +43,13 @@ func newEvidenceLogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "List the records",
+		Long:  "List the records of a log, oldest first.\n" + evidenceExits,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			records := []evidence.Record{}
+			records := []record{}
 			report, err := c.verify(cmd, func(r evidence.Record) {
 				if (environment == "" || r.Environment == environment) && (kind == "" || r.Type == kind) {
-					records = append(records, r)
+					records = append(records, record(r))
 				}
 			})
 			if err != nil {
@@ -52,7 +58,7 @@ func newEvidenceLogCommand() *cobra.Command {
 			if err := out.write(cmd.OutOrStdout(), records, func(w io.Writer) error { return printRecords(w, records) }); err != nil {
 				return err
 			}
-			return report.exit()
+			return report.explain()
 		},
 	}
 	c.flags(cmd)
@@ -62,11 +68,20 @@ func newEvidenceLogCommand() *cobra.Command {
 	return cmd
 }
 
-func printRecords(w io.Writer, records []evidence.Record) error {
+// record is an [evidence.Record] as --output shows it.
+type record struct {
+	Index uint64 `json:"index"`
+	evidence.Header
+	Type      string             `json:"type"`
+	Subjects  []evidence.Subject `json:"subjects"`
+	Predicate json.RawMessage    `json:"predicate"`
+}
+
+func printRecords(w io.Writer, records []record) error {
 	fmt.Fprintln(w, "INDEX\tTIME\tTYPE\tENVIRONMENT\tDEPLOYMENT\tRELEASE\tSUMMARY")
 	for _, r := range records {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Index, r.Time.Format(time.RFC3339), r.Type,
-			dash(r.Environment), dash(numberOf(r.Deployment)), dash(subjectOf(r)), r.Summary())
+			dash(r.Environment), dash(numberOf(r.Deployment)), dash(subjectOf(r)), dash(plain(evidence.Record(r).Summary())))
 	}
 	return nil
 }
@@ -76,26 +91,28 @@ func newEvidenceShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show INDEX|ID",
 		Short: "Print one record with everything it says",
+		Long:  "Print, as JSON, everything that one record says.\n" + evidenceExits,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var found *evidence.Record
+			var found *record
 			report, err := c.verify(cmd, func(r evidence.Record) {
 				if strconv.FormatUint(r.Index, 10) == args[0] || r.ID == args[0] {
-					found = &r
+					shown := record(r)
+					found = &shown
 				}
 			})
 			if err != nil {
 				return err
 			}
 			if found == nil {
-				return errors.Join(fmt.Errorf("no record with the index or ID %q", args[0]), report.exit())
+				return errors.Join(fmt.Errorf("no record with the index or ID %q", args[0]), report.explain())
 			}
 			encoder := json.NewEncoder(cmd.OutOrStdout())
 			encoder.SetIndent("", "  ")
 			if err := encoder.Encode(found); err != nil {
 				return err
 			}
-			return report.exit()
+			return report.explain()
 		},
 	}
 	c.flags(cmd)
@@ -146,7 +163,7 @@ func printReport(w io.Writer, r evidence.Report) error {
 		fmt.Fprintf(w, "%s\n", p)
 	}
 	if r.Omitted > 0 {
-		fmt.Fprintf(w, "and %d more problems\n", r.Omitted)
+		fmt.Fprintf(w, "and %s more\n", problems(r.Omitted))
 	}
 	if len(r.Problems) == 0 {
 		fmt.Fprintf(w, "complete\t%d records, nothing altered, nothing missing\n", r.Records)
@@ -160,7 +177,6 @@ type clone struct{ repo, keys string }
 func (c *clone) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.repo, "repo", ".", "folder of a clone of the audit repository")
 	cmd.Flags().StringVar(&c.keys, "keys", "", "file with the public keys of the writers you trust, one a line")
-	_ = cmd.MarkFlagRequired("keys") // it is defined on the line above
 }
 
 // checked is a verification with the exit code it stands for.
@@ -169,13 +185,32 @@ type checked struct{ evidence.Report }
 // exit is nil for a complete log.
 func (c checked) exit() error {
 	if code := c.ExitCode(); code != evidence.ExitComplete {
-		return exit{code, fmt.Errorf("the log is not in order: %d problems", len(c.Problems)+c.Omitted)}
+		return exit{code, fmt.Errorf("the log is not in order: %s", problems(len(c.Problems)+c.Omitted))}
 	}
 	return nil
 }
 
+// explain is exit with the first problem, for commands that do not list them.
+func (c checked) explain() error {
+	err := c.exit()
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w; the first is\n%s\n\"purser evidence verify\" lists all", err, c.Problems[0])
+}
+
+func problems(n int) string {
+	if n == 1 {
+		return "1 problem"
+	}
+	return fmt.Sprintf("%d problems", n)
+}
+
 // verify checks the clone and passes on every record that is in order.
 func (c *clone) verify(cmd *cobra.Command, each func(evidence.Record)) (checked, error) {
+	if c.keys == "" {
+		return checked{}, exit{usageExit, errors.New("--keys is needed: a file with the public keys of the writers you trust")}
+	}
 	trusted, err := evidence.LoadTrusted(c.keys)
 	if err != nil {
 		return checked{}, exit{evidence.ExitUnreadable, err}
@@ -204,10 +239,13 @@ func numberOf(n int) string {
 }
 
 // subjectOf is the readable part of a record's first subject.
-func subjectOf(r evidence.Record) string {
+func subjectOf(r record) string {
 	if len(r.Subjects) == 0 {
 		return ""
 	}
 	hex := r.Subjects[0].Digest["sha256"]
+	if hex == r.ID {
+		return "" // about nothing that has a digest: the subject is the record itself
+	}
 	return hex[:min(len(hex), 12)]
 }

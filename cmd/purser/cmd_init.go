@@ -80,10 +80,10 @@ func beginLog(ctx context.Context, config *declaration.AgentConfig, say func(str
 		return err
 	}
 	defer agent.Close()
-	records, err := agent.Begin(ctx)
+	records, err := agent.BeginLog(ctx)
 	if err != nil {
 		return err
 	}
-	say("audit log %s, %d records", config.Audit.Branch, records)
+	say("audit log in %s, %d records", config.Audit.URL, records)
 	return nil
 }

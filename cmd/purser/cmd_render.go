@@ -38,6 +38,6 @@ values stay encrypted.`,
 	}
 	e.flags(cmd)
 	cmd.Flags().StringVar(&ref, "ref", "", "commit to render (default: the working directory)")
-	cmd.ValidArgsFunction = e.complete
+	cmd.ValidArgsFunction = e.complete(1)
 	return cmd
 }

@@ -62,7 +62,7 @@ func newRunCommand() *cobra.Command {
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
+		return nil, exit{usageExit, fmt.Errorf("--log-level: %q is not debug, info, warn or error", level)}
 	}
 	options := &slog.HandlerOptions{Level: l}
 	switch format {
@@ -71,7 +71,7 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
-	return nil, fmt.Errorf("--log-format: %q is neither text nor json", format)
+	return nil, exit{usageExit, fmt.Errorf("--log-format: %q is neither text nor json", format)}
 }
 
 // runAgent runs the agent and its HTTP listener until the context ends.
@@ -80,7 +80,7 @@ func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	listener, err := net.Listen("tcp", config.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen (is an agent running here already?): %w", err)
 	}
 	defer listener.Close()
 	agent, err := reconciler.New(ctx, config, reconciler.Options{

@@ -18,8 +18,10 @@ import (
 
 const statusHelp = `Show what a running agent knows: of every environment, or everything of one.
 
-Exit codes: 0 everything is live and healthy, 1 the agent did not answer or something
-needs a person (stalled, denied, failed), 3 something is still on its way (waiting).`
+Exit codes: 0 everything proposed is live and healthy; 1 the agent did not answer, or
+something is not in order (stalled, denied, failed, a refused commit, a source or the
+audit repository out of reach); 2 the command line is wrong; 3 something is still on
+its way.`
 
 func newStatusCommand() *cobra.Command {
 	var server string
@@ -38,7 +40,7 @@ func newStatusCommand() *cobra.Command {
 				if err := out.write(cmd.OutOrStdout(), e, func(w io.Writer) error { return printEnvironment(w, e) }); err != nil {
 					return err
 				}
-				return statusExit(e)
+				return exitOf(environmentCode(e))
 			}
 			var s reconciler.Status
 			if err := fetch(cmd.Context(), server, "status", &s); err != nil {
@@ -47,7 +49,7 @@ func newStatusCommand() *cobra.Command {
 			if err := out.write(cmd.OutOrStdout(), s, func(w io.Writer) error { return printStatus(w, s) }); err != nil {
 				return err
 			}
-			return statusExit(s.Environments...)
+			return exitOf(statusCode(s))
 		},
 	}
 	out.flag(cmd)
@@ -55,17 +57,50 @@ func newStatusCommand() *cobra.Command {
 	return cmd
 }
 
-// statusExit maps what the environments are at to an exit code.
-func statusExit(environments ...reconciler.EnvironmentStatus) error {
-	code := 0
-	for _, e := range environments {
-		switch e.Outcome {
-		case reconciler.Stalled.String(), reconciler.Denied.String(), reconciler.Failed.String():
-			return exit{code: 1}
-		case reconciler.Waiting.String():
-			code = 3
+// onItsWay is the exit code for what is neither done nor in trouble.
+const onItsWay = 3
+
+// statusCode is the exit code for what an agent says of itself.
+func statusCode(s reconciler.Status) int {
+	if s.Refused != nil || s.Evidence.Problem != "" {
+		return 1
+	}
+	for _, source := range s.Sources {
+		if source.Problem != "" {
+			return 1
 		}
 	}
+	code := 0
+	if s.Governance == nil {
+		code = onItsWay
+	}
+	for _, e := range s.Environments {
+		switch environmentCode(e) {
+		case 1:
+			return 1
+		case onItsWay:
+			code = onItsWay
+		}
+	}
+	return code
+}
+
+// environmentCode is the exit code for one environment.
+func environmentCode(e reconciler.EnvironmentStatus) int {
+	switch e.Outcome {
+	case reconciler.Stalled.String(), reconciler.Denied.String(), reconciler.Failed.String():
+		return 1
+	case reconciler.Waiting.String():
+		return onItsWay
+	}
+	if e.Proposed != nil && (e.Live == nil || e.Live.Release != e.Proposed.Release) {
+		return onItsWay
+	}
+	return 0
+}
+
+// exitOf ends a command that has said everything.
+func exitOf(code int) error {
 	if code == 0 {
 		return nil
 	}
@@ -102,21 +137,21 @@ func printStatus(w io.Writer, s reconciler.Status) error {
 	fmt.Fprintln(w, "ENVIRONMENT\tOUTCOME\tHEALTH\tLIVE\tAPPROVED\tPROPOSED\tDEPLOYMENT\tREASON")
 	for _, e := range s.Environments {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", e.Name, e.Outcome, e.Health,
-			short(e.Live), short(e.Approved), short(e.Proposed), e.Deployment.Number, reasonOf(e))
+			short(e.Live), short(e.Approved), short(e.Proposed), e.Deployment.Number, plain(reasonOf(e)))
 	}
 	for _, source := range s.Sources {
 		if source.Problem != "" {
-			fmt.Fprintf(w, "source %s: %s\n", source.Name, source.Problem)
+			fmt.Fprintf(w, "source %s: %s\n", source.Name, plain(source.Problem))
 		}
 	}
 	if s.Refused != nil {
 		fmt.Fprintf(w, "governance %s is refused:\n", s.Refused.Revision.Revision)
 		for _, message := range s.Refused.Errors {
-			fmt.Fprintf(w, "  %s\n", message)
+			fmt.Fprintf(w, "  %s\n", plain(message))
 		}
 	}
 	if s.Evidence.Problem != "" {
-		fmt.Fprintf(w, "evidence: %s (%d records wait)\n", s.Evidence.Problem, s.Evidence.Spooled)
+		fmt.Fprintf(w, "evidence: %s (%d records wait)\n", plain(s.Evidence.Problem), s.Evidence.Spooled)
 	}
 	return nil
 }
@@ -143,7 +178,9 @@ func reasonOf(e reconciler.EnvironmentStatus) string {
 }
 
 func printEnvironment(w io.Writer, e reconciler.EnvironmentStatus) error {
-	row := func(name, format string, values ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", values...) }
+	row := func(name, format string, values ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", name, plain(fmt.Sprintf(format, values...)))
+	}
 	row("Environment", "%s", e.Name)
 	row("Where", "cluster %s, namespace %s, tenant %s", e.Cluster, e.Namespace, e.Tenant)
 	row("Outcome", "%s since %s", e.Outcome, e.Since.Local().Format(time.RFC3339))

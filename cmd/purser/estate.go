@@ -86,11 +86,17 @@ func (s *snapshot) build(ctx context.Context, env *declaration.Environment) (*re
 	return release, nil
 }
 
-// complete offers the names of declared environments to the shell.
-func (e *estate) complete(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	snapshot, err := e.at("")
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
+// complete offers the names of declared environments to the shell, for up to so many arguments.
+func (e *estate) complete(most int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= most {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		snapshot, err := e.at("")
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		names := slices.DeleteFunc(snapshot.names(), func(name string) bool { return slices.Contains(args, name) })
+		return names, cobra.ShellCompDirectiveNoFileComp
 	}
-	return snapshot.names(), cobra.ShellCompDirectiveNoFileComp
 }

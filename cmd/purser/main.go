@@ -8,7 +8,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 // exit is an error that carries the exit code of the command.
@@ -30,23 +33,31 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// usageExit is the exit code for a command line that no command understands.
+const usageExit = 2
+
 // run executes a command line and maps its error to an exit code: 1, unless the command says otherwise.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
+	code := usageExit
+	root.PersistentPreRun = func(*cobra.Command, []string) { code = 1 } // the command line is understood
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	code := 1
 	var e exit
 	if errors.As(err, &e) {
 		code = e.code
 	}
-	if err.Error() != "" {
-		fmt.Fprintf(stderr, "purser: %v\n", err)
+	if message := err.Error(); message != "" {
+		lines := strings.Split(message, "\n")
+		for i, line := range lines {
+			lines[i] = plain(line)
+		}
+		fmt.Fprintf(stderr, "purser: %s\n", strings.Join(lines, "\n"))
 	}
 	return code
 }

@@ -10,8 +10,8 @@ const rootHelp = `Purser reconciles retail Odoo estates from Git: it renders wha
 asks the gates, applies it, keeps it so, and writes down everything it did in a
 signed log that can be checked without trusting it.
 
-Exit codes: 0 done; 1 it failed, or what was checked is not in order.
-Commands that answer more than that say so in their own help.`
+Exit codes: 0 done; 1 it failed, or what was checked is not in order; 2 the command
+line is wrong. Commands that answer more than that say so in their own help.`
 
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/purser-gitops/purser/examples/lab/labtest"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+)
+
+// TestMain is purser itself when it is started by that name, see [installPurser].
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "purser" {
+		main()
+	}
+	labtest.Main(m)
+}
+
+// installPurser makes this test binary a program "purser" in a folder, and returns its path.
+func installPurser(dir string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "purser")
+	return program, os.Symlink(self, program)
+}
+
+// gitEnvironment keeps Git from what this machine's user configured.
+var gitEnvironment = []string{
+	"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+	"GIT_AUTHOR_NAME=tester", "GIT_AUTHOR_EMAIL=tester@estate.example",
+	"GIT_COMMITTER_NAME=tester", "GIT_COMMITTER_EMAIL=tester@estate.example",
+}
+
+// TestScripts runs the commands that need no server as people type them.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	kustomize := labtest.Binary(t, "kustomize")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			bin := filepath.Join(env.WorkDir, ".bin")
+			if err := os.Mkdir(bin, 0o755); err != nil {
+				return err
+			}
+			if _, err := installPurser(bin); err != nil {
+				return err
+			}
+			env.Setenv("PATH", bin+string(filepath.ListSeparator)+filepath.Dir(kustomize)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Vars = append(env.Vars, gitEnvironment...)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "estate": copyEstate, "commit": commit, "mode": mode, "log": writeLog,
+		},
+		RequireUniqueNames: true,
+	})
+}
+
+// exits is "exits CODE PROGRAM ARGUMENT…": it runs a program that must end with the exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGUMENT…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var ended *exec.ExitError
+		if !errors.As(err, &ended) {
+			ts.Fatalf("%v", err)
+		}
+		code = ended.ExitCode()
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, not %d", code, want)
+	}
+}
+
+// copyEstate is "estate DIR": it makes a clone of the sample estate.
+func copyEstate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: estate DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "examples", "estate"))))
+	ts.Check(ts.Exec("git", "init", "--quiet", "--initial-branch", "main", dir))
+	commit(ts, false, []string{dir, "Declare the estate"})
+}
+
+// commit is "commit DIR MESSAGE": it commits everything in a work tree.
+func commit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: commit DIR MESSAGE")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(ts.Exec("git", "-C", dir, "add", "--all"))
+	ts.Check(ts.Exec("git", "-C", dir, "commit", "--quiet", "--message", args[1]))
+}
+
+// mode is "mode PERMISSIONS FILE": the file has the octal permissions.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode PERMISSIONS FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has mode %s, not %s", args[1], got, args[0])
+	}
+}
+
+// writeLog is "log REPOSITORY KEY": it makes an audit repository with a short log, and the key that signs it.
+func writeLog(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: log REPOSITORY KEY")
+	}
+	repository, file := ts.MkAbs(args[0]), ts.MkAbs(args[1])
+	ts.Check(ts.Exec("git", "init", "--quiet", "--bare", repository))
+	_, err := evidence.GenerateKey(file, "agent")
+	ts.Check(err)
+	key, err := evidence.LoadKey(file)
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	log, err := evidence.Open(ctx, evidence.Options{
+		Dir: ts.MkAbs(".log"), Remote: evidence.Remote{URL: "file://" + repository},
+		Writer: "agent", Key: key, Trusted: evidence.Trust(key.Public()), Init: true,
+	})
+	ts.Check(err)
+	ended := make(chan error, 1)
+	go func() { ended <- log.Run(ctx) }()
+	release := []evidence.Subject{{Name: "release/dev", Digest: map[string]string{"sha256": strings.Repeat("ab", 32)}}}
+	var last evidence.Record
+	for _, d := range []evidence.Draft{
+		{Type: evidence.TypeStart, Key: []string{"1"}, Predicate: evidence.Start{Version: "v1", Renderer: "r1"}},
+		{Type: evidence.TypePlan, Environment: "dev", Deployment: 1, Subjects: release,
+			Predicate: evidence.Plan{Purpose: evidence.PurposeRelease, Summary: map[string]int{"created": 2}}},
+		{Type: evidence.TypeRefused, Environment: "qa", Key: []string{"1"},
+			Predicate: evidence.Refused{Stage: evidence.StageRender, Errors: []string{"two\nlines\x1b[2J"}}},
+		{Type: evidence.TypeStop, Key: []string{"1"}, Predicate: evidence.Stop{Reason: "asked to stop"}},
+	} {
+		last, err = log.Append(ctx, d)
+		ts.Check(err)
+	}
+	ts.Check(log.Published(ctx, last.Index))
+	ts.Check(log.Close(ctx))
+	ts.Check(<-ended)
+}
