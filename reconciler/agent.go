@@ -192,7 +192,7 @@ func trustedKeys(c declaration.AgentAudit, own *evidence.Key) (*evidence.Trusted
 
 // work runs the loops: sources, governance, one queue per cluster, heartbeat.
 func (a *Agent) work(ctx context.Context) error {
-	if err := a.begin(ctx); err != nil {
+	if err := a.recordStart(ctx); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -207,9 +207,9 @@ func (a *Agent) work(ctx context.Context) error {
 	return group.Wait()
 }
 
-// begin records the start, and gives every intent that a crash left without an outcome the outcome
+// recordStart records the start, and gives every intent that a crash left without an outcome the outcome
 // "interrupted": some of it may have happened, so the inventory keeps what it named.
-func (a *Agent) begin(ctx context.Context) error {
+func (a *Agent) recordStart(ctx context.Context) error {
 	_, gap := a.journal.log.Epoch()
 	if _, err := a.journal.record(ctx, evidence.Draft{
 		Type: evidence.TypeStart,
@@ -228,7 +228,7 @@ func (a *Agent) begin(ctx context.Context) error {
 		}
 	})
 	for name, e := range open {
-		if err := a.close(ctx, name, e.Deployment, evidence.OutcomeInterrupted, nil, errInterrupted); err != nil {
+		if err := a.recordOutcome(ctx, name, e.Deployment, evidence.OutcomeInterrupted, nil, errInterrupted); err != nil {
 			return err
 		}
 	}
@@ -317,14 +317,14 @@ func (a *Agent) declared(name string) (*declaration.Environment, *declaration.Te
 	return e, a.declarations.Tenants[e.Spec.Tenant], true
 }
 
-// Begin starts the log without doing anything else, and says how many records it holds then. A log that has
+// BeginLog starts the log without doing anything else, and says how many records it holds then. A log that has
 // records is left as it is. The agent is closed afterwards.
-func (a *Agent) Begin(ctx context.Context) (records uint64, err error) {
+func (a *Agent) BeginLog(ctx context.Context) (records uint64, err error) {
 	err = a.publishing(ctx, func() error {
 		if a.journal.log.Status().Records > 0 {
 			return nil
 		}
-		if err := a.begin(ctx); err != nil {
+		if err := a.recordStart(ctx); err != nil {
 			return err
 		}
 		_, err := a.journal.record(ctx, a.stopDraft(ctx))

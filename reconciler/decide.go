@@ -180,7 +180,7 @@ func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment
 		}
 		draft.Keep = kept
 		claims := policy.Claimed(release, env.Spec.Namespace, f.Scopes)
-		a.observe(name, func(o *observation) { o.claims = claims })
+		a.note(name, func(o *observation) { o.claims = claims })
 	}
 	if _, err := a.journal.record(ctx, draft); err != nil {
 		return err

@@ -26,7 +26,7 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	}
 	outcome := a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
 	if after := a.journal.environment(env.Meta.Name); after.Deployment.Number == d.Number && d.Phase == PhaseLive {
-		return outcome.worse(a.repair(ctx, env, after, *after.Live)) // it did not come to an intent
+		return outcome.join(a.repair(ctx, env, after, *after.Live)) // it did not come to an intent
 	}
 	return outcome
 }
@@ -82,7 +82,7 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 	if t.purpose == evidence.PurposeRepair {
 		changed := t.plan.Changed()
 		held := t.env.Spec.Reconcile.Suspend || t.env.Spec.Drift == declaration.DriftReport
-		a.observe(name, func(o *observation) {
+		a.note(name, func(o *observation) {
 			o.comparedAt, o.drift = a.now(), nil
 			if held {
 				o.drift = changed
@@ -196,7 +196,7 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 	defer cancel()
 	if err := a.journal.log.Published(wait, intent.Index); err != nil {
 		err = fmt.Errorf("intent not seen in the audit remote: %w", err)
-		return intent, errors.Join(err, a.close(ctx, name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
+		return intent, errors.Join(err, a.recordOutcome(ctx, name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
 	}
 	return intent, nil
 }
@@ -212,11 +212,11 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 	if applyErr != nil {
 		outcome = evidence.OutcomeFailed
 	}
-	if err := a.close(ctx, name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
+	if err := a.recordOutcome(ctx, name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
 		return Outcome{}, errors.Join(applyErr, err)
 	}
 	a.metrics.applied(name, t.purpose, outcome, set)
-	a.observe(name, func(o *observation) { o.comparedAt, o.watchedAt = a.now(), time.Time{} })
+	a.note(name, func(o *observation) { o.comparedAt, o.healthAt = a.now(), time.Time{} })
 	a.logger.Info("applied", "environment", name, "deployment", intent.Deployment, "purpose", t.purpose, "outcome", outcome, "changes", t.plan.Summary())
 	if applyErr != nil {
 		return Outcome{}, applyErr
@@ -224,8 +224,8 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 	return Outcome{Kind: Applied}, nil
 }
 
-// close records the outcome of the open intent of a deployment.
-func (a *Agent) close(ctx context.Context, name string, d Deployment, outcome string, set apply.ChangeSet, cause error) error {
+// recordOutcome records the outcome of the open intent of a deployment.
+func (a *Agent) recordOutcome(ctx context.Context, name string, d Deployment, outcome string, set apply.ChangeSet, cause error) error {
 	if d.Intent == nil {
 		return fmt.Errorf("deployment %d of %q has no open intent", d.Number, name)
 	}

@@ -16,11 +16,11 @@ import (
 )
 
 // Health of what was just applied is looked at often, of what is live at the interval.
-const watchEvery = time.Second
+const healthEvery = time.Second
 
-// watch looks at the health of what is applied. A release that is fully applied and healthy becomes live; one
+// observe looks at the health of what is applied. A release that is fully applied and healthy becomes live; one
 // that is not healthy in time stalls, and what was live before is still known.
-func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome {
+func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outcome {
 	name := env.Meta.Name
 	state := a.journal.environment(name)
 	d := state.Deployment
@@ -30,10 +30,10 @@ func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome
 	healthy := state.Health != nil && wellEnough(health.Status(state.Health.To))
 	every := env.Spec.Reconcile.Interval
 	if d.Phase == PhaseApplied || !healthy {
-		every = watchEvery
+		every = healthEvery
 	}
 	seen := a.observation(name)
-	if wait := remaining(seen.watchedAt, a.now(), every); wait > 0 {
+	if wait := remaining(seen.healthAt, a.now(), every); wait > 0 {
 		outcome := a.judge(env, state, seen.report)
 		outcome.After = wait
 		return outcome
@@ -45,7 +45,7 @@ func (a *Agent) watch(ctx context.Context, env *declaration.Environment) Outcome
 	if d.Phase == PhaseApplied && !wellEnough(report.Status) && a.now().Sub(d.AppliedAt) >= env.Spec.Health.Timeout {
 		report.Status, report.Message = health.Degraded, fmt.Sprintf("not healthy %s after it was applied: %s", env.Spec.Health.Timeout, report.Message)
 	}
-	a.observe(name, func(o *observation) { o.watchedAt, o.report = a.now(), report })
+	a.note(name, func(o *observation) { o.healthAt, o.report = a.now(), report })
 	a.metrics.health(name, report)
 	if err := a.recordHealth(ctx, name, state, report); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
@@ -62,12 +62,12 @@ func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r he
 	case wellEnough(r.Status):
 		return Outcome{}
 	case state.Deployment.Phase == PhaseLive:
-		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: watchEvery}
+		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: healthEvery}
 	case a.now().Sub(state.Deployment.AppliedAt) < env.Spec.Health.Timeout:
-		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: watchEvery}
+		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: healthEvery}
 	}
 	return Outcome{Kind: Stalled, Reason: r.Message,
-		Hint: "push a release that works, or revert to the live one", After: 5 * watchEvery}
+		Hint: "push a release that works, or revert to the live one", After: 5 * healthEvery}
 }
 
 // wellEnough reports whether a release with this health may be live. Suspended objects are as declared.

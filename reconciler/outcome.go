@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 )
 
 // Kind says how a reconciliation ended. The order is the severity.
@@ -33,8 +34,8 @@ type Outcome struct {
 	After  time.Duration // look again after this long at the latest; 0: the environment's interval, or back-off
 }
 
-// worse joins the outcomes of two stages: the worse one speaks, the earlier one wakes.
-func (o Outcome) worse(p Outcome) Outcome {
+// join makes one outcome of two stages: the worse one speaks, the earlier one wakes.
+func (o Outcome) join(p Outcome) Outcome {
 	first, second := o, p
 	if p.Kind > o.Kind {
 		first, second = p, o
@@ -50,6 +51,10 @@ func outcomeOf(err error) Outcome {
 	var stalled *apply.StalledError
 	if errors.As(err, &stalled) {
 		return Outcome{Kind: Stalled, Reason: strings.TrimSuffix(err.Error(), ": "+stalled.Hint), Hint: stalled.Hint}
+	}
+	var audit *evidence.StalledError
+	if errors.As(err, &audit) {
+		return Outcome{Kind: Stalled, Reason: err.Error()}
 	}
 	var limit *apply.LimitError
 	if errors.As(err, &limit) {

@@ -35,7 +35,7 @@ func TestDelay(t *testing.T) {
 func TestWorseOutcomeSpeaksAndTheEarlierWakes(t *testing.T) {
 	stalled := Outcome{Kind: Stalled, Reason: "refused"}
 	waiting := Outcome{Kind: Waiting, Reason: "health", After: time.Second}
-	for _, got := range []Outcome{stalled.worse(waiting), waiting.worse(stalled)} {
+	for _, got := range []Outcome{stalled.join(waiting), waiting.join(stalled)} {
 		if got.Kind != Stalled || got.Reason != "refused" || got.After != time.Second {
 			t.Errorf("joined to %+v", got)
 		}

@@ -17,40 +17,33 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// proposal is what the head of an environment's branch would run.
-type proposal struct {
-	release  *render.Release
-	revision sources.Revision
-}
-
 // propose renders the head of the environment's branch and records a release that was not proposed yet. A
 // commit that touches nothing the last render read costs a look at the tree. What does not render is
 // refused; the last good proposal stays.
-func (a *Agent) propose(ctx context.Context, env *declaration.Environment) (*proposal, Outcome) {
+func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outcome {
 	src := a.sources[env.Spec.Source.Repository]
 	head, ok := src.repo.Head(env.Spec.Source.Branch)
 	if !ok {
-		return nil, Outcome{Kind: Waiting, Reason: fmt.Sprintf("branch %q of source %q was not fetched yet", env.Spec.Source.Branch, src.name)}
+		return Outcome{Kind: Waiting, Reason: fmt.Sprintf("branch %q of source %q was not fetched yet", env.Spec.Source.Branch, src.name)}
 	}
 	name := env.Meta.Name
 	state := a.journal.environment(name)
 	release, err := a.renderHead(ctx, env, src, head)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, Outcome{Kind: Failed, Reason: err.Error()}
+			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 		revision := evidence.Revision{Source: src.name, Revision: head.String()}
 		a.refuse(ctx, name, state.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageRender, Errors: messages(err)})
-		return nil, Outcome{Kind: Stalled, Reason: "refused: " + firstLine(err), Hint: "push a commit that renders"}
+		return Outcome{Kind: Stalled, Reason: "refused: " + firstLine(err), Hint: "push a commit that renders"}
 	}
-	p := &proposal{release: release, revision: head}
 	if state.Proposed != nil && state.Proposed.Release == release.Digest && state.Refused == nil {
-		return p, Outcome{}
+		return Outcome{}
 	}
-	if err := a.recordChange(ctx, env, state, p); err != nil {
-		return nil, Outcome{Kind: Failed, Reason: err.Error()}
+	if err := a.recordChange(ctx, env, state, release, head); err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
-	return p, Outcome{}
+	return Outcome{}
 }
 
 // renderHead gives the release of an environment at the head of its branch, from memory when nothing it
@@ -76,7 +69,7 @@ func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, sr
 		return nil, err
 	}
 	a.releases.Add(release.Digest, release)
-	a.observe(env.Meta.Name, func(o *observation) {
+	a.note(env.Meta.Name, func(o *observation) {
 		o.inputs, o.digest, o.binding = release.Inputs, release.Digest, release.Binding
 	})
 	return release, nil
@@ -140,28 +133,28 @@ func sameBinding(a, b render.Binding) bool {
 }
 
 // recordChange writes down a newly proposed release, with its difference from the approved one.
-func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, state EnvironmentState, p *proposal) error {
+func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, at sources.Revision) error {
 	approved, err := a.approvedRelease(ctx, env, state)
 	if err != nil {
 		return err
 	}
-	diff := render.Diff(approved, p.release)
+	diff := render.Diff(approved, release)
 	change := evidence.Change{
-		To:       p.release.Digest,
-		Revision: evidence.Revision{Source: env.Spec.Source.Repository, Revision: p.revision.String()},
-		Origin:   originOf(state, approved, p),
-		Images:   imageList(p.release.Images),
+		To:       release.Digest,
+		Revision: evidence.Revision{Source: env.Spec.Source.Repository, Revision: at.String()},
+		Origin:   originOf(state, approved, release),
+		Images:   imageList(release.Images),
 		Diff:     map[string]int{},
-		Renderer: p.release.Renderer,
+		Renderer: release.Renderer,
 	}
 	if state.Approved != nil {
 		change.From = state.Approved.Release
-		change.Landed = a.landed(env, state.Approved.Revision, p.revision)
+		change.Landed = a.landed(env, state.Approved.Revision, at)
 	}
 	for _, c := range diff {
 		change.Diff[c.Action]++
 	}
-	if d := p.release.Declaration; d != nil {
+	if d := release.Declaration; d != nil {
 		change.Version, change.Ticket, change.Reason = d.Version, d.Change.Ticket, d.Change.Reason
 	}
 	text, err := json.Marshal(diff)
@@ -170,27 +163,27 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 	}
 	draft := evidence.Draft{
 		Type: evidence.TypeChange, Environment: env.Meta.Name,
-		Subjects:  []evidence.Subject{releaseSubject(env.Meta.Name, p.release.Digest)},
+		Subjects:  []evidence.Subject{releaseSubject(env.Meta.Name, release.Digest)},
 		Predicate: change,
 		Blobs:     []evidence.Blob{{Name: "diff", Data: text}},
 	}
 	if _, err := a.journal.record(ctx, draft); err != nil {
 		return err
 	}
-	a.logger.Info("release proposed", "environment", env.Meta.Name, "release", p.release.Digest, "revision", p.revision.String(), "origin", change.Origin, "diff", change.Diff)
+	a.logger.Info("release proposed", "environment", env.Meta.Name, "release", release.Digest, "revision", at.String(), "origin", change.Origin, "diff", change.Diff)
 	return nil
 }
 
 // originOf says why there is a new release.
-func originOf(state EnvironmentState, approved *render.Release, p *proposal) string {
+func originOf(state EnvironmentState, approved, release *render.Release) string {
 	switch {
 	case state.Approved == nil || approved == nil:
 		return evidence.OriginFirst
-	case state.Previous != nil && state.Previous.Release == p.release.Digest:
+	case state.Previous != nil && state.Previous.Release == release.Digest:
 		return evidence.OriginRollback
-	case slices.Equal(approved.Inputs, p.release.Inputs) && approved.Renderer != p.release.Renderer:
+	case slices.Equal(approved.Inputs, release.Inputs) && approved.Renderer != release.Renderer:
 		return evidence.OriginRenderer
-	case slices.Equal(approved.Inputs, p.release.Inputs) && !sameBinding(approved.Binding, p.release.Binding):
+	case slices.Equal(approved.Inputs, release.Inputs) && !sameBinding(approved.Binding, release.Binding):
 		return evidence.OriginGovernance
 	}
 	return evidence.OriginGit

@@ -17,10 +17,10 @@ import (
 func (a *Agent) reconcile(ctx context.Context, env *declaration.Environment, tenant *declaration.Tenant) Outcome {
 	ctx, cancel := context.WithTimeout(ctx, env.Spec.Reconcile.Timeout)
 	defer cancel()
-	_, outcome := a.propose(ctx, env)
-	outcome = outcome.worse(a.decide(ctx, env, tenant))
-	outcome = outcome.worse(a.deploy(ctx, env))
-	return outcome.worse(a.watch(ctx, env))
+	outcome := a.propose(ctx, env)
+	outcome = outcome.join(a.decide(ctx, env, tenant))
+	outcome = outcome.join(a.deploy(ctx, env))
+	return outcome.join(a.observe(ctx, env))
 }
 
 // visit is what a queue calls: it reconciles, remembers the outcome, and says when to come back.
@@ -35,7 +35,7 @@ func (a *Agent) visit(ctx context.Context, name string) time.Duration {
 		return 0
 	}
 	failures := 0
-	a.observe(name, func(o *observation) {
+	a.note(name, func(o *observation) {
 		if outcome.Kind == Failed || outcome.Kind == Stalled {
 			failures = o.failures
 			o.failures++
@@ -63,7 +63,7 @@ type observation struct {
 	since      time.Time // of the outcome
 	failures   int       // outcomes in a row that failed or stalled
 	comparedAt time.Time // last comparison of the target with the cluster
-	watchedAt  time.Time // last look at health
+	healthAt   time.Time // last look at health
 	report     health.Report
 	drift      []apply.Entry // what the last comparison found and did not repair
 }
@@ -78,8 +78,8 @@ func (a *Agent) observation(name string) observation {
 	return observation{}
 }
 
-// observe changes what is known of an environment.
-func (a *Agent) observe(name string, change func(*observation)) {
+// note changes what is known of an environment.
+func (a *Agent) note(name string, change func(*observation)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o := a.observed[name]

@@ -40,7 +40,6 @@ type EnvironmentState struct {
 	Deployment Deployment        `json:"deployment"`
 	Inventory  apply.Inventory   `json:"inventory"`
 	Health     *evidence.Health  `json:"health,omitempty"`
-	HealthAt   time.Time         `json:"healthAt"`
 	Records    int               `json:"records"` // of this environment
 }
 
@@ -69,7 +68,6 @@ type Intent struct {
 	Record  uint64 `json:"record"`
 	Release string `json:"release"`
 	Purpose string `json:"purpose"`
-	Attempt int    `json:"attempt"`
 }
 
 // Phase of a deployment.
@@ -244,7 +242,7 @@ func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	} else {
 		d.Repairs++
 	}
-	d.Intent = &Intent{Record: r.Index, Release: p.Release, Purpose: p.Purpose, Attempt: p.Attempt}
+	d.Intent = &Intent{Record: r.Index, Release: p.Release, Purpose: p.Purpose}
 	// What is about to be created is owned from now on: a crash before the outcome must not orphan it.
 	for _, item := range p.Items {
 		if item.Action == apply.Created {
@@ -282,7 +280,7 @@ func changeSetOf(items []evidence.Item) apply.ChangeSet {
 
 func foldHealth(s *State, r evidence.Record, p evidence.Health) {
 	e := s.environment(r.Environment)
-	e.Health, e.HealthAt = &p, r.Time
+	e.Health = &p
 }
 
 func foldLive(s *State, r evidence.Record, p evidence.Live) {
