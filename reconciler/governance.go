@@ -132,7 +132,7 @@ func (a *Agent) parseKeptGovernance() (*declaration.Set, error) {
 			return nil, err
 		}
 	}
-	tree, err := sources.WorkTree(dir, sources.Limits(a.config.Limits.Sources()))
+	tree, err := sources.WorkTree(dir, sources.Limits(a.config.Limits))
 	if err != nil {
 		return nil, err
 	}

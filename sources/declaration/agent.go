@@ -1,10 +1,6 @@
 package declaration
 
-import (
-	"time"
-
-	"github.com/purser-gitops/purser/sources"
-)
+import "time"
 
 // AgentConfig is the agent's own file: how the process runs, never what it
 // deploys. File names in it are absolute once loaded. Secrets are in files only.
@@ -134,29 +130,6 @@ type AgentLimits struct {
 	ObjectBytes int64 `json:"objectBytes" jsonschema:"default=134217728,minimum=1024"`
 	// Memory for recently read objects, in bytes, per repository.
 	CacheBytes int64 `json:"cacheBytes" jsonschema:"default=67108864,minimum=1024"`
-}
-
-// Sources gives the files in the form that package sources takes.
-func (a Auth) Sources() sources.Auth {
-	return sources.Auth{
-		UsernameFile:   a.UsernameFile,
-		PasswordFile:   a.PasswordFile,
-		IdentityFile:   a.IdentityFile,
-		KnownHostsFile: a.KnownHostsFile,
-		CAFile:         a.CAFile,
-	}
-}
-
-// Sources gives the limits in the form that package sources takes.
-func (l AgentLimits) Sources() sources.Limits {
-	return sources.Limits{
-		FileBytes:   l.FileBytes,
-		TreeEntries: l.TreeEntries,
-		PackBytes:   l.PackBytes,
-		PackObjects: l.PackObjects,
-		ObjectBytes: l.ObjectBytes,
-		CacheBytes:  l.CacheBytes,
-	}
 }
 
 // Known is what declarations may refer to under this configuration.

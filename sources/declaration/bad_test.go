@@ -126,7 +126,7 @@ var bad = map[string]struct {
 	"declaration/unknown-cluster":        {want: `F:7:12: unknown cluster "lba": the agent has no cluster of that name: did you mean "lab"?`, beyond: true},
 	"declaration/unknown-environment":    {want: `F:10:15: unknown environment "quality": no environment of that name is declared: name one of: dev`, beyond: true},
 	"declaration/unknown-field":          {want: `F:7:3: unknown field "namspace": Environment.spec has no such field: did you mean "namespace"?`},
-	"declaration/unknown-field-far":      {want: `F:10:3: unknown field "promotion": Environment.spec has no such field: its fields are purpose, tenant, cluster, namespace, source, class, reconcile, drift, prune, health, dependsOn, expires, onRemove`},
+	"declaration/unknown-field-far":      {want: `F:10:3: unknown field "promotion": Environment.spec has no such field: its fields are purpose, tenant, cluster, namespace, source, class, reconcile, drift, prune, health, dependsOn, expires`},
 	"declaration/unknown-field-list":     {want: `F:14:9: unknown field "code": Environment.spec.health.http[0] has no such field: its fields are name, url, status, body, cause, timeout`},
 	"declaration/unknown-field-top":      {want: `F:10:1: unknown field "status": Environment has no such field: its fields are apiVersion, kind, metadata, spec`},
 	"declaration/unknown-kind":           {want: `F:2:7: kind is "Calendar": the governance folder declares the estate: the kinds are Estate, Cluster, Tenant, Environment`},

@@ -187,27 +187,15 @@ func (g *governance) finish() (*Set, error) {
 		switch doc.kind.name {
 		case "Cluster":
 			v := &Cluster{Position: doc.Position}
-			doc.decode(&v.Spec, false, &g.errs)
-			v.Meta = doc.meta
-			if c.claim(doc) {
-				c.set.Clusters[v.Meta.Name] = v
-			}
+			enter(c, doc, c.set.Clusters, v, &v.Meta, &v.Spec)
 		case "Tenant":
 			v := &Tenant{Position: doc.Position}
-			doc.decode(&v.Spec, false, &g.errs)
-			v.Meta = doc.meta
-			if c.claim(doc) {
-				c.set.Tenants[v.Meta.Name] = v
-			}
+			enter(c, doc, c.set.Tenants, v, &v.Meta, &v.Spec)
 		case "Environment":
 			v := &Environment{Position: doc.Position}
 			setDefaults(reflect.ValueOf(&v.Spec).Elem())
 			v.Spec.Reconcile, v.Spec.Drift, v.Spec.Prune, v.Spec.Health = defaults.Reconcile, defaults.Drift, defaults.Prune, defaults.Health
-			doc.decode(&v.Spec, false, &g.errs)
-			v.Meta = doc.meta
-			if c.claim(doc) {
-				c.set.Environments[v.Meta.Name] = v
-			}
+			enter(c, doc, c.set.Environments, v, &v.Meta, &v.Spec)
 		}
 	}
 	if err := c.all(); err != nil {
@@ -217,4 +205,14 @@ func (g *governance) finish() (*Set, error) {
 		return nil, err
 	}
 	return c.set, nil
+}
+
+// enter decodes the document into v, of which meta and spec are parts, and puts
+// v under its name unless another declaration has it.
+func enter[T any](c *check, doc *document, set map[string]*T, v *T, meta *Meta, spec any) {
+	doc.decode(spec, false, &c.g.errs)
+	*meta = doc.meta
+	if c.claim(doc) {
+		set[doc.meta.Name] = v
+	}
 }

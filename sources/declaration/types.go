@@ -40,7 +40,7 @@ func (p Position) String() string {
 type Meta struct {
 	// Name of the declaration, unique among those of its kind.
 	Name string `json:"name" jsonschema:"required,format=name"`
-	// Free text to select and group by; Purser gives it no meaning.
+	// Free text. Recorded; not judged.
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
@@ -78,9 +78,9 @@ type Cluster struct {
 
 // ClusterSpec is the content of a [Cluster].
 type ClusterSpec struct {
-	// Where the cluster runs, as people of the estate call it.
+	// Where the cluster runs, as people of the estate call it. Recorded; not judged.
 	Region string `json:"region,omitempty"`
-	// Facts about the cluster to select by.
+	// Facts about the cluster. Recorded; not judged.
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
@@ -99,7 +99,7 @@ type TenantSpec struct {
 	Kinds []GroupKindRule `json:"kinds,omitempty" jsonschema:"minItems=1"`
 	// Cluster-scoped kinds it may touch, Namespace included. Without this list: none.
 	ClusterKinds []GroupKind `json:"clusterKinds,omitempty" jsonschema:"minItems=1"`
-	// Who answers for the tenant, as text for people.
+	// Who answers for the tenant, as text for people. Recorded; not judged.
 	Owners []string `json:"owners,omitempty" jsonschema:"minItems=1,uniqueItems=true"`
 }
 
@@ -170,7 +170,7 @@ type EnvironmentSpec struct {
 	Namespace string `json:"namespace" jsonschema:"required,format=name"`
 	// Where its manifests are.
 	Source Source `json:"source" jsonschema:"required"`
-	// Release class: how much has to be shown before a release goes live. Class low asks for no approvals.
+	// Release class. Recorded; not judged: low is the only one there is.
 	Class string `json:"class,omitempty" jsonschema:"enum=low,default=low"`
 	// How often and how long to reconcile.
 	Reconcile Reconcile `json:"reconcile"`
@@ -182,10 +182,8 @@ type EnvironmentSpec struct {
 	Health Health `json:"health"`
 	// Environments that must be healthy first.
 	DependsOn []string `json:"dependsOn,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`
-	// When the environment ends (RFC 3339), for training and peak seasons.
+	// When the environment is to end (RFC 3339). From then on it is shown as expired; nothing is ended by itself.
 	Expires *time.Time `json:"expires,omitempty"`
-	// What happens to its objects when this declaration is removed: orphan leaves them, delete removes them.
-	OnRemove string `json:"onRemove,omitempty" jsonschema:"enum=orphan,enum=delete,default=orphan"`
 }
 
 // Source names a folder of a branch of a repository.
@@ -200,7 +198,7 @@ type Source struct {
 
 // Reconcile says how often and how long.
 type Reconcile struct {
-	// Full comparison with the cluster; changes are seen at once without it.
+	// How often to look for drift in the cluster. Pushes are seen without it, when the source is polled or its webhook is called.
 	Interval time.Duration `json:"interval" jsonschema:"default=10m,minimum=1s"`
 	// Longest time one pass may take.
 	Timeout time.Duration `json:"timeout" jsonschema:"default=5m,minimum=1s"`
@@ -260,9 +258,9 @@ type Release struct {
 	Version string `json:"version" jsonschema:"required"`
 	// Why this release exists.
 	Change Change `json:"change"`
-	// What its migration does to the schema: additive can be rolled back, breaking cannot.
+	// What its migration does to the schema of the database. Recorded; not judged.
 	Migration string `json:"migration,omitempty" jsonschema:"enum=none,enum=additive,enum=breaking,default=none"`
-	// Release class. May raise the environment's, never lower it.
+	// Release class. Recorded; not judged: low is the only one there is.
 	Class string `json:"class,omitempty" jsonschema:"enum=low"`
 }
 
