@@ -17,7 +17,10 @@ import (
 const module = "github.com/purser-gitops/purser"
 
 // leaves never import the reconciler.
-var leaves = []string{"sources", "sources/...", "render", "health", "backup", "backup/..."}
+var leaves = []string{"sources", "sources/...", "render", "health"}
+
+// product is what programs are made of.
+var product = append([]string{"reconciler", "reconciler/..."}, leaves...)
 
 // A rule says what the matching packages may import of this repository. A pattern that ends in /... matches the
 // packages below a folder, any other exactly one package.
@@ -28,26 +31,22 @@ type rule struct {
 
 // rules are tried in order; the first that matches counts. A package without a rule is an error.
 var rules = []rule{
-	{"cmd/...", []string{"cmd/...", "reconciler", "reconciler/...", "sources", "sources/...", "render", "health", "backup", "backup/..."}},
+	{"cmd/...", product},
 	{"reconciler", append([]string{"reconciler/..."}, leaves...)},
-	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // re-evaluates decisions; never the reverse
+	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // records decisions; never the reverse
 	{"reconciler/...", leaves},
 	{"sources", nil},
 	{"sources/declaration", []string{"sources"}},
 	{"sources/declaration/schemagen", []string{"sources/declaration"}},
-	{"sources/calendar", []string{"sources/declaration"}},
-	{"sources/...", []string{"sources", "sources/declaration", "sources/identity"}},
 	{"render", []string{"sources", "sources/declaration"}},
-	{"health", []string{"render", "sources/declaration"}},
-	{"backup", []string{"backup/...", "health", "sources/calendar", "sources/declaration"}},
-	{"backup/...", []string{"backup/...", "health", "sources/calendar", "sources/declaration"}},
+	{"health", []string{"render"}},
 	{"examples/lab", nil},
 	{"examples/lab/...", []string{"examples/lab", "examples/lab/..."}},
-	{"examples/...", []string{"examples/...", "reconciler", "reconciler/...", "sources", "sources/...", "render", "health", "backup", "backup/..."}},
+	{"examples/...", append([]string{"examples/..."}, product...)},
 }
 
 // tests may import these as well.
-var tests = []string{"examples/lab", "examples/lab/labtest", "examples/estate"}
+var tests = []string{"examples/lab", "examples/lab/labtest"}
 
 // goPackage is what is needed of the output of go list.
 type goPackage struct {
