@@ -50,11 +50,11 @@ func (o Outcome) join(p Outcome) Outcome {
 func outcomeOf(err error) Outcome {
 	var stalled *apply.StalledError
 	if errors.As(err, &stalled) {
-		return Outcome{Kind: Stalled, Reason: strings.TrimSuffix(err.Error(), ": "+stalled.Hint), Hint: stalled.Hint}
+		return Outcome{Kind: Stalled, Reason: strings.TrimSuffix(err.Error(), " ("+stalled.Hint+")"), Hint: stalled.Hint}
 	}
 	var audit *evidence.StalledError
 	if errors.As(err, &audit) {
-		return Outcome{Kind: Stalled, Reason: err.Error()}
+		return Outcome{Kind: Stalled, Reason: strings.TrimSuffix(err.Error(), " ("+audit.Hint+")"), Hint: audit.Hint}
 	}
 	var limit *apply.LimitError
 	if errors.As(err, &limit) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 )
 
 func TestDelay(t *testing.T) {
@@ -46,6 +47,9 @@ func TestErrorsDecideScheduling(t *testing.T) {
 	stalled := fmt.Errorf("plan: %w", &apply.StalledError{What: "immutable", Hint: "recreate it"})
 	if o := outcomeOf(stalled); o.Kind != Stalled || o.Hint != "recreate it" {
 		t.Errorf("a stalled error gives %+v", o)
+	}
+	if o := outcomeOf(&evidence.StalledError{What: "rewound", Hint: "push it back"}); o.Kind != Stalled || o.Reason != "rewound" || o.Hint != "push it back" {
+		t.Errorf("a stalled log gives %+v", o)
 	}
 	if o := outcomeOf(&apply.LimitError{Deletes: 9, Owned: 10}); o.Kind != Stalled || o.Hint == "" {
 		t.Errorf("a limit gives %+v", o)

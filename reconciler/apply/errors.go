@@ -31,7 +31,7 @@ func (e *StalledError) Error() string {
 	if e.Hint == "" {
 		return e.What
 	}
-	return e.What + ": " + e.Hint
+	return e.What + " (" + e.Hint + ")"
 }
 
 func (e *StalledError) Unwrap() error { return e.Err }

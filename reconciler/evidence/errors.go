@@ -1,9 +1,6 @@
 package evidence
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 var (
 	// ErrSpoolFull says that the spool holds as much as it may. The caller
@@ -30,11 +27,16 @@ type StalledError struct {
 	Err  error  // may be nil
 }
 
+// Error reads "what: err (hint)".
 func (e *StalledError) Error() string {
-	if e.Err == nil {
-		return e.What
+	text := e.What
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("%s: %v", e.What, e.Err)
+	if e.Hint != "" {
+		text += " (" + e.Hint + ")"
+	}
+	return text
 }
 
 func (e *StalledError) Unwrap() error { return e.Err }

@@ -297,7 +297,7 @@ func wantStalled(t testing.TB, err error, words ...string) {
 	if !errors.As(err, &stalled) {
 		t.Fatalf("want a StalledError, have %v", err)
 	}
-	if stalled.Hint == "" {
+	if stalled.Hint == "" || !strings.Contains(err.Error(), "("+stalled.Hint+")") {
 		t.Errorf("no hint in %v", err)
 	}
 	for _, w := range words {

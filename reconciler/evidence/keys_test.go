@@ -56,7 +56,7 @@ func TestKeyFilesAreGuarded(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := LoadKey(path)
-		wantStalled(t, err, "may be read by others")
+		wantStalled(t, err, "may be read by others", "(chmod 600 ")
 	}
 }
 

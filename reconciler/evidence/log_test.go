@@ -349,7 +349,7 @@ func TestOpenNeedsInit(t *testing.T) {
 	if !errors.Is(err, ErrNotInitialized) {
 		t.Fatalf("open: %v", err)
 	}
-	wantStalled(t, err, "audit/<year>")
+	wantStalled(t, err, "audit/<year>", "--init")
 	f.o.Init = true
 	f.fill(1)
 	f.o.Init = false
