@@ -25,7 +25,8 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 		return a.repair(ctx, env, state, *state.Approved)
 	}
 	outcome := a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
-	if after := a.journal.environment(env.Meta.Name); after.Deployment.Number == d.Number && d.Phase == PhaseLive {
+	after := a.journal.environment(env.Meta.Name)
+	if after.Deployment.Number == d.Number && after.Live != nil && after.Target() == after.Live.Release {
 		return outcome.join(a.repair(ctx, env, after, *after.Live)) // it did not come to an intent
 	}
 	return outcome
@@ -45,11 +46,12 @@ func (a *Agent) try(ctx context.Context, t attempt) Outcome {
 	if err == nil {
 		return outcome
 	}
-	outcome = outcomeOf(err)
-	if outcome.Kind == Stalled {
+	after := outcomeOf(err)
+	after.Wrote = outcome.Wrote
+	if after.Kind == Stalled {
 		a.block(ctx, t, err)
 	}
-	return outcome
+	return after
 }
 
 // attempt is one try to make the cluster equal to a release, for a purpose.
@@ -218,10 +220,7 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 	a.metrics.applied(name, t.purpose, outcome, set)
 	a.note(name, func(o *observation) { o.comparedAt, o.healthAt = a.now(), time.Time{} })
 	a.logger.Info("applied", "environment", name, "deployment", intent.Deployment, "purpose", t.purpose, "outcome", outcome, "changes", t.plan.Summary())
-	if applyErr != nil {
-		return Outcome{}, applyErr
-	}
-	return Outcome{Kind: Applied}, nil
+	return Outcome{Kind: Applied, Wrote: applyErr != nil}, applyErr
 }
 
 // recordOutcome records the outcome of the open intent of a deployment.

@@ -32,6 +32,7 @@ type Outcome struct {
 	Reason string        // why it is not Unchanged
 	Hint   string        // what a person can do
 	After  time.Duration // look again after this long at the latest; 0: the environment's interval, or back-off
+	Wrote  bool          // of a failure: something was recorded as done in part
 }
 
 // join makes one outcome of two stages: the worse one speaks, the earlier one wakes.
@@ -63,11 +64,13 @@ func outcomeOf(err error) Outcome {
 	return Outcome{Kind: Failed, Reason: err.Error()}
 }
 
-// Back-off after failures: doubling from retryFirst, never longer than retryLast, so that a cluster that was
-// away is noticed soon after it is back.
+// Back-off after failures: doubling from retryFirst. A failure that changed nothing is tried again after
+// retryLast at the latest, so that a cluster that was away is noticed soon after it is back. After an apply that
+// failed half way each try costs two records, and it waits up to reapplyLast.
 const (
-	retryFirst = 500 * time.Millisecond
-	retryLast  = 15 * time.Second
+	retryFirst  = 500 * time.Millisecond
+	retryLast   = 15 * time.Second
+	reapplyLast = 5 * time.Minute
 )
 
 // delay says when to look again: an outcome's own time, back-off after failures, else the interval.
@@ -76,8 +79,11 @@ func (o Outcome) delay(failures int, interval time.Duration) time.Duration {
 	case o.Kind == Failed || o.Kind == Stalled:
 		backoff := retryFirst << min(failures, 16)
 		limit := retryLast
-		if o.Kind == Stalled {
+		switch {
+		case o.Kind == Stalled:
 			limit = interval
+		case o.Wrote:
+			limit = reapplyLast
 		}
 		backoff = min(backoff, limit)
 		if o.After > 0 {

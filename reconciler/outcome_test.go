@@ -23,6 +23,7 @@ func TestDelay(t *testing.T) {
 		"first failure":             {Outcome{Kind: Failed}, 0, retryFirst},
 		"third failure":             {Outcome{Kind: Failed}, 2, 4 * retryFirst},
 		"hundredth failure":         {Outcome{Kind: Failed}, 99, retryLast},
+		"hundredth failed apply":    {Outcome{Kind: Failed, Wrote: true}, 99, reapplyLast},
 		"stalled for long":          {Outcome{Kind: Stalled}, 99, interval},
 		"stalled with a look":       {Outcome{Kind: Stalled, After: 5 * time.Second}, 99, 5 * time.Second},
 		"denied":                    {Outcome{Kind: Denied}, 0, interval},
