@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -76,6 +77,9 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 
 // runAgent runs the agent and its HTTP listener until the context ends.
 func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog.Logger, initialise bool) (err error) {
+	hangup := make(chan os.Signal, 1) // from the start: unheard, the signal ends the process
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	listener, err := net.Listen("tcp", config.Listen)
@@ -86,6 +90,9 @@ func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog
 	agent, err := reconciler.New(ctx, config, reconciler.Options{
 		Version: version, Init: initialise, Now: time.Now, Logger: logger, Registerer: registry,
 	})
+	if errors.Is(err, evidence.ErrLocked) {
+		return fmt.Errorf("another agent uses the data directory %s: %w", config.DataDir, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -107,7 +114,7 @@ func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog
 		defer server.Close() // after the agent: its last moments can be watched
 		return agent.Run(ctx)
 	})
-	group.Go(func() error { return reloadOnHangup(ctx, agent) })
+	group.Go(func() error { return reloadOnHangup(ctx, hangup, agent) })
 	logger.Info("running", "version", version, "listen", listener.Addr().String(), "data", config.DataDir)
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -116,10 +123,7 @@ func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog
 }
 
 // reloadOnHangup polls every source when the process receives SIGHUP.
-func reloadOnHangup(ctx context.Context, agent *reconciler.Agent) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, agent *reconciler.Agent) error {
 	for {
 		select {
 		case <-ctx.Done():
