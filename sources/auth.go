@@ -1,6 +1,7 @@
 package sources
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +98,21 @@ func readSecret(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxKeyBytes)
 	}
 	return []byte(strings.TrimRight(string(b), "\r\n")), nil
+}
+
+// roots are the authorities to trust; nil for the system's.
+func (c credentials) roots() (*x509.CertPool, error) {
+	if len(c.ca) == 0 {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(c.ca) {
+		return nil, hint(errors.New("the CA file holds no certificate"), "write PEM certificates to it")
+	}
+	return pool, nil
 }
 
 // says turns a server's words into something fit for a log: short, printable,

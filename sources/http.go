@@ -32,23 +32,17 @@ type httpRemote struct {
 }
 
 func dialHTTP(e endpoint, c credentials, auth bool) (remote, error) {
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
 		TLSHandshakeTimeout:    dialLimit,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		ForceAttemptHTTP2:      true,
 		MaxResponseHeaderBytes: 64 << 10,
-	}
-	if len(c.ca) > 0 {
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM(c.ca) {
-			return nil, hint(errors.New("the CA file holds no certificate"), "write PEM certificates to it")
-		}
-		t.TLSClientConfig.RootCAs = pool
 	}
 	r := &httpRemote{base: e.url, creds: c, auth: auth}
 	r.client = &http.Client{Transport: t, CheckRedirect: r.sameHost}

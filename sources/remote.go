@@ -36,7 +36,7 @@ func dial(ctx context.Context, e endpoint, a Auth, have func(plumbing.Hash) (boo
 	case "file":
 		return openFile(e, have)
 	case "ssh":
-		return dialSSH(ctx, e, c, a.KnownHostsFile)
+		return dialSSH(ctx, e, c, a.KnownHostsFile, uploadPack)
 	}
 	return dialHTTP(e, c, a.PasswordFile != "" || a.UsernameFile != "")
 }

@@ -28,9 +28,9 @@ type sshRemote struct {
 	stop    func() bool // ends the watch on the context
 }
 
-// dialSSH connects, checks the host key and starts upload-pack. ctx ends the
+// dialSSH connects, checks the host key and starts a Git service. ctx ends the
 // whole conversation.
-func dialSSH(ctx context.Context, e endpoint, c credentials, knownHosts string) (remote, error) {
+func dialSSH(ctx context.Context, e endpoint, c credentials, knownHosts, service string) (*sshRemote, error) {
 	config, err := sshConfig(e, c, knownHosts)
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func dialSSH(ctx context.Context, e endpoint, c credentials, knownHosts string) 
 		return nil, err
 	}
 	r := &sshRemote{creds: c, stop: context.AfterFunc(ctx, func() { _ = conn.Close() })}
-	if err := r.start(conn, e, config); err != nil {
+	if err := r.start(conn, e, config, service); err != nil {
 		_ = r.Close()
 		_ = conn.Close()
 		return nil, errors.Join(ctx.Err(), err)
@@ -48,11 +48,11 @@ func dialSSH(ctx context.Context, e endpoint, c credentials, knownHosts string) 
 	return r, nil
 }
 
-func (r *sshRemote) start(conn net.Conn, e endpoint, config *ssh.ClientConfig) error {
+func (r *sshRemote) start(conn net.Conn, e endpoint, config *ssh.ClientConfig, service string) error {
 	sc, channels, requests, err := ssh.NewClientConn(conn, e.hostPort(), config)
 	if err != nil {
 		if strings.Contains(err.Error(), "unable to authenticate") {
-			return hint(fmt.Errorf("%w: the server does not accept the ssh identity", ErrDenied), "check that the public key is allowed to read the repository")
+			return hint(fmt.Errorf("%w: the server does not accept the ssh identity", ErrDenied), "check that the public key may use the repository")
 		}
 		return fmt.Errorf("connect over ssh: %w", err)
 	}
@@ -68,8 +68,8 @@ func (r *sshRemote) start(conn net.Conn, e endpoint, config *ssh.ClientConfig) e
 	if r.out, err = session.StdoutPipe(); err != nil {
 		return err
 	}
-	if err := session.Start(uploadPack + " '" + strings.ReplaceAll(e.path, "'", `'\''`) + "'"); err != nil {
-		return fmt.Errorf("start upload-pack over ssh: %w", err)
+	if err := session.Start(service + " '" + strings.ReplaceAll(e.path, "'", `'\''`) + "'"); err != nil {
+		return fmt.Errorf("start %s over ssh: %w", service, err)
 	}
 	r.session = session
 	return nil
@@ -148,11 +148,13 @@ func (r *sshRemote) pack(_ context.Context, req *packp.UploadPackRequest) (io.Re
 }
 
 func (r *sshRemote) Close() error {
-	r.stop()
+	defer r.stop() // until then ctx ends what the server lets wait
 	if r.client == nil {
 		return nil
 	}
-	_ = r.in.Close()
+	if r.in != nil {
+		_ = r.in.Close()
+	}
 	_ = r.client.Close()
 	if r.session != nil {
 		_ = r.session.Wait()

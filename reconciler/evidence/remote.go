@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +20,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	"github.com/go-git/go-git/v5/plumbing/transport/file"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
-	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
 	"github.com/go-git/go-git/v5/storage"
 
 	"github.com/purser-gitops/purser/sources"
@@ -31,7 +27,7 @@ import (
 
 // Remote names the audit repository.
 type Remote struct {
-	URL  string       // https, ssh, file or an absolute path; never with a password in it
+	URL  string       // https, ssh, file or an absolute path; never with a credential in it
 	Auth sources.Auth // files, read at every use
 }
 
@@ -49,7 +45,8 @@ type refUpdate struct {
 // the whole history to find what is new. A file remote runs Git's own
 // receive-pack, so its hooks and checks hold there too.
 type remote struct {
-	endpoint *transport.Endpoint
+	address  string              // as configured
+	endpoint *transport.Endpoint // the same, for go-git
 	auth     sources.Auth
 	mu       sync.Mutex
 	http     *http.Transport // guarded by mu; replaced when the CA file changes
@@ -57,17 +54,14 @@ type remote struct {
 }
 
 func newRemote(r Remote, timeout time.Duration) (*remote, error) {
+	if err := r.Auth.Check(r.URL); err != nil {
+		return nil, fmt.Errorf("audit remote: %w", err)
+	}
 	ep, err := transport.NewEndpoint(r.URL)
 	if err != nil {
 		return nil, fmt.Errorf("parse audit remote: %w", errors.Unwrap(err))
 	}
-	if ep.Password != "" {
-		return nil, &StalledError{What: "the audit remote's URL holds a password", Hint: "put it in a file and name the file as passwordFile"}
-	}
-	if ep.Protocol == "http" && (r.Auth.PasswordFile != "" || r.Auth.UsernameFile != "") && !loopback(ep.Host) {
-		return nil, &StalledError{What: "credentials would go to the audit remote over plain http", Hint: "use https"}
-	}
-	return &remote{endpoint: ep, auth: r.Auth, timeout: timeout, http: &http.Transport{
+	return &remote{address: r.URL, endpoint: ep, auth: r.Auth, timeout: timeout, http: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:    15 * time.Second,
@@ -79,58 +73,71 @@ func newRemote(r Remote, timeout time.Duration) (*remote, error) {
 	}}, nil
 }
 
-func loopback(host string) bool {
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && addr.IsLoopback()
-}
-
 func (r *remote) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.http.CloseIdleConnections()
 }
 
-// connect prepares a client with the credentials that the files hold now.
-func (r *remote) connect() (transport.Transport, transport.AuthMethod, error) {
-	password, err := readSecret(r.auth.PasswordFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	user, err := readSecret(r.auth.UsernameFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	if user == "" {
-		user = "git"
-	}
-	switch r.endpoint.Protocol {
-	case "file":
-		return file.DefaultClient, nil, nil
-	case "http", "https":
-		return r.connectHTTP(user, password)
-	case "ssh":
-		if r.endpoint.User != "" {
-			user = r.endpoint.User
-		}
-		auth, err := r.sshAuth(user, password)
-		return gitssh.DefaultClient, auth, err
-	}
-	return nil, nil, fmt.Errorf("connect to audit remote: scheme %q is none of https, ssh, http, file", r.endpoint.Protocol)
+// receiver takes pushes: what is used of [transport.ReceivePackSession].
+type receiver interface {
+	AdvertisedReferencesContext(context.Context) (*packp.AdvRefs, error)
+	ReceivePack(context.Context, *packp.ReferenceUpdateRequest) (*packp.ReportStatus, error)
+	Close() error
 }
 
-func (r *remote) connectHTTP(user, password string) (transport.Transport, transport.AuthMethod, error) {
+// uploader gives packs: what is used of [transport.UploadPackSession].
+type uploader interface {
+	AdvertisedReferencesContext(context.Context) (*packp.AdvRefs, error)
+	UploadPack(context.Context, *packp.UploadPackRequest) (*packp.UploadPackResponse, error)
+	Close() error
+}
+
+// receiver connects with the credentials that the files hold now. ctx ends the
+// session.
+func (r *remote) receiver(ctx context.Context) (receiver, error) {
+	if r.endpoint.Protocol == "ssh" {
+		return r.openSSH(ctx, transport.ReceivePackServiceName)
+	}
+	client, auth, err := r.client()
+	if err != nil {
+		return nil, err
+	}
+	return client.NewReceivePackSession(r.endpoint, auth)
+}
+
+// uploader is like receiver.
+func (r *remote) uploader(ctx context.Context) (uploader, error) {
+	if r.endpoint.Protocol == "ssh" {
+		return r.openSSH(ctx, transport.UploadPackServiceName)
+	}
+	client, auth, err := r.client()
+	if err != nil {
+		return nil, err
+	}
+	return client.NewUploadPackSession(r.endpoint, auth)
+}
+
+func (r *remote) openSSH(ctx context.Context, service string) (sshSession, error) {
+	s, err := sources.OpenSSH(ctx, r.address, r.auth, service)
+	return sshSession{s}, err
+}
+
+// client is for a remote that is a file or spoken to over http.
+func (r *remote) client() (transport.Transport, transport.AuthMethod, error) {
+	if r.endpoint.Protocol == "file" {
+		return file.DefaultClient, nil, nil
+	}
+	user, password, roots, err := r.auth.HTTP()
+	if err != nil {
+		return nil, nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.auth.CAFile != "" {
-		pool, err := readCA(r.auth.CAFile)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !pool.Equal(r.http.TLSClientConfig.RootCAs) {
-			r.http.CloseIdleConnections()
-			r.http = r.http.Clone()
-			r.http.TLSClientConfig.RootCAs = pool
-		}
+	if !roots.Equal(r.http.TLSClientConfig.RootCAs) {
+		r.http.CloseIdleConnections()
+		r.http = r.http.Clone()
+		r.http.TLSClientConfig.RootCAs = roots
 	}
 	client := githttp.NewClient(&http.Client{Transport: r.http})
 	if password == "" {
@@ -139,65 +146,12 @@ func (r *remote) connectHTTP(user, password string) (transport.Transport, transp
 	return client, &githttp.BasicAuth{Username: user, Password: password}, nil
 }
 
-func readCA(name string) (*x509.CertPool, error) {
-	pem, err := readSecret(name)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM([]byte(pem)) {
-		return nil, errors.New("connect to audit remote: the CA file holds no certificate")
-	}
-	return pool, nil
-}
-
-func (r *remote) sshAuth(user, password string) (transport.AuthMethod, error) {
-	hosts, err := gitssh.NewKnownHostsCallback(r.auth.KnownHostsFile)
-	if err != nil {
-		return nil, fmt.Errorf("read known hosts: %w", err)
-	}
-	identity, err := readSecret(r.auth.IdentityFile)
-	if err != nil {
-		return nil, err
-	}
-	auth, err := gitssh.NewPublicKeys(user, []byte(identity+"\n"), password)
-	if err != nil {
-		return nil, errors.New("connect to audit remote: the ssh identity cannot be read")
-	}
-	auth.HostKeyCallback = hosts
-	return auth, nil
-}
-
-// readSecret reads a small file without its final newline; "" gives "".
-func readSecret(name string) (string, error) {
-	if name == "" {
-		return "", nil
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("read credential: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return "", fmt.Errorf("read credential: %w", err)
-	}
-	return strings.TrimRight(string(data), "\r\n"), nil
-}
-
 // list reads the remote's refs as an auditor would (upload-pack). A repository
 // without commits has none.
 func (r *remote) list(ctx context.Context) (refs, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	client, auth, err := r.connect()
-	if err != nil {
-		return nil, err
-	}
-	session, err := client.NewUploadPackSession(r.endpoint, auth)
+	session, err := r.uploader(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to audit remote: %w", err)
 	}
@@ -214,11 +168,7 @@ func (r *remote) list(ctx context.Context) (refs, error) {
 
 // fetch stores everything the refs reach, and the refs, in s.
 func (r *remote) fetch(ctx context.Context, s storage.Storer, want refs) error {
-	client, auth, err := r.connect()
-	if err != nil {
-		return err
-	}
-	session, err := client.NewUploadPackSession(r.endpoint, auth)
+	session, err := r.uploader(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to audit remote: %w", err)
 	}
@@ -253,18 +203,14 @@ func (r *remote) fetch(ctx context.Context, s storage.Storer, want refs) error {
 // pushSession is one conversation with receive-pack: refs first, then at most
 // one push.
 type pushSession struct {
-	session transport.ReceivePackSession
+	session receiver
 	caps    *capability.List
 	refs    refs
 }
 
 // openPush starts a push; the caller closes the session.
 func (r *remote) openPush(ctx context.Context) (*pushSession, error) {
-	client, auth, err := r.connect()
-	if err != nil {
-		return nil, err
-	}
-	session, err := client.NewReceivePackSession(r.endpoint, auth)
+	session, err := r.receiver(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to audit remote: %w", err)
 	}

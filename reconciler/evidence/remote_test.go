@@ -1,7 +1,10 @@
 package evidence
 
 import (
+	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
@@ -16,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -109,7 +113,67 @@ func TestSSH(t *testing.T) {
 	f.verified(4)
 }
 
-// serveSSH runs the command of every session, as a login shell would.
+// A server that accepts connections and then says nothing ends no later than its
+// context, so that the log closes.
+func TestSilentSSHServer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan struct{}, 16)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- struct{}{}
+			all.Go(func() { _, _ = io.Copy(io.Discard, conn); _ = conn.Close() })
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); all.Wait() })
+	f := newFixture(t)
+	f.open()
+	f.close()
+	f.o.Remote = Remote{URL: "ssh://git@" + listener.Addr().String() + f.bare, Auth: sources.Auth{
+		IdentityFile: f.keyAt, KnownHostsFile: writeFile(t, filepath.Join(t.TempDir(), "known_hosts"), ""),
+	}}
+	f.o.Timeout = 100 * time.Millisecond
+	l := f.open()
+	<-accepted
+	if err := l.Status().Err; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the first look at the remote: %v", err)
+	}
+	l.o.Timeout = time.Hour
+	f.run()
+	f.add(1)
+	<-accepted // the push hangs
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// A server with keys of several kinds shows the one that known hosts names.
+func TestSSHHostKeyKinds(t *testing.T) {
+	f := newFixture(t)
+	addr, hostKey := serveSSH(t, f.key.signer.PublicKey())
+	r, err := newRemote(Remote{URL: "ssh://git@" + addr + f.bare, Auth: sources.Auth{
+		IdentityFile:   f.keyAt,
+		KnownHostsFile: writeFile(t, filepath.Join(t.TempDir(), "known_hosts"), knownhosts.Line([]string{addr}, hostKey)+"\n"),
+	}}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.list(t.Context()); err != nil {
+		t.Errorf("list: %v", err)
+	}
+}
+
+// serveSSH runs the command of every session, as a login shell would. It has an
+// ECDSA key too, which a client without preferences takes; hostKey is Ed25519.
 func serveSSH(t *testing.T, allowed ssh.PublicKey) (addr string, hostKey ssh.PublicKey) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -127,6 +191,15 @@ func serveSSH(t *testing.T, allowed ssh.PublicKey) (addr string, hostKey ssh.Pub
 		return nil, nil
 	}}
 	config.AddHostKey(host)
+	second, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secondHost, err := ssh.NewSignerFromKey(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.AddHostKey(secondHost)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
