@@ -25,7 +25,7 @@ func (c *Client) Apply(ctx context.Context, p *Plan) (ChangeSet, error) {
 	if err := p.Err(); err != nil {
 		return changes, fmt.Errorf("plan cannot be applied: %w", err)
 	}
-	var problems []Problem
+	var problems []error
 	for first := 0; first < len(p.steps) && len(problems) == 0; {
 		last := first + 1
 		for last < len(p.steps) && sameStage(p.steps[first], p.steps[last]) {
@@ -42,7 +42,7 @@ func sameStage(a, b *step) bool {
 	return (a.object == nil) == (b.object == nil) && rank(a.entry.Ref) == rank(b.entry.Ref)
 }
 
-func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes ChangeSet) []Problem {
+func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes ChangeSet) []error {
 	errs := c.each(ctx, len(steps), func(ctx context.Context, i int) error {
 		var err error
 		changes[i], err = c.carryOut(ctx, p, steps[i])
@@ -51,11 +51,11 @@ func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes Chan
 		}
 		return err
 	})
-	var problems []Problem
+	var problems []error
 	for i, err := range errs {
 		if err != nil {
 			changes[i].Error = err.Error()
-			problems = append(problems, Problem{Ref: steps[i].entry.Ref, Err: err})
+			problems = append(problems, err)
 		}
 		if change := changes[i]; change.Action != Unchanged {
 			c.cluster.o.Logger.Debug("object "+change.Action, "environment", p.Environment, "object", change.Ref.String(),
@@ -105,7 +105,7 @@ func (c *Client) write(ctx context.Context, p *Plan, s *step) error {
 
 // writeSoon writes an object whose kind was just established: one of several API servers may not serve it yet.
 func (c *Client) writeSoon(ctx context.Context, p *Plan, t target, s *step) error {
-	return poll(ctx, c.cluster.o.WaitTimeout, "kind of "+t.ref.String(), func(ctx context.Context) (bool, error) {
+	return poll(ctx, waitTimeout, "kind of "+t.ref.String(), func(ctx context.Context) (bool, error) {
 		err := c.writeOnce(ctx, p, t, s)
 		if unserved(err) {
 			return false, nil
@@ -134,7 +134,7 @@ func (c *Client) writeOnce(ctx context.Context, p *Plan, t target, s *step) erro
 		return err
 	}
 	object.SetUID(live.GetUID())
-	if live.GetLabels()[LabelEnvironment] == "" {
+	if live.GetLabels()[labelEnvironment] == "" {
 		object.SetResourceVersion(live.GetResourceVersion())
 	}
 	_, _, err = c.send(ctx, t, live, object, false)
@@ -153,7 +153,7 @@ func stillPlanned(s *step, live *unstructured.Unstructured) error {
 	if _, err := checkOwner(ref, live, s.env); err != nil {
 		return err
 	}
-	mine := live.GetLabels()[LabelEnvironment] == s.env
+	mine := live.GetLabels()[labelEnvironment] == s.env
 	switch {
 	case s.live == nil && !s.deferred && !mine:
 		return fmt.Errorf("%s was created by somebody else since it was planned", ref)
@@ -161,8 +161,8 @@ func stillPlanned(s *step, live *unstructured.Unstructured) error {
 		return nil
 	case s.live.GetUID() != live.GetUID():
 		return fmt.Errorf("%s was replaced since it was planned", ref)
-	case s.live.GetLabels()[LabelEnvironment] != live.GetLabels()[LabelEnvironment] && !mine:
-		return fmt.Errorf("%s lost its label %s since it was planned", ref, LabelEnvironment)
+	case s.live.GetLabels()[labelEnvironment] != live.GetLabels()[labelEnvironment] && !mine:
+		return fmt.Errorf("%s lost its label %s since it was planned", ref, labelEnvironment)
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func (c *Client) migrate(ctx context.Context, t target, live *unstructured.Unstr
 	if err != nil || patch == nil {
 		return live, err
 	}
-	after, err := c.resource(t.mapping, t.ref.Namespace).Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: Manager})
+	after, err := c.resource(t.mapping, t.ref.Namespace).Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
 		return nil, explain(c.call("patch", t.ref), err)
 	}

@@ -15,7 +15,7 @@ func TestCreateUpdateUnchangedPrune(t *testing.T) {
 		t.Fatalf("inventory: %v", s.inventory)
 	}
 	live := s.live(configMap("a", ""))
-	if live.GetLabels()[LabelEnvironment] != s.ns || live.GetAnnotations()[AnnotationDigest] == "" {
+	if live.GetLabels()[labelEnvironment] != s.ns || live.GetAnnotations()[annotationDigest] == "" {
 		t.Errorf("marks are missing: %v", live.Object["metadata"])
 	}
 	s.unchanged(release)

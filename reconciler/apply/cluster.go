@@ -21,25 +21,25 @@ import (
 	"github.com/purser-gitops/purser/render"
 )
 
-// Manager is the field manager of everything Purser applies. It never changes: another name would orphan our fields.
-const Manager = "purser"
+// fieldManager is the field manager of everything Purser applies. It never changes: another name would orphan our fields.
+const fieldManager = "purser"
 
 // Marks on every object we own.
 const (
-	LabelEnvironment = "purser.dev/environment" // name of the environment that owns the object
-	AnnotationDigest = "purser.dev/digest"      // digest of the object in its release
-	AnnotationPrune  = "purser.dev/prune"       // "disabled" on a live object: never deleted
+	labelEnvironment = "purser.dev/environment" // name of the environment that owns the object
+	annotationDigest = "purser.dev/digest"      // digest of the object in its release
+	annotationPrune  = "purser.dev/prune"       // "disabled" on a live object: never deleted
 )
 
-// UserPrefix and the name of a tenant make the user that acts for it.
-const UserPrefix = "purser:tenant:"
+// userPrefix and the name of a tenant make the user that acts for it.
+const userPrefix = "purser:tenant:"
 
-// Options tune a Cluster. Zero values mean the defaults.
+// Options of a Cluster.
 type Options struct {
-	Concurrency    int           // requests in flight per plan or apply; 8
-	RequestTimeout time.Duration // for one request; 30 s
-	WaitTimeout    time.Duration // for CRDs to be established and namespaces to be active; 60 s
-	Logger         *slog.Logger
+	Logger *slog.Logger // default: discards
+
+	concurrency    int           // requests in flight per plan or apply; 8
+	requestTimeout time.Duration // for one request; 30 s
 }
 
 // Cluster is one API server with what all its users share. It is safe for concurrent use.
@@ -60,22 +60,19 @@ func NewCluster(name string, cfg *rest.Config, o Options) (*Cluster, error) {
 	if cfg.Impersonate.UserName != "" {
 		return nil, errors.New("configuration already impersonates a user")
 	}
-	if o.Concurrency <= 0 {
-		o.Concurrency = 8
+	if o.concurrency <= 0 {
+		o.concurrency = 8
 	}
-	if o.RequestTimeout <= 0 {
-		o.RequestTimeout = 30 * time.Second
-	}
-	if o.WaitTimeout <= 0 {
-		o.WaitTimeout = time.Minute
+	if o.requestTimeout <= 0 {
+		o.requestTimeout = 30 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg = rest.CopyConfig(cfg)
-	cfg.UserAgent = Manager
+	cfg.UserAgent = fieldManager
 	cfg.QPS = -1 // the API server's priority and fairness limits us, our own concurrency bounds us
-	cfg.Timeout = o.RequestTimeout
+	cfg.Timeout = o.requestTimeout
 	cfg.WarningHandler = rest.NoWarnings{}
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -161,7 +158,7 @@ func (c *Cluster) Tenant(tenant string) (*Client, error) {
 		return t, nil
 	}
 	cfg := rest.CopyConfig(c.cfg)
-	cfg.Impersonate = rest.ImpersonationConfig{UserName: UserPrefix + tenant}
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: userPrefix + tenant}
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare connection of tenant %s: %w", tenant, err)

@@ -3,8 +3,9 @@ package apply
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/fluxcd/pkg/ssa"
@@ -71,7 +72,7 @@ func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, sam
 	for _, c := range list {
 		text := fmt.Sprintf("%s (%s)", c.field, c.manager)
 		switch {
-		case c.manager == Manager: // an admission webhook's change of what we sent counts as an update of ours
+		case c.manager == fieldManager: // an admission webhook's change of what we sent counts as an update of ours
 		case takeOver(c.manager), leftBehind(c), sameRelease && onlyUpdates(live, c.manager):
 			taken = append(taken, text)
 		default:
@@ -79,12 +80,12 @@ func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, sam
 			managers[c.manager] = true
 		}
 	}
-	sort.Strings(taken)
-	sort.Strings(foreign)
+	slices.Sort(taken)
+	slices.Sort(foreign)
 	if len(foreign) == 0 {
 		return strings.Join(taken, ", "), nil
 	}
-	names := sortedKeys(managers)
+	names := slices.Sorted(maps.Keys(managers))
 	return "", &StalledError{
 		What: fmt.Sprintf("%s: fields held by another manager: %s", ref, strings.Join(foreign, ", ")),
 		Hint: fmt.Sprintf("let %s give the fields up, or remove them from the object in Git", strings.Join(names, ", ")),
@@ -116,7 +117,7 @@ func migration(live *unstructured.Unstructured) ([]byte, error) {
 	if len(managers) == 0 {
 		return nil, nil
 	}
-	patches, err := ssa.PatchReplaceFieldsManagers(live, managers, Manager)
+	patches, err := ssa.PatchReplaceFieldsManagers(live, managers, fieldManager)
 	if err != nil {
 		return nil, fmt.Errorf("migrate field managers: %w", err)
 	}
@@ -148,23 +149,16 @@ func owned(u *unstructured.Unstructured, match func(metav1.ManagedFieldsEntry) b
 	return set, nil
 }
 
-func isOurs(e metav1.ManagedFieldsEntry) bool { return e.Manager == Manager && e.Subresource == "" }
+func isOurs(e metav1.ManagedFieldsEntry) bool {
+	return e.Manager == fieldManager && e.Subresource == ""
+}
 
 // hasManager says whether our field manager holds anything of the object.
 func hasManager(u *unstructured.Unstructured) bool {
 	for _, e := range u.GetManagedFields() {
-		if e.Manager == Manager {
+		if e.Manager == fieldManager {
 			return true
 		}
 	}
 	return false
-}
-
-func sortedKeys(m map[string]bool) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	return keys
 }

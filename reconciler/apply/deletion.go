@@ -48,7 +48,7 @@ func (c *Client) planDeletion(ctx context.Context, it Item, d Desired) (*step, e
 	}
 	s.live = live
 	s.entry.Action, s.entry.Reason, s.released = doom(live, d.Environment)
-	if s.entry.Action != Deleted || s.entry.Reason != "" || allowed(d.AllowDelete, it.Ref) {
+	if s.entry.Action != Deleted || s.entry.Reason != "" {
 		return s, nil
 	}
 	if why := protected(live); why != "" {
@@ -56,7 +56,7 @@ func (c *Client) planDeletion(ctx context.Context, it Item, d Desired) (*step, e
 		if !d.KeepProtected {
 			return s, &StalledError{
 				What: fmt.Sprintf("%s is no longer in the release and is not deleted: %s", it.Ref, why),
-				Hint: fmt.Sprintf("put it back, or keep it: remove its label %s and it leaves the inventory without being deleted", LabelEnvironment)}
+				Hint: fmt.Sprintf("put it back, or keep it: remove its label %s and it leaves the inventory without being deleted", labelEnvironment)}
 		}
 	}
 	return s, nil
@@ -68,16 +68,16 @@ func doom(live *unstructured.Unstructured, env string) (action, reason string, r
 	switch {
 	case live == nil:
 		return Deleted, reasonAbsent, false
-	case live.GetLabels()[LabelEnvironment] == "":
-		return Skipped, "released: its label " + LabelEnvironment + " was removed", true
-	case live.GetLabels()[LabelEnvironment] != env:
-		return Skipped, "released: it belongs to environment " + live.GetLabels()[LabelEnvironment], true
+	case live.GetLabels()[labelEnvironment] == "":
+		return Skipped, "released: its label " + labelEnvironment + " was removed", true
+	case live.GetLabels()[labelEnvironment] != env:
+		return Skipped, "released: it belongs to environment " + live.GetLabels()[labelEnvironment], true
 	case !hasManager(live):
-		return Skipped, "released: field manager " + Manager + " holds nothing of it any more", true
+		return Skipped, "released: field manager " + fieldManager + " holds nothing of it any more", true
 	case live.GetDeletionTimestamp() != nil:
 		return Deleted, held(live), false
-	case strings.EqualFold(live.GetAnnotations()[AnnotationPrune], "disabled"):
-		return Skipped, "annotation " + AnnotationPrune + " is disabled", false
+	case strings.EqualFold(live.GetAnnotations()[annotationPrune], "disabled"):
+		return Skipped, "annotation " + annotationPrune + " is disabled", false
 	}
 	return Deleted, "", false
 }
@@ -105,15 +105,6 @@ func (c *Client) find(ctx context.Context, ref render.Ref) (*unstructured.Unstru
 	return live, nil
 }
 
-func allowed(list []render.Ref, ref render.Ref) bool {
-	for _, r := range list {
-		if r.Key() == ref.Key() {
-			return true
-		}
-	}
-	return false
-}
-
 // dataGroups are API groups whose objects are databases, their backups or snapshots.
 var dataGroups = map[string]bool{
 	"postgresql.cnpg.io":                true,
@@ -133,7 +124,7 @@ var dataGroups = map[string]bool{
 	"snapshot.storage.k8s.io":           true,
 }
 
-// protected says why an object is never deleted without being named, "" when it may go.
+// protected says why an object is never deleted, "" when it may go.
 func protected(u *unstructured.Unstructured) string {
 	ref := render.RefOf(u)
 	switch {
@@ -158,7 +149,7 @@ func protected(u *unstructured.Unstructured) string {
 func exceeds(p *Plan, d Desired) error {
 	deletes := 0
 	for _, e := range p.Entries {
-		if e.Action == Deleted && e.Reason == "" && !allowed(d.AllowDelete, e.Ref) {
+		if e.Action == Deleted && e.Reason == "" {
 			deletes++
 		}
 	}

@@ -2,15 +2,14 @@ package apply
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/purser-gitops/purser/render"
 )
-
-// FieldChange is one field that differs. Old is nil when the field is new, New when it goes.
-type FieldChange = render.FieldChange
 
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -47,13 +46,13 @@ func dropEmpty(m map[string]any, key string) {
 
 // diffObjects lists the fields that differ between live state and what an apply makes of it. Values of Secrets are
 // masked, and so is the copy of an object that kubectl keeps in an annotation.
-func diffObjects(ref render.Ref, live, result *unstructured.Unstructured) []FieldChange {
+func diffObjects(ref render.Ref, live, result *unstructured.Unstructured) []render.FieldChange {
 	from, to := comparable(live), comparable(result)
 	delete(from, "apiVersion")
 	delete(to, "apiVersion")
-	var changes []FieldChange
+	var changes []render.FieldChange
 	walkDiff("", from, to, func(path string, old, new any) {
-		changes = append(changes, FieldChange{Path: path, Old: old, New: new})
+		changes = append(changes, render.FieldChange{Path: path, Old: old, New: new})
 	})
 	for i, c := range changes {
 		if c.Path == "metadata.annotations["+lastApplied+"]" || isSecret(ref) && !isMetadata(c.Path) {
@@ -68,8 +67,8 @@ func isMetadata(path string) bool {
 	return path == "type" || path == "immutable" || len(path) > 9 && path[:9] == "metadata."
 }
 
-func masked(c FieldChange) FieldChange {
-	out := FieldChange{Path: c.Path}
+func masked(c render.FieldChange) render.FieldChange {
+	out := render.FieldChange{Path: c.Path}
 	switch {
 	case c.Old != nil && c.New != nil:
 		out.Old, out.New = maskBefore, maskAfter
@@ -116,14 +115,7 @@ func walkDiff(path string, old, new any, report func(path string, old, new any))
 }
 
 func walkMaps(path string, a, b map[string]any, report func(string, any, any)) {
-	names := map[string]bool{}
-	for k := range a {
-		names[k] = true
-	}
-	for k := range b {
-		names[k] = true
-	}
-	for _, k := range sortedKeys(names) {
+	for _, k := range keysOfBoth(a, b) {
 		walkDiff(join(path, k), a[k], b[k], report)
 	}
 }
@@ -151,26 +143,20 @@ func walkLists(path string, a, b []any, report func(string, any, any)) {
 		return
 	}
 	before := sameOrder(a, b)
-	names := map[string]bool{}
-	for k := range an {
-		names[k] = true
-	}
-	for k := range bn {
-		names[k] = true
-	}
-	for _, k := range sortedKeys(names) {
-		walkDiff(path+"["+k+"]", orNil(an, k), orNil(bn, k), report)
+	for _, k := range keysOfBoth(an, bn) {
+		walkDiff(path+"["+k+"]", an[k], bn[k], report)
 	}
 	if !before {
 		report(path+" (order)", order(a), order(b))
 	}
 }
 
-func orNil(m map[string]any, k string) any {
-	if v, ok := m[k]; ok {
-		return v
-	}
-	return nil
+// keysOfBoth are the keys of both maps, sorted, each once.
+func keysOfBoth(a, b map[string]any) []string {
+	all := make(map[string]any, len(a))
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	return slices.Sorted(maps.Keys(all))
 }
 
 func at(list []any, i int) any {

@@ -14,8 +14,7 @@
 //     since the plan is not touched.
 //   - Every object we own bears the label purser.dev/environment and has the field manager "purser". Both are required,
 //     together with a place in the inventory, before anything is deleted.
-//   - Nothing is ever deleted in order to be created again, and data is never deleted without being named in
-//     Desired.AllowDelete.
+//   - Nothing is ever deleted in order to be created again, and data is never deleted.
 //   - Apply returns the outcome of every object, also when it fails or is cancelled halfway.
 //   - An object leaves the inventory only when it is seen to be gone, or is no longer ours.
 //   - Values of Secrets appear in no diff, error or log line.

@@ -6,19 +6,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
-
-// ErrQuota marks an object that a ResourceQuota has no room for. It is tried again: room comes back.
-var ErrQuota = errors.New("quota exceeded")
 
 // StalledError needs a person: trying again gives the same answer. Hint says what to do.
 type StalledError struct {
@@ -49,43 +45,25 @@ func (e *LimitError) Error() string {
 		e.Deletes, e.Owned, 100*share(e.Deletes, e.Owned), e.Limits.MaxObjects, e.Limits.MaxShare)
 }
 
-// Stalled says whether an error needs a person, and which StalledError says so.
-func Stalled(err error) (*StalledError, bool) {
+// asStalled says whether an error needs a person, and which StalledError says so.
+func asStalled(err error) (*StalledError, bool) {
 	var s *StalledError
 	ok := errors.As(err, &s)
 	return s, ok
 }
 
-// RetryAfter is how long the API server asked to be left alone, when it did.
-func RetryAfter(err error) (time.Duration, bool) {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return 0, false
-	}
-	if d := status.Status().Details; d != nil && d.RetryAfterSeconds > 0 {
-		return time.Duration(d.RetryAfterSeconds) * time.Second, true
-	}
-	return 0, false
-}
-
-// Problem is one object that keeps a plan from being applied, or whose change failed.
-type Problem struct {
-	Ref render.Ref
-	Err error
-}
-
 // joinProblems makes one error of many that decides scheduling: as long as one of them may go away by itself the whole
 // is tried again; when none does it is stalled; limits count last.
-func joinProblems(doing string, problems []Problem) error {
+func joinProblems(doing string, problems []error) error {
 	var transient, stalled, limits []error
-	for _, p := range problems {
+	for _, err := range problems {
 		var limit *LimitError
-		if _, ok := Stalled(p.Err); ok {
-			stalled = append(stalled, p.Err)
-		} else if errors.As(p.Err, &limit) {
-			limits = append(limits, p.Err)
+		if _, ok := asStalled(err); ok {
+			stalled = append(stalled, err)
+		} else if errors.As(err, &limit) {
+			limits = append(limits, err)
 		} else {
-			transient = append(transient, p.Err)
+			transient = append(transient, err)
 		}
 	}
 	switch {
@@ -124,9 +102,9 @@ func joinStalled(errs []error) *StalledError {
 			whats = append(whats, fmt.Sprintf("and %d more", len(errs)-maxTold))
 			break
 		}
-		s, _ := Stalled(err)
+		s, _ := asStalled(err)
 		whats = append(whats, s.What)
-		if s.Hint != "" && !contains(hints, s.Hint) {
+		if s.Hint != "" && !slices.Contains(hints, s.Hint) {
 			hints = append(hints, s.Hint)
 		}
 	}
@@ -135,15 +113,6 @@ func joinStalled(errs []error) *StalledError {
 		Hint: strings.Join(hints, "; "),
 		Err:  errors.Join(errs...),
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // statusOf is the API server's answer inside an error, nil when there is none.

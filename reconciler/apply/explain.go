@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,8 +29,8 @@ func (c *Client) call(verb string, ref render.Ref) call {
 	return call{verb: verb, ref: ref, user: c.user, cluster: c.cluster.name}
 }
 
-// explain turns a failed request into an error that decides scheduling: *StalledError where only a person helps,
-// ErrQuota where room has to come back, any other error to try again. It never repeats values of a Secret.
+// explain turns a failed request into an error that decides scheduling: *StalledError where only a person helps, any other
+// error to try again. It never repeats values of a Secret.
 func explain(c call, err error) error {
 	if err == nil {
 		return nil
@@ -105,7 +106,7 @@ func forbidden(c call, status *metav1.Status, prose string, err error) error {
 	case strings.Contains(prose, "custom resource definition is terminating"):
 		return fmt.Errorf("%s: its CustomResourceDefinition is being deleted: %w", c, err)
 	case strings.Contains(prose, "exceeded quota"), strings.Contains(prose, "status unknown for quota"), strings.Contains(prose, "failed quota"):
-		return fmt.Errorf("%s: %w: %w", c, ErrQuota, err)
+		return fmt.Errorf("%s: %w", c, err) // room comes back
 	case strings.Contains(prose, "cannot impersonate"):
 		return &StalledError{
 			What: fmt.Sprintf("%s: the agent may not impersonate %s", c, c.user),
@@ -172,7 +173,7 @@ func immutableFields(c call, status *metav1.Status, prose string) []string {
 	var fields []string
 	if status.Details != nil {
 		for _, cause := range status.Details.Causes {
-			if cause.Field != "" && immutableProse.MatchString(cause.Message) && !contains(fields, cause.Field) {
+			if cause.Field != "" && immutableProse.MatchString(cause.Message) && !slices.Contains(fields, cause.Field) {
 				fields = append(fields, cause.Field)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,7 +245,7 @@ func actions(cs ChangeSet) map[string]string {
 
 func (s *site) unchanged(text string) {
 	s.t.Helper()
-	if p := s.plan(text); p.Changes() {
+	if p := s.plan(text); len(p.Changed()) > 0 {
 		s.t.Errorf("second plan is not unchanged: %s\n%s", p, show(p))
 	}
 }
@@ -364,3 +365,8 @@ var (
 	deleteNow = metav1.DeleteOptions{}
 	dryDelete = metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 )
+
+// holds says whether an inventory names an object.
+func holds(inv Inventory, ref render.Ref) bool {
+	return slices.ContainsFunc(inv, func(it Item) bool { return it.Ref.Key() == ref.Key() })
+}

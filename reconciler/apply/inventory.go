@@ -1,7 +1,8 @@
 package apply
 
 import (
-	"sort"
+	"slices"
+	"strings"
 
 	"github.com/purser-gitops/purser/render"
 )
@@ -38,28 +39,6 @@ type Change struct {
 
 // ChangeSet holds one Change per object of a plan.
 type ChangeSet []Change
-
-// Failed are the changes that did not complete.
-func (cs ChangeSet) Failed() ChangeSet {
-	var failed ChangeSet
-	for _, c := range cs {
-		if c.Error != "" {
-			failed = append(failed, c)
-		}
-	}
-	return failed
-}
-
-// Has says whether the inventory names an object.
-func (inv Inventory) Has(ref render.Ref) bool {
-	key := ref.Key()
-	for _, it := range inv {
-		if it.Ref.Key() == key {
-			return true
-		}
-	}
-	return false
-}
 
 // Add returns the inventory with the item in it, in place of one of the same key.
 func (inv Inventory) Add(item Item) Inventory {
@@ -100,6 +79,6 @@ func (inv Inventory) Merge(cs ChangeSet) Inventory {
 	for _, it := range items {
 		out = append(out, it)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Ref.Key() < out[j].Ref.Key() })
+	slices.SortFunc(out, func(a, b Item) int { return strings.Compare(a.Ref.Key(), b.Ref.Key()) })
 	return out
 }

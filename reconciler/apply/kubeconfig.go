@@ -16,17 +16,17 @@ import (
 // maxKubeconfig bounds the size of a kubeconfig in bytes.
 const maxKubeconfig = 1 << 20
 
-// KubeconfigOptions loosens what a kubeconfig may do. The zero value is the safe one.
-type KubeconfigOptions struct {
-	AllowExec  bool // may name a program to run for credentials
-	AllowFiles bool // may name files outside its own folder
-}
-
 // ErrKubeconfig marks a kubeconfig that asks for more than it may.
 var ErrKubeconfig = errors.New("kubeconfig refused")
 
-// inCluster is the configuration of a process that runs in the cluster it manages.
-func inCluster() (*rest.Config, error) {
+// RESTConfig is the configuration of a cluster of the agent: the one it runs in, or one context of a kubeconfig ("" is
+// its current context). A kubeconfig comes from elsewhere and is not trusted: programs to run, and files outside the
+// kubeconfig's own folder, are refused with ErrKubeconfig (compare CVE-2022-24817). So are impersonation, which is ours
+// to set, and the removed auth-provider.
+func RESTConfig(kubeconfig, context string, ownCluster bool) (*rest.Config, error) {
+	if !ownCluster {
+		return loadKubeconfig(kubeconfig, context)
+	}
 	cfg, err := rest.InClusterConfig()
 	if err != nil {
 		return nil, fmt.Errorf("load in-cluster configuration: %w", err)
@@ -34,10 +34,7 @@ func inCluster() (*rest.Config, error) {
 	return cfg, nil
 }
 
-// LoadKubeconfig reads one context of a kubeconfig ("" is its current context). A kubeconfig comes from elsewhere and is
-// not trusted: programs to run, and files outside the kubeconfig's own folder, are refused with ErrKubeconfig unless
-// allowed (compare CVE-2022-24817). So are impersonation, which is ours to set, and the removed auth-provider.
-func LoadKubeconfig(path, context string, o KubeconfigOptions) (*rest.Config, error) {
+func loadKubeconfig(path, context string) (*rest.Config, error) {
 	data, err := readBounded(path, maxKubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
@@ -60,7 +57,7 @@ func LoadKubeconfig(path, context string, o KubeconfigOptions) (*rest.Config, er
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", path, err)
 	}
-	if err := checkKubeconfig(kc.Clusters[chosen.Cluster], kc.AuthInfos[chosen.AuthInfo], folder, o); err != nil {
+	if err := checkKubeconfig(kc.Clusters[chosen.Cluster], kc.AuthInfos[chosen.AuthInfo], folder); err != nil {
 		return nil, fmt.Errorf("kubeconfig %s, context %q: %w", path, context, err)
 	}
 	cfg, err := clientcmd.NewNonInteractiveClientConfig(*kc, context, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
@@ -71,12 +68,12 @@ func LoadKubeconfig(path, context string, o KubeconfigOptions) (*rest.Config, er
 }
 
 // checkKubeconfig refuses what is not allowed and makes file names absolute.
-func checkKubeconfig(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo, folder string, o KubeconfigOptions) error {
+func checkKubeconfig(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo, folder string) error {
 	files := map[string]*string{"certificate-authority": &cluster.CertificateAuthority}
 	if user != nil {
 		switch {
-		case user.Exec != nil && !o.AllowExec:
-			return fmt.Errorf("%w: it runs the program %q for credentials: use a token or a client certificate, or allow exec in the agent's configuration", ErrKubeconfig, user.Exec.Command)
+		case user.Exec != nil:
+			return fmt.Errorf("%w: it runs the program %q for credentials: use a token or a client certificate", ErrKubeconfig, user.Exec.Command)
 		case user.AuthProvider != nil:
 			return fmt.Errorf("%w: auth-provider %q: use a token or a client certificate", ErrKubeconfig, user.AuthProvider.Name)
 		case user.Impersonate != "" || user.ImpersonateUID != "" || len(user.ImpersonateGroups) > 0 || len(user.ImpersonateUserExtra) > 0:
@@ -93,11 +90,8 @@ func checkKubeconfig(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo,
 		if !filepath.IsAbs(*name) {
 			*name = filepath.Join(folder, *name)
 		}
-		if o.AllowFiles {
-			continue
-		}
 		if err := inside(folder, *name); err != nil {
-			return fmt.Errorf("%w: %s %s: embed its data, put the file beside the kubeconfig, or allow files in the agent's configuration", ErrKubeconfig, field, err)
+			return fmt.Errorf("%w: %s %s: embed its data, or put the file beside the kubeconfig", ErrKubeconfig, field, err)
 		}
 	}
 	return nil
@@ -133,13 +127,4 @@ func readBounded(path string, max int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, max)
 	}
 	return data, nil
-}
-
-// RESTConfig is the configuration of a cluster of the agent: its own cluster, or one context of a kubeconfig, read with
-// the safe defaults of LoadKubeconfig.
-func RESTConfig(kubeconfig, context string, ownCluster bool) (*rest.Config, error) {
-	if ownCluster {
-		return inCluster()
-	}
-	return LoadKubeconfig(kubeconfig, context, KubeconfigOptions{})
 }

@@ -18,10 +18,10 @@ func (c *Client) Live(ctx context.Context, refs []render.Ref) ([]*unstructured.U
 		list[i], err = c.find(ctx, refs[i])
 		return err
 	})
-	var problems []Problem
-	for i, err := range errs {
+	var problems []error
+	for _, err := range errs {
 		if err != nil {
-			problems = append(problems, Problem{Ref: refs[i], Err: err})
+			problems = append(problems, err)
 		}
 	}
 	if err := joinProblems(fmt.Sprintf("read %d objects", len(refs)), problems); err != nil {

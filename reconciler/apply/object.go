@@ -134,17 +134,17 @@ func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (st
 	if at := live.GetDeletionTimestamp(); at != nil {
 		return "", fmt.Errorf("%s is being deleted since %s, finalizers %v hold it", ref, at.UTC().Format("15:04:05"), live.GetFinalizers())
 	}
-	switch owner := live.GetLabels()[LabelEnvironment]; {
+	switch owner := live.GetLabels()[labelEnvironment]; {
 	case owner == env:
 		return "", nil
 	case owner == "" && hasManager(live):
-		return "takes back its label " + LabelEnvironment, nil
+		return "takes back its label " + labelEnvironment, nil
 	case owner == "":
 		return "adopted: it existed before and nobody owned it", nil
 	default:
 		return "", &StalledError{
 			What: fmt.Sprintf("%s belongs to environment %s", ref, owner),
-			Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, remove its label %s first", owner, env, LabelEnvironment)}
+			Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, remove its label %s first", owner, env, labelEnvironment)}
 	}
 }
 
@@ -157,7 +157,7 @@ func (c *Client) send(ctx context.Context, t target, live, object *unstructured.
 	if len(list) == 0 || live == nil {
 		return result, "", explain(c.call("patch", t.ref), err)
 	}
-	same := live.GetLabels()[LabelEnvironment] == t.env && live.GetAnnotations()[AnnotationDigest] == t.digest
+	same := live.GetLabels()[labelEnvironment] == t.env && live.GetAnnotations()[annotationDigest] == t.digest
 	taken, stalled := judge(t.ref, live, list, same)
 	if stalled != nil {
 		stalled.Err = scrub(t.ref, err)
@@ -174,7 +174,7 @@ func (c *Client) patch(ctx context.Context, t target, object *unstructured.Unstr
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", t.ref, err)
 	}
-	o := metav1.PatchOptions{FieldManager: Manager, Force: &force, FieldValidation: metav1.FieldValidationStrict}
+	o := metav1.PatchOptions{FieldManager: fieldManager, Force: &force, FieldValidation: metav1.FieldValidationStrict}
 	if dryRun {
 		o.DryRun = []string{metav1.DryRunAll}
 	}

@@ -52,9 +52,9 @@ func TestAdoptionIsOfTheObjectThatWasPlanned(t *testing.T) {
 	s := newSite(t)
 	s.create(configMap("a", "old"))
 	p := s.plan(configMap("a", "new"))
-	s.patchAs("kubectl-patch", configMap("a", ""), fmt.Sprintf(`{"metadata":{"labels":{%q:"other"}}}`, LabelEnvironment))
+	s.patchAs("kubectl-patch", configMap("a", ""), fmt.Sprintf(`{"metadata":{"labels":{%q:"other"}}}`, labelEnvironment))
 	changes, err := s.client.Apply(t.Context(), p)
-	if _, ok := Stalled(err); !ok {
+	if _, ok := asStalled(err); !ok {
 		t.Fatalf("apply: %v", err)
 	}
 	if changes[0].Error == "" {
@@ -68,7 +68,7 @@ func TestObjectOfAnotherEnvironment(t *testing.T) {
 	s.inventory = nil
 	s.desired.Environment = "other"
 	_, stalled := s.refuse(configMap("a", "2"))
-	wantText(t, "error", stalled.Error(), "ConfigMap", s.ns+"/a", "belongs to environment "+s.ns, LabelEnvironment)
+	wantText(t, "error", stalled.Error(), "ConfigMap", s.ns+"/a", "belongs to environment "+s.ns, labelEnvironment)
 }
 
 func TestTakesOverClientSideKubectl(t *testing.T) {
@@ -115,7 +115,7 @@ spec:
         ports: [{containerPort: 8069}]
 `
 	p := s.plan(release)
-	diff := map[string]FieldChange{}
+	diff := map[string]render.FieldChange{}
 	for _, e := range p.Entries {
 		for _, f := range e.Diff {
 			diff[e.Ref.Kind+" "+f.Path] = f
@@ -213,13 +213,13 @@ func TestRemovedLabelOfDesiredObjectIsDrift(t *testing.T) {
 	s := newSite(t)
 	release := configMap("a", "1")
 	s.apply(release)
-	s.patchAs("kubectl-label", release, fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, LabelEnvironment))
+	s.patchAs("kubectl-label", release, fmt.Sprintf(`{"metadata":{"labels":{%q:null}}}`, labelEnvironment))
 	e := entry(t, s.plan(release), "ConfigMap/a")
 	if e.Action != Configured || !strings.Contains(e.Reason, "takes back its label") {
 		t.Errorf("entry: %+v", e)
 	}
 	s.apply(release)
-	if s.live(release).GetLabels()[LabelEnvironment] != s.ns {
+	if s.live(release).GetLabels()[labelEnvironment] != s.ns {
 		t.Error("label is still missing")
 	}
 }
@@ -234,10 +234,10 @@ func TestTwoPlansForOneObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := s.client.Apply(t.Context(), second)
-	if _, ok := Stalled(err); !ok {
+	if _, ok := asStalled(err); !ok {
 		t.Errorf("apply: %v", err)
 	}
-	if got := s.live(configMap("a", "")).GetLabels()[LabelEnvironment]; got != s.ns {
+	if got := s.live(configMap("a", "")).GetLabels()[labelEnvironment]; got != s.ns {
 		t.Errorf("object went to %s", got)
 	}
 }
@@ -251,7 +251,7 @@ func TestObjectDeletedSinceThePlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := s.client.Apply(t.Context(), p)
-	if _, stalled := Stalled(err); err == nil || stalled || !strings.Contains(err.Error(), "deleted since it was planned") {
+	if _, stalled := asStalled(err); err == nil || stalled || !strings.Contains(err.Error(), "deleted since it was planned") {
 		t.Errorf("apply: %v", err)
 	}
 	want(t, s.apply(configMap("a", "2")), map[string]string{"ConfigMap/a": Created})

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -22,7 +22,6 @@ type Desired struct {
 	Digests     map[string]string            // Ref.Key() of each object → its digest
 	Inventory   Inventory
 	Limits      declaration.Prune
-	AllowDelete []render.Ref // protected objects that may be deleted
 	// KeepProtected leaves protected objects that are no longer desired in place instead of stalling: for rollback and
 	// repair, which must go on.
 	KeepProtected bool
@@ -30,11 +29,11 @@ type Desired struct {
 
 // Entry is what a plan does with one object.
 type Entry struct {
-	Ref    render.Ref    `json:"ref"`
-	Action string        `json:"action"`
-	Digest string        `json:"digest,omitempty"`
-	Diff   []FieldChange `json:"diff,omitempty"`
-	Reason string        `json:"reason,omitempty"`
+	Ref    render.Ref           `json:"ref"`
+	Action string               `json:"action"`
+	Digest string               `json:"digest,omitempty"`
+	Diff   []render.FieldChange `json:"diff,omitempty"`
+	Reason string               `json:"reason,omitempty"`
 }
 
 // Plan is what Apply would do: one entry per object, in the order of application, deletions last. A plan with problems
@@ -42,11 +41,11 @@ type Entry struct {
 type Plan struct {
 	Environment string
 	Entries     []Entry
-	Problems    []Problem
 
-	client *Client
-	steps  []*step // one per entry
-	scales *autoscalers
+	problems []error
+	client   *Client
+	steps    []*step // one per entry
+	scales   *autoscalers
 }
 
 // step is one entry with what Apply needs to carry it out.
@@ -63,7 +62,7 @@ type step struct {
 func (p *Plan) String() string {
 	s := p.Summary()
 	return fmt.Sprintf("plan of %s: %d created, %d configured, %d unchanged, %d deleted, %d skipped, %d problems", p.Environment,
-		s[Created], s[Configured], s[Unchanged], s[Deleted], s[Skipped], len(p.Problems))
+		s[Created], s[Configured], s[Unchanged], s[Deleted], s[Skipped], len(p.problems))
 }
 
 // Summary counts the entries by action.
@@ -86,14 +85,9 @@ func (p *Plan) Changed() []Entry {
 	return list
 }
 
-// Changes says whether applying the plan would write anything.
-func (p *Plan) Changes() bool {
-	return len(p.Changed()) > 0
-}
-
 // Err is the problems as one error that decides scheduling, nil when there are none.
 func (p *Plan) Err() error {
-	return joinProblems("plan "+p.Environment, p.Problems)
+	return joinProblems("plan "+p.Environment, p.problems)
 }
 
 // Plan finds out what Apply would do. It reads and dry-runs, and never changes anything. With an error it also returns
@@ -102,7 +96,7 @@ func (p *Plan) Err() error {
 func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	p := &Plan{Environment: d.Environment, client: c}
 	targets, problems := c.prepare(d)
-	p.Problems = problems
+	p.problems = problems
 	p.scales = &autoscalers{desired: scaledBy(objectsOf(targets)), live: map[string]map[string]bool{}}
 	brings := arrivals(targets)
 	gone := c.noLongerDesired(d, targets)
@@ -119,8 +113,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	})
 	for i, s := range steps {
 		if errs[i] != nil {
-			ref := gonePart(targets, gone, i)
-			p.Problems = append(p.Problems, Problem{Ref: ref, Err: errs[i]})
+			p.problems = append(p.problems, errs[i])
 		}
 		if s != nil {
 			p.steps = append(p.steps, s)
@@ -128,29 +121,23 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	}
 	p.order()
 	if err := exceeds(p, d); err != nil {
-		p.Problems = append(p.Problems, Problem{Err: err})
+		p.problems = append(p.problems, err)
 	}
 	return p, p.Err()
 }
 
-func gonePart(targets []target, gone []Item, i int) render.Ref {
-	if i < len(targets) {
-		return targets[i].ref
-	}
-	return gone[i-len(targets)].Ref
-}
-
 // order sorts the steps in the order of application and makes the entries.
 func (p *Plan) order() {
-	sort.SliceStable(p.steps, func(i, j int) bool {
-		a, b := p.steps[i], p.steps[j]
-		if (a.object == nil) != (b.object == nil) {
-			return b.object == nil
+	slices.SortStableFunc(p.steps, func(a, b *step) int {
+		switch {
+		case a.object == nil && b.object == nil:
+			return compareRefs(b.entry.Ref, a.entry.Ref)
+		case a.object == nil:
+			return 1
+		case b.object == nil:
+			return -1
 		}
-		if a.object == nil {
-			return before(b.entry.Ref, a.entry.Ref)
-		}
-		return before(a.entry.Ref, b.entry.Ref)
+		return compareRefs(a.entry.Ref, b.entry.Ref)
 	})
 	p.Entries = make([]Entry, len(p.steps))
 	for i, s := range p.steps {
@@ -164,7 +151,7 @@ func (c *Client) each(ctx context.Context, n int, fn func(context.Context, int) 
 	errs := make([]error, n)
 	var down atomic.Bool
 	var g errgroup.Group
-	g.SetLimit(c.cluster.o.Concurrency)
+	g.SetLimit(c.cluster.o.concurrency)
 	for i := range n {
 		g.Go(func() error {
 			switch {

@@ -1,8 +1,10 @@
 package apply
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
+	"strings"
 
 	"github.com/fluxcd/pkg/ssa"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -23,9 +25,9 @@ type target struct {
 }
 
 // prepare copies, marks and places the desired objects. An object that cannot be sent at all is a problem.
-func (c *Client) prepare(d Desired) ([]target, []Problem) {
+func (c *Client) prepare(d Desired) ([]target, []error) {
 	var targets []target
-	var problems []Problem
+	var problems []error
 	crds := definedKinds(d.Objects)
 	seen := map[string]bool{}
 	for _, u := range d.Objects {
@@ -34,7 +36,7 @@ func (c *Client) prepare(d Desired) ([]target, []Problem) {
 			err = &StalledError{What: t.ref.String() + " is in the release twice", Hint: "remove one of them"}
 		}
 		if err != nil {
-			problems = append(problems, Problem{Ref: render.RefOf(u), Err: err})
+			problems = append(problems, err)
 			continue
 		}
 		seen[t.ref.Key()] = true
@@ -92,13 +94,13 @@ func dress(t target) error {
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[LabelEnvironment] = t.env
+	labels[labelEnvironment] = t.env
 	u.SetLabels(labels)
 	annotations := u.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[AnnotationDigest] = t.digest
+	annotations[annotationDigest] = t.digest
 	u.SetAnnotations(annotations)
 	if isSecret(t.ref) {
 		return encodeStringData(t.ref, u)
@@ -187,9 +189,7 @@ func rank(ref render.Ref) int {
 	return 0
 }
 
-func before(a, b render.Ref) bool {
-	if ra, rb := rank(a), rank(b); ra != rb {
-		return ra < rb
-	}
-	return a.Key() < b.Key()
+// compareRefs orders by stage, then by key.
+func compareRefs(a, b render.Ref) int {
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.Key(), b.Key()))
 }

@@ -34,7 +34,7 @@ func TestProtectedKindsAreNotDeleted(t *testing.T) {
 	s.apply(claim + database + configMap("a", "1") + configMap("b", "1"))
 	rest := configMap("a", "1")
 	p, stalled := s.refuse(rest)
-	wantText(t, "error", stalled.Error(), "PersistentVolumeClaim "+s.ns+"/filestore", "it holds data", "apps/StatefulSet", "put it back", LabelEnvironment)
+	wantText(t, "error", stalled.Error(), "PersistentVolumeClaim "+s.ns+"/filestore", "it holds data", "apps/StatefulSet", "put it back", labelEnvironment)
 	if e := entry(t, p, "PersistentVolumeClaim/filestore"); e.Action != Skipped || !strings.Contains(e.Reason, "protected") {
 		t.Errorf("entry: %+v", e)
 	}
@@ -51,24 +51,6 @@ func TestProtectedKindsAreNotDeleted(t *testing.T) {
 	if len(s.inventory) != 3 || s.live(claim) == nil {
 		t.Errorf("inventory: %v", s.inventory)
 	}
-
-	s.desired.KeepProtected = false
-	for _, it := range s.inventory {
-		if it.Ref.Kind != "ConfigMap" {
-			s.desired.AllowDelete = append(s.desired.AllowDelete, it.Ref)
-		}
-	}
-	// The claim keeps its kind's own finalizer until no pod uses it.
-	d := s.with(rest)
-	p, err := s.client.Plan(t.Context(), d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	changes, err := s.client.Apply(t.Context(), p)
-	if err != nil && !strings.Contains(err.Error(), "finalizers") {
-		t.Fatal(err)
-	}
-	want(t, actions(changes), map[string]string{"PersistentVolumeClaim/filestore": Deleted, "StatefulSet/db": Deleted})
 }
 
 func TestPruneLimits(t *testing.T) {
@@ -102,19 +84,19 @@ func TestPruneLimits(t *testing.T) {
 func TestNotOursIsNotPruned(t *testing.T) {
 	s := newSite(t)
 	s.apply(configMap("a", "1") + configMap("unlabelled", "1") + configMap("stolen", "1") + configMap("keep", "1") + configMap("gone", "1") + configMap("late", "1"))
-	label := func(v string) string { return fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, LabelEnvironment, v) }
+	label := func(v string) string { return fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, labelEnvironment, v) }
 	s.patchAs("kubectl-label", configMap("unlabelled", ""), label("null"))
 	s.patchAs("kubectl-label", configMap("stolen", ""), label(`"other"`))
-	s.patchAs("kubectl-annotate", configMap("keep", ""), fmt.Sprintf(`{"metadata":{"annotations":{%q:"disabled"}}}`, AnnotationPrune))
+	s.patchAs("kubectl-annotate", configMap("keep", ""), fmt.Sprintf(`{"metadata":{"annotations":{%q:"disabled"}}}`, annotationPrune))
 	if err := s.at(docs(t, configMap("gone", ""))[0]).Delete(t.Context(), "gone", deleteNow); err != nil {
 		t.Fatal(err)
 	}
-	foreign := fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: foreign, labels: {%s: %s}}}", LabelEnvironment, s.ns)
+	foreign := fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: foreign, labels: {%s: %s}}}", labelEnvironment, s.ns)
 	s.create(foreign) // our label, but never written by us
 	s.inventory = s.inventory.Add(Item{Ref: render.RefOf(s.live(foreign))})
 	p := s.plan(configMap("a", "1"))
 	for name, c := range map[string][2]string{"ConfigMap/foreign": {Skipped, "field manager"}, "ConfigMap/unlabelled": {Skipped, "label"}, "ConfigMap/stolen": {Skipped, "environment other"},
-		"ConfigMap/keep": {Skipped, AnnotationPrune}, "ConfigMap/gone": {Deleted, "already gone"}, "ConfigMap/late": {Deleted, ""}} {
+		"ConfigMap/keep": {Skipped, annotationPrune}, "ConfigMap/gone": {Deleted, "already gone"}, "ConfigMap/late": {Deleted, ""}} {
 		if e := entry(t, p, name); e.Action != c[0] || !strings.Contains(e.Reason, c[1]) {
 			t.Errorf("%s: %+v", name, e)
 		}
@@ -164,7 +146,7 @@ func TestBlockedDeletesStayInTheInventory(t *testing.T) {
 				t.Errorf("%+v", c)
 			}
 		}
-		if s.inventory.Has(render.Ref{Kind: "ConfigMap", Namespace: s.ns, Name: name}) != (wanted != "") {
+		if holds(s.inventory, render.Ref{Kind: "ConfigMap", Namespace: s.ns, Name: name}) != (wanted != "") {
 			t.Errorf("%s: inventory %v", name, s.inventory)
 		}
 	}
@@ -192,7 +174,7 @@ func TestReplacedObjectIsNotDeleted(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "replaced") {
 		t.Errorf("apply: %v", err)
 	}
-	if s.live(configMap("b", "")) == nil || !s.inventory.Merge(changes).Has(s.inventory[1].Ref) {
+	if s.live(configMap("b", "")) == nil || !holds(s.inventory.Merge(changes), s.inventory[1].Ref) {
 		t.Error("the new object was deleted or forgotten")
 	}
 }

@@ -51,25 +51,19 @@ func TestInventoryMerge(t *testing.T) {
 
 func TestJoinProblems(t *testing.T) {
 	stalled, limit, transient := &StalledError{What: "w", Hint: "h"}, &LimitError{}, errors.New("timeout")
-	problems := func(errs ...error) (list []Problem) {
-		for _, err := range errs {
-			list = append(list, Problem{Err: err})
-		}
-		return list
-	}
 	for name, c := range map[string]struct {
-		problems       []Problem
+		problems       []error
 		stalled, limit bool
 	}{
-		"one stalled":         {problems(stalled), true, false},
-		"two stalled":         {problems(stalled, stalled), true, false},
-		"stalled and limit":   {problems(limit, stalled), true, false},
-		"limit":               {problems(limit), false, true},
-		"transient wins":      {problems(stalled, transient, limit), false, false},
-		"cancelled is no why": {problems(context.Canceled, transient), false, false},
+		"one stalled":         {[]error{stalled}, true, false},
+		"two stalled":         {[]error{stalled, stalled}, true, false},
+		"stalled and limit":   {[]error{limit, stalled}, true, false},
+		"limit":               {[]error{limit}, false, true},
+		"transient wins":      {[]error{stalled, transient, limit}, false, false},
+		"cancelled is no why": {[]error{context.Canceled, transient}, false, false},
 	} {
 		err := joinProblems("plan x", c.problems)
-		_, isStalled := Stalled(err)
+		_, isStalled := asStalled(err)
 		var l *LimitError
 		if isStalled != c.stalled || errors.As(err, &l) != c.limit {
 			t.Errorf("%s: %v", name, err)
@@ -143,7 +137,7 @@ func TestJudge(t *testing.T) {
 		sameRelease bool
 		stalls      bool
 	}{
-		"ourselves":                  {Manager, false, false},
+		"ourselves":                  {fieldManager, false, false},
 		"kubectl":                    {"kubectl-edit", false, false},
 		"by hand, new release":       {"lens", false, true},
 		"by hand, same release":      {"lens", true, false},
@@ -181,10 +175,6 @@ func TestScrubKeepsWhatDecides(t *testing.T) {
 				t.Errorf("%v leaks: %s", err, text)
 			}
 		}
-	}
-	after, ok := RetryAfter(scrub(ref, apierrors.NewTooManyRequests("hush", 9)))
-	if !ok || after.Seconds() != 9 {
-		t.Errorf("retry after %v %v", after, ok)
 	}
 }
 

@@ -121,7 +121,7 @@ func (c *Client) scaler(ctx context.Context, a *autoscalers, ref render.Ref, liv
 		return "", nil
 	}
 	for _, e := range live.GetManagedFields() {
-		if e.Subresource != "scale" || takeOver(e.Manager) || e.Manager == Manager || e.FieldsV1 == nil {
+		if e.Subresource != "scale" || takeOver(e.Manager) || e.Manager == fieldManager || e.FieldsV1 == nil {
 			continue
 		}
 		set, err := owned(live, func(x metav1.ManagedFieldsEntry) bool { return x.Manager == e.Manager && x.Subresource == "scale" })

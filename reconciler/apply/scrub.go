@@ -38,7 +38,7 @@ func scrub(ref render.Ref, err error) error {
 		fields = append(fields, m[1])
 	}
 	if d := status.Details; d != nil {
-		details := &metav1.StatusDetails{Name: d.Name, Group: d.Group, Kind: d.Kind, RetryAfterSeconds: d.RetryAfterSeconds}
+		details := &metav1.StatusDetails{Name: d.Name, Group: d.Group, Kind: d.Kind}
 		for _, cause := range d.Causes {
 			if !fieldName.MatchString(cause.Field) {
 				cause.Field = ""

@@ -107,7 +107,7 @@ func TestDefinitionDeletedBehindOurBack(t *testing.T) {
 	}
 	labtest.Eventually(t, wait30, "kind is gone", func(context.Context) error {
 		_, err := s.client.Plan(t.Context(), s.with(shelf))
-		if _, stalled := Stalled(err); !stalled {
+		if _, stalled := asStalled(err); !stalled {
 			return fmt.Errorf("not yet: %w", err) // the shelf itself may still be on its way out
 		}
 		return nil
@@ -144,7 +144,7 @@ func TestFailureStopsLaterStagesAndReportsAll(t *testing.T) {
 		return nil
 	})
 	changes, err := s.client.Apply(t.Context(), p)
-	stalled, ok := Stalled(err)
+	stalled, ok := asStalled(err)
 	if !ok {
 		t.Fatalf("apply: %v", err)
 	}
@@ -205,7 +205,7 @@ subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: "purser:tenan
 		t.Fatal(err)
 	}
 	_, err = client.Plan(t.Context(), s.with("{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: more}, rules: [{apiGroups: [''], resources: [secrets], verbs: [get]}]}"))
-	stalled, ok := Stalled(err)
+	stalled, ok := asStalled(err)
 	if !ok {
 		t.Fatalf("plan: %v", err)
 	}
@@ -216,7 +216,7 @@ func TestTerminatingNamespaceIsTriedAgain(t *testing.T) {
 	err := explain(call{verb: "patch", user: "u", cluster: "c"}, &apierrors.StatusError{ErrStatus: metav1.Status{
 		Reason: metav1.StatusReasonForbidden, Code: 403, Message: "unable to create new content in namespace n because it is being terminated",
 		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "NamespaceTerminating"}}}}})
-	if _, ok := Stalled(err); ok || err == nil {
+	if _, ok := asStalled(err); ok || err == nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -233,7 +233,7 @@ func TestDefinitionWhoseNamesAreTaken(t *testing.T) {
 	}
 	s.apply(first)
 	changes, err := s.client.Apply(t.Context(), s.plan(first+second+configMap("a", "1")))
-	stalled, ok := Stalled(err)
+	stalled, ok := asStalled(err)
 	if !ok {
 		t.Fatalf("apply: %v", err)
 	}

@@ -19,6 +19,9 @@ const (
 	pollMax  = time.Second
 )
 
+// waitTimeout is how long a definition is given to be established, a namespace to be active, and a kind to be served.
+const waitTimeout = time.Minute
+
 // goneTimeout is how long a deleted object is given to disappear; controllers of the cluster's own finalizers are quick.
 const goneTimeout = 5 * time.Second
 
@@ -53,7 +56,7 @@ func (c *Client) settle(ctx context.Context, ref render.Ref) error {
 	if !isCRD(ref) && !isNamespace(ref) {
 		return nil
 	}
-	return poll(ctx, c.cluster.o.WaitTimeout, ref.String(), func(ctx context.Context) (bool, error) {
+	return poll(ctx, waitTimeout, ref.String(), func(ctx context.Context) (bool, error) {
 		live, err := c.find(ctx, ref)
 		if err != nil || live == nil {
 			return false, err
@@ -85,7 +88,7 @@ func established(ref render.Ref, crd *unstructured.Unstructured) (bool, error) {
 // located finds the endpoint of a step's object, waiting for a kind that comes with the plan to be served.
 func (c *Client) located(ctx context.Context, s *step) (target, error) {
 	t := target{ref: s.entry.Ref, object: s.object, digest: s.entry.Digest, env: s.env}
-	err := poll(ctx, c.cluster.o.WaitTimeout, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
+	err := poll(ctx, waitTimeout, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
 		mapping, err := c.cluster.mapping(t.ref)
 		if err == nil {
 			t.mapping = mapping
