@@ -236,7 +236,7 @@ func (a *Agent) recordOutcome(ctx context.Context, name string, d Deployment, ou
 		result.Summary[c.Action]++
 		if c.Action != apply.Unchanged || c.Error != "" {
 			result.Items = append(result.Items, evidence.Item{
-				Ref: c.Ref, Action: c.Action, Digest: c.Digest, Detail: c.Reason, Error: c.Error, Released: c.Released,
+				Ref: c.Ref, Action: c.Action, Digest: c.Digest, Reason: c.Reason, Error: c.Error, Released: c.Released,
 			})
 		}
 	}
@@ -267,7 +267,7 @@ func planItems(p *apply.Plan) []evidence.Item {
 	items := []evidence.Item{}
 	for _, e := range p.Entries {
 		if e.Action != apply.Unchanged {
-			items = append(items, evidence.Item{Ref: e.Ref, Action: e.Action, Digest: e.Digest, Detail: e.Reason})
+			items = append(items, evidence.Item{Ref: e.Ref, Action: e.Action, Digest: e.Digest, Reason: e.Reason})
 		}
 	}
 	return items

@@ -195,16 +195,12 @@ func (a *Agent) landed(env *declaration.Environment, approved evidence.Revision,
 	if err != nil || approved.Source != env.Spec.Source.Repository {
 		return nil
 	}
-	commits, err := a.sources[approved.Source].repo.Landed(from.Commit, to.Commit, landedMax)
+	landed, err := a.sources[approved.Source].repo.Landed(from.Commit, to.Commit, landedMax)
 	if err != nil {
 		a.logger.Warn("landed changes not listed", "environment", env.Meta.Name, "error", err)
 		return nil
 	}
-	hashes := make([]string, len(commits))
-	for i, c := range commits {
-		hashes[i] = c.Hash
-	}
-	return hashes
+	return landed
 }
 
 // landedMax bounds the commits that one change record lists.

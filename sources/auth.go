@@ -63,18 +63,19 @@ func (a Auth) read(e endpoint) (credentials, error) {
 		c.user = e.user
 	}
 	for _, f := range []struct {
-		name string
-		set  func([]byte)
+		name  string
+		limit int
+		set   func([]byte)
 	}{
-		{a.UsernameFile, func(b []byte) { c.user = string(b) }},
-		{a.PasswordFile, func(b []byte) { c.password = string(b) }},
-		{a.IdentityFile, func(b []byte) { c.identity = append(b, '\n') }},
-		{a.CAFile, func(b []byte) { c.ca = b }},
+		{a.UsernameFile, maxKeyBytes, func(b []byte) { c.user = string(b) }},
+		{a.PasswordFile, maxKeyBytes, func(b []byte) { c.password = string(b) }},
+		{a.IdentityFile, maxKeyBytes, func(b []byte) { c.identity = append(b, '\n') }},
+		{a.CAFile, maxCABytes, func(b []byte) { c.ca = b }},
 	} {
 		if f.name == "" {
 			continue
 		}
-		b, err := readSecret(f.name)
+		b, err := readSecret(f.name, f.limit)
 		if err != nil {
 			return credentials{}, fmt.Errorf("read credential: %w", err)
 		}
@@ -83,19 +84,20 @@ func (a Auth) read(e endpoint) (credentials, error) {
 	return c, nil
 }
 
-// readSecret reads a small file without the newline that editors add.
-func readSecret(name string) ([]byte, error) {
+// readSecret reads a file of limit bytes at most without the newline that
+// editors add.
+func readSecret(name string, limit int) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
+	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxKeyBytes {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxKeyBytes)
+	if len(b) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
 	}
 	return []byte(strings.TrimRight(string(b), "\r\n")), nil
 }

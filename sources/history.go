@@ -14,81 +14,54 @@ import (
 
 var (
 	// ErrNoCommit says that the local copy has no such commit.
-	ErrNoCommit = errors.New("no such commit")
-	// ErrNotAncestor says that one commit is not reached from another by first
-	// parents.
-	ErrNotAncestor = errors.New("not an ancestor by first parents")
-	// ErrTooMany says that more changes landed than were asked for.
-	ErrTooMany = errors.New("too many landed changes")
+	ErrNoCommit    = errors.New("no such commit")
+	errNotAncestor = errors.New("not an ancestor by first parents")
+	errTooMany     = errors.New("too many landed changes")
 )
 
-// commitObject is a parsed commit, as it is cached.
-type commitObject struct {
+// commit is what is used of a commit object, as it is cached.
+type commit struct {
 	tree    plumbing.Hash
 	parents []plumbing.Hash
-	full    Commit
+	when    time.Time // as the committer claims it
 }
 
-// Commit gives a commit, or [ErrNoCommit].
-func (r *Repository) Commit(hash string) (Commit, error) {
-	c, err := r.commit(hash)
-	if err != nil {
-		return Commit{}, fmt.Errorf("read commit %s: %w", hash, err)
-	}
-	full := c.full
-	full.Parents = slices.Clone(full.Parents)
-	return full, nil
-}
-
-// Landed gives the landed changes between two commits: the first-parent steps
-// after from, up to and including to, oldest first. From "" means from the
-// first commit. The error is [ErrNotAncestor] when the first parents of to do
-// not lead to from, and [ErrTooMany] when there are more than limit steps.
-func (r *Repository) Landed(from, to string, limit int) ([]Commit, error) {
-	var landed []Commit
+// Landed gives the landed changes between two commits: the object ids of the
+// first-parent steps after from, up to and including to, oldest first. From ""
+// means from the first commit. It fails when the first parents of to do not lead
+// to from, and when there are more than limit steps.
+func (r *Repository) Landed(from, to string, limit int) ([]string, error) {
+	var landed []string
 	for at := to; at != from; {
 		c, err := r.commit(at)
 		if err != nil {
 			return nil, fmt.Errorf("walk from %s: %w", to, err)
 		}
 		if len(landed) == limit {
-			return nil, fmt.Errorf("walk from %s to %s: %w: more than %d", to, from, ErrTooMany, limit)
+			return nil, fmt.Errorf("walk from %s to %s: %w: more than %d", to, from, errTooMany, limit)
 		}
-		landed = append(landed, c.full)
+		landed = append(landed, at)
 		if len(c.parents) == 0 {
 			if from != "" {
-				return nil, fmt.Errorf("walk from %s to %s: %w", to, from, ErrNotAncestor)
+				return nil, fmt.Errorf("walk from %s to %s: %w", to, from, errNotAncestor)
 			}
 			break
 		}
 		at = c.parents[0].String()
 	}
 	slices.Reverse(landed)
-	for i := range landed {
-		landed[i].Parents = slices.Clone(landed[i].Parents)
-	}
 	return landed, nil
 }
 
-// IsAncestor reports whether to's history, through any parent, holds from. A
-// commit is its own ancestor.
-func (r *Repository) IsAncestor(ctx context.Context, from, to string) (bool, error) {
-	for _, c := range []string{from, to} {
-		if _, err := r.commit(c); err != nil {
-			return false, fmt.Errorf("look for %s in the history of %s: %w", from, to, err)
-		}
-	}
-	return r.ancestor(ctx, plumbing.NewHash(from), plumbing.NewHash(to))
-}
-
-// ancestor searches the newest commits first, where from usually is.
+// ancestor reports whether to's history, through any parent, holds from. A commit
+// is its own ancestor. It searches the newest commits first, where from usually is.
 func (r *Repository) ancestor(ctx context.Context, from, to plumbing.Hash) (bool, error) {
 	seen := map[plumbing.Hash]bool{to: true}
 	queue := &byTime{}
 	push := func(id plumbing.Hash) error {
 		c, err := r.store.commit(id)
 		if err == nil {
-			heap.Push(queue, dated{id, c.full.Committer.When, c.parents})
+			heap.Push(queue, dated{id, c.when, c.parents})
 		}
 		return err
 	}
@@ -135,13 +108,13 @@ func (q *byTime) Pop() any {
 }
 
 // commit tells a commit that is not here from one that is damaged.
-func (r *Repository) commit(hash string) (*commitObject, error) {
+func (r *Repository) commit(hash string) (*commit, error) {
 	if !isHash(hash) {
 		return nil, fmt.Errorf("%w: %q is not an object id", ErrNoCommit, hash)
 	}
 	id := plumbing.NewHash(hash)
 	if v, ok := r.store.cache.get(id, 'c'); ok {
-		return v.(*commitObject), nil
+		return v.(*commit), nil
 	}
 	here, err := r.store.has(id)
 	if err != nil {
@@ -153,9 +126,9 @@ func (r *Repository) commit(hash string) (*commitObject, error) {
 	return r.store.commit(id)
 }
 
-func (s *store) commit(id plumbing.Hash) (*commitObject, error) {
+func (s *store) commit(id plumbing.Hash) (*commit, error) {
 	if v, ok := s.cache.get(id, 'c'); ok {
-		return v.(*commitObject), nil
+		return v.(*commit), nil
 	}
 	raw, err := s.read(id, plumbing.CommitObject, s.limits.ObjectBytes)
 	if err != nil {
@@ -169,7 +142,7 @@ func (s *store) commit(id plumbing.Hash) (*commitObject, error) {
 	return c, nil
 }
 
-func parseCommit(id plumbing.Hash, raw []byte) (*commitObject, error) {
+func parseCommit(id plumbing.Hash, raw []byte) (*commit, error) {
 	mem := &plumbing.MemoryObject{}
 	mem.SetType(plumbing.CommitObject)
 	if _, err := mem.Write(raw); err != nil {
@@ -182,13 +155,5 @@ func parseCommit(id plumbing.Hash, raw []byte) (*commitObject, error) {
 	if c.TreeHash.IsZero() {
 		return nil, errors.New("it names no tree")
 	}
-	full := Commit{
-		Hash: id.String(), Tree: c.TreeHash.String(), Message: c.Message,
-		Author:    Signature{c.Author.Name, c.Author.Email, c.Author.When},
-		Committer: Signature{c.Committer.Name, c.Committer.Email, c.Committer.When},
-	}
-	for _, p := range c.ParentHashes {
-		full.Parents = append(full.Parents, p.String())
-	}
-	return &commitObject{tree: c.TreeHash, parents: c.ParentHashes, full: full}, nil
+	return &commit{tree: c.TreeHash, parents: c.ParentHashes, when: c.Committer.When}, nil
 }

@@ -58,7 +58,7 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	hook, known := h.hooks[name]
 	secret := h.decoy
 	if known && hook.SecretFile != "" {
-		b, err := readSecret(hook.SecretFile)
+		b, err := readSecret(hook.SecretFile, maxKeyBytes)
 		switch {
 		case err != nil:
 			h.logger.Error("Reading a webhook's secret failed.", "source", name, "error", err)

@@ -29,6 +29,7 @@ const (
 	maxPathBytes = 4096
 	maxRefsBytes = 64 << 20 // what a remote may say about its branches
 	maxKeyBytes  = 64 << 10 // a credential file
+	maxCABytes   = 1 << 20  // a CA file
 	maxLinks     = 16       // links followed in one lookup
 	maxLinkBytes = 4096     // longest link target
 	maxDepth     = 128      // directories below each other

@@ -70,8 +70,8 @@ func TestSyncFetchesOnlyWantedBranches(t *testing.T) {
 	if got := s.takeRequests(); len(got) != 1 {
 		t.Errorf("requests = %v", got)
 	}
-	if _, err := r.Commit(other); !errors.Is(err, ErrNoCommit) {
-		t.Errorf("Commit of an unwanted branch = %v", err)
+	if _, err := r.Tree(other); !errors.Is(err, ErrNoCommit) {
+		t.Errorf("Tree of an unwanted branch = %v", err)
 	}
 	// A branch that points at a commit we have needs no fetch.
 	c.push("main~1:refs/heads/old")

@@ -3,7 +3,6 @@ package sources
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // Revision names one commit of a branch.
@@ -24,22 +23,6 @@ func ParseRevision(s string) (Revision, error) {
 		return Revision{}, fmt.Errorf("parse revision %q: want branch@sha1:<40 hex digits>", s)
 	}
 	return Revision{Branch: branch, Commit: commit}, nil
-}
-
-// Commit is one commit object.
-type Commit struct {
-	Hash      string   // object id, 40 hex digits
-	Parents   []string // object ids, the first parent first
-	Author    Signature
-	Committer Signature
-	Message   string
-	Tree      string // object id of the root tree
-}
-
-// Signature says who and when, as the commit claims it: it proves nothing.
-type Signature struct {
-	Name, Email string
-	When        time.Time
 }
 
 func isHash(s string) bool {

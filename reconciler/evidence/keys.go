@@ -87,7 +87,7 @@ func LoadKey(path string) (*Key, error) {
 			Hint: "chmod 600 " + path,
 		}
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	data, err := readKeyFile(f)
 	if err != nil {
 		return nil, fmt.Errorf("read signing key: %w", err)
 	}
@@ -100,6 +100,15 @@ func LoadKey(path string) (*Key, error) {
 		return nil, fmt.Errorf("parse signing key %s: want Ed25519, have %T", path, raw)
 	}
 	return newKey(*private)
+}
+
+// readKeyFile refuses a file that is too large: half of it is another one.
+func readKeyFile(f io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err == nil && len(data) > maxKeyFile {
+		err = fmt.Errorf("%w: the file has more than %d bytes", ErrTooLarge, maxKeyFile)
+	}
+	return data, err
 }
 
 func newKey(private ed25519.PrivateKey) (*Key, error) {
@@ -186,7 +195,7 @@ func LoadTrusted(path string) (*Trusted, error) {
 		return nil, fmt.Errorf("open trusted keys: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	data, err := readKeyFile(f)
 	if err != nil {
 		return nil, fmt.Errorf("read trusted keys: %w", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/purser-gitops/purser/sources"
 )
 
 func TestKeysAreOpenSSHs(t *testing.T) {
@@ -69,6 +71,25 @@ func TestKeysOfOtherKindsAreRefused(t *testing.T) {
 		if _, err := LoadKey(path); err == nil {
 			t.Errorf("%v: loaded", args)
 		}
+	}
+}
+
+func TestLargeFilesAreRefused(t *testing.T) {
+	key, path := newKeyFile(t)
+	padding := strings.Repeat("#\n", maxKeyFile/2)
+	trusted := writeFile(t, filepath.Join(t.TempDir(), "trusted"), key.Public().Line()+"\n"+padding)
+	if _, err := LoadTrusted(trusted); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("trusted keys: %v", err)
+	}
+	if _, err := LoadKey(writeFile(t, path, padding+"#")); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("key: %v", err)
+	}
+	r, err := newRemote(Remote{URL: "https://git.example.com/audit.git", Auth: sources.Auth{PasswordFile: trusted}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.list(t.Context()); err == nil || !strings.Contains(err.Error(), "is larger than") {
+		t.Errorf("password: %v", err)
 	}
 }
 

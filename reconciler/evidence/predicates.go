@@ -130,7 +130,7 @@ type Item struct {
 	render.Ref
 	Action string `json:"action,omitempty"`
 	Digest string `json:"digest,omitempty"` // of the desired object
-	Detail string `json:"detail,omitempty"` // why it was adopted or skipped
+	Reason string `json:"reason,omitempty"` // why it was adopted or skipped
 	Error  string `json:"error,omitempty"`  // why it failed
 	// Released: the object bears our mark no longer, so it left the inventory without being deleted.
 	Released bool `json:"released,omitempty"`
@@ -142,6 +142,8 @@ type Plan struct {
 	Revision   Revision       `json:"revision"`
 	Purpose    string         `json:"purpose"`
 	Cluster    string         `json:"cluster"`
+	Namespace  string         `json:"namespace"`
+	Tenant     string         `json:"tenant"`
 	ClusterUID string         `json:"clusterUID"` // UID of the namespace kube-system
 	Attempt    int            `json:"attempt"`    // of this purpose within the deployment
 	Summary    map[string]int `json:"summary"`    // objects by action
