@@ -20,12 +20,6 @@ func Of(ref render.Ref, u *unstructured.Unstructured) ObjectHealth {
 	return at(ref, u, time.Now())
 }
 
-// Object is the status of an object that exists, and why.
-func Object(u *unstructured.Unstructured) (Status, string) {
-	o := Of(render.RefOf(u), u)
-	return o.Status, o.Message
-}
-
 func at(ref render.Ref, u *unstructured.Unstructured, now time.Time) ObjectHealth {
 	if u == nil {
 		return ObjectHealth{Ref: ref, Status: Missing, Cause: Application, Message: "does not exist"}

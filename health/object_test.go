@@ -62,10 +62,3 @@ func TestMissing(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
-
-func TestObjectIsOfWithoutRef(t *testing.T) {
-	u := fixtures(t, "testdata/job.yaml")[2]
-	if s, message := Object(u); s != Degraded || !strings.Contains(message, "BackoffLimitExceeded") {
-		t.Errorf("got %s %s", s, message)
-	}
-}

@@ -1,9 +1,10 @@
 package health
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
-	"sort"
+	"strings"
 	"time"
 
 	"github.com/purser-gitops/purser/render"
@@ -25,9 +26,7 @@ const (
 // Statuses are all of them, from best to worst.
 var Statuses = []Status{Healthy, Suspended, Progressing, Missing, Degraded, Unknown}
 
-// IsWorse says whether a status is worse than another. What is not a status at all counts as Unknown.
-func (s Status) IsWorse(than Status) bool { return s.severity() > than.severity() }
-
+// severity orders the statuses: the worse, the higher. What is not a status at all counts as Unknown.
 func (s Status) severity() int {
 	if i := slices.Index(Statuses, s); i >= 0 {
 		return i
@@ -77,23 +76,15 @@ func Aggregate(objects []ObjectHealth, checks []CheckResult) Report {
 	if len(objects)+len(checks) == 0 {
 		return Report{Status: Unknown, Message: "there is nothing to judge health by"}
 	}
-	sort.SliceStable(r.Objects, func(i, j int) bool {
-		a, b := r.Objects[i], r.Objects[j]
-		if a.Status != b.Status {
-			return a.Status.IsWorse(b.Status)
-		}
-		return a.Ref.Key() < b.Ref.Key()
+	slices.SortStableFunc(r.Objects, func(a, b ObjectHealth) int {
+		return cmp.Or(b.Status.severity()-a.Status.severity(), strings.Compare(a.Ref.Key(), b.Ref.Key()))
 	})
-	sort.SliceStable(r.Checks, func(i, j int) bool {
-		a, b := r.Checks[i], r.Checks[j]
-		if a.Status != b.Status {
-			return a.Status.IsWorse(b.Status)
-		}
-		return a.Name < b.Name
+	slices.SortStableFunc(r.Checks, func(a, b CheckResult) int {
+		return cmp.Or(b.Status.severity()-a.Status.severity(), strings.Compare(a.Name, b.Name))
 	})
 	var worst []finding
 	for _, f := range findings(r.Objects, r.Checks) {
-		if f.status.IsWorse(r.Status) {
+		if f.status.severity() > r.Status.severity() {
 			r.Status, worst = f.status, nil
 		}
 		if f.status == r.Status {

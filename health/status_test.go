@@ -6,15 +6,13 @@ import (
 	"github.com/purser-gitops/purser/render"
 )
 
-func TestIsWorse(t *testing.T) {
-	for i, a := range Statuses {
-		for j, b := range Statuses {
-			if a.IsWorse(b) != (i > j) {
-				t.Errorf("%s is worse than %s: %v", a, b, a.IsWorse(b))
-			}
+func TestSeverity(t *testing.T) {
+	for i := 1; i < len(Statuses); i++ {
+		if better, worse := Statuses[i-1], Statuses[i]; better.severity() >= worse.severity() {
+			t.Errorf("%s is not worse than %s", worse, better)
 		}
 	}
-	if !Status("nonsense").IsWorse(Degraded) {
+	if Status("nonsense").severity() <= Degraded.severity() {
 		t.Error("nonsense is not the worst")
 	}
 }
@@ -51,7 +49,7 @@ func TestAggregate(t *testing.T) {
 			t.Errorf("%s: got %s %q %q", name, got.Status, got.Cause, got.Message)
 		}
 		for i := 1; i < len(got.Objects); i++ {
-			if got.Objects[i].Status.IsWorse(got.Objects[i-1].Status) {
+			if got.Objects[i].Status.severity() > got.Objects[i-1].Status.severity() {
 				t.Errorf("%s: objects are not worst first", name)
 			}
 		}

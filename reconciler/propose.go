@@ -129,7 +129,7 @@ func bindingOf(env *declaration.Environment) (render.Binding, error) {
 
 func sameBinding(a, b render.Binding) bool {
 	return a.Environment == b.Environment && a.Cluster == b.Cluster && a.Namespace == b.Namespace &&
-		string(a.Health) == string(b.Health) && string(a.Rollout) == string(b.Rollout)
+		string(a.Health) == string(b.Health)
 }
 
 // recordChange writes down a newly proposed release, with its difference from the approved one.

@@ -18,8 +18,8 @@ const (
 	ActionDeleted    = "deleted"
 )
 
-// Masked stands for a Secret's value in a diff.
-const Masked = "(changed)"
+// masked stands for a Secret's value in a diff.
+const masked = "(changed)"
 
 const (
 	maxFields     = 500  // changes told for one object
@@ -49,14 +49,7 @@ type FieldChange struct {
 func Diff(from, to *Release) []ObjectChange {
 	olds, news := byKey(from), byKey(to)
 	var changes []ObjectChange
-	keys := sortedKeys(news)
-	for k := range olds {
-		if _, ok := news[k]; !ok {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
+	for _, k := range keysOfBoth(olds, news) {
 		old, new := olds[k], news[k]
 		switch {
 		case new == nil:
@@ -74,6 +67,18 @@ func Diff(from, to *Release) []ObjectChange {
 	return changes
 }
 
+// keysOfBoth gives the keys that either map has, sorted.
+func keysOfBoth[V any](a, b map[string]V) []string {
+	keys := sortedKeys(a)
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
 func byKey(r *Release) map[string]*unstructured.Unstructured {
 	m := map[string]*unstructured.Unstructured{}
 	if r != nil {
@@ -84,13 +89,8 @@ func byKey(r *Release) map[string]*unstructured.Unstructured {
 	return m
 }
 
-// DiffObjects compares two states of one object field by field; either may be
-// nil. Secret values are masked. The result is bounded.
-func DiffObjects(old, new *unstructured.Unstructured) []FieldChange {
-	fields, _ := diffFields(old, new)
-	return fields
-}
-
+// diffFields compares two states of one object field by field; either may be
+// nil. Secret values are masked. The second result counts what is left out.
 func diffFields(old, new *unstructured.Unstructured) ([]FieldChange, int) {
 	d := &differ{}
 	var a, b any
@@ -144,14 +144,7 @@ func (d *differ) value(path string, old, new any) {
 // maps compares field by field. Emptied and filled maps are told by their
 // fields, too.
 func (d *differ) maps(path string, old, new map[string]any) {
-	keys := sortedKeys(new)
-	for k := range old {
-		if _, ok := new[k]; !ok {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
+	for _, k := range keysOfBoth(old, new) {
 		a, inOld := old[k]
 		b, inNew := new[k]
 		if a == nil && b == nil && inOld != inNew { // an explicit null
@@ -290,7 +283,7 @@ func mask(v any) any {
 	if v == nil {
 		return nil
 	}
-	return Masked
+	return masked
 }
 
 // told gives a value in a bounded form.

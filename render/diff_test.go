@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 func TestDiffFields(t *testing.T) {
@@ -32,7 +34,7 @@ func TestDiffFields(t *testing.T) {
 		{"map for a list", `{"a":[1]}`, `{"a":{"b":1}}`, []string{"spec.a: [1] -> map[b:1]"}},
 	} {
 		var got []string
-		for _, f := range DiffObjects(object(t, wrap(c.old)), object(t, wrap(c.new))) {
+		for _, f := range diffObjects(object(t, wrap(c.old)), object(t, wrap(c.new))) {
 			got = append(got, fmt.Sprintf("%s: %v -> %v", f.Path, f.Old, f.New))
 		}
 		if !slices.Equal(got, c.want) {
@@ -80,16 +82,16 @@ func TestDiffMasksSecrets(t *testing.T) {
 		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"s"},"data":{"a":"hidden-12"}}`,
 	} {
 		for _, pair := range [][2]string{{old, new}, {new, old}} {
-			text := fmt.Sprint(DiffObjects(object(t, pair[0]), object(t, pair[1])))
+			text := fmt.Sprint(diffObjects(object(t, pair[0]), object(t, pair[1])))
 			if strings.Contains(text, "hidden") {
 				t.Errorf("diff tells a value: %s", text)
 			}
 		}
 	}
-	if text := fmt.Sprint(DiffObjects(nil, object(t, old)), DiffObjects(object(t, old), nil)); strings.Contains(text, "hidden") {
+	if text := fmt.Sprint(diffObjects(nil, object(t, old)), diffObjects(object(t, old), nil)); strings.Contains(text, "hidden") {
 		t.Errorf("diff tells a value: %s", text)
 	}
-	fields := DiffObjects(object(t, old), object(t, secret(`"data":{"a":"hidden-4","b":"hidden-2","d.e":"hidden-z"},"sops":{"mac":"hidden-3"},"type":"Opaque"`)))
+	fields := diffObjects(object(t, old), object(t, secret(`"data":{"a":"hidden-4","b":"hidden-2","d.e":"hidden-z"},"sops":{"mac":"hidden-3"},"type":"Opaque"`)))
 	if text := fmt.Sprint(fields); text != `[{data.a (changed) (changed)} {data["d.e"] (changed) (changed)}]` {
 		t.Errorf("diff is %s", text)
 	}
@@ -129,4 +131,9 @@ func TestFormatDiffKeepsTheTerminal(t *testing.T) {
 	if !strings.Contains(coloured.String(), colourGreen) {
 		t.Error("no colour")
 	}
+}
+
+func diffObjects(old, new *unstructured.Unstructured) []FieldChange {
+	fields, _ := diffFields(old, new)
+	return fields
 }

@@ -46,7 +46,7 @@
 // The digest is "sha256:" and the hex SHA-256 of this canonical JSON document
 // (RFC 8785; keys sorted by their bytes; integers keep all their digits):
 //
-//	{"binding":{"cluster":…,"health":…,"namespace":…,"rollout":…},
+//	{"binding":{"cluster":…,"health":…,"namespace":…},
 //	 "declaration":null|{"change":{…},"class":…,"migration":…,"version":…},
 //	 "format":"purser.dev/release/v1",
 //	 "images":{"<role>/<container>":"<image>",…},

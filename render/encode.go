@@ -45,15 +45,13 @@ type encodedChange struct {
 // the same bytes. Secret values in them are ciphertext.
 func (r *Release) Encode() ([]byte, error) {
 	e := encoded{Format: releaseFormat, Digest: r.Digest, Binding: r.Binding, Renderer: r.Renderer, Inputs: r.Inputs}
-	for _, raw := range []*json.RawMessage{&e.Binding.Rollout, &e.Binding.Health} {
-		v, err := canonicalRaw(*raw)
-		if err != nil {
+	health, err := canonicalRaw(r.Binding.Health)
+	if err != nil {
+		return nil, fmt.Errorf("encode release: %w", err)
+	}
+	if e.Binding.Health = nil; health != nil {
+		if e.Binding.Health, err = canonicalJSON(health); err != nil {
 			return nil, fmt.Errorf("encode release: %w", err)
-		}
-		if *raw = nil; v != nil {
-			if *raw, err = canonicalJSON(v); err != nil {
-				return nil, fmt.Errorf("encode release: %w", err)
-			}
 		}
 	}
 	if d := r.Declaration; d != nil {

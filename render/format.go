@@ -44,8 +44,8 @@ func FormatDiff(w io.Writer, changes []ObjectChange, colour bool) error {
 				fmt.Fprintf(b, "    %s: %s\n", path, paint(colourGreen, show(f.New)))
 			case f.New == nil:
 				fmt.Fprintf(b, "    %s: %s removed\n", path, paint(colourRed, show(f.Old)))
-			case f.Old == Masked && f.New == Masked:
-				fmt.Fprintf(b, "    %s: %s\n", path, paint(colourYellow, Masked))
+			case f.Old == masked && f.New == masked:
+				fmt.Fprintf(b, "    %s: %s\n", path, paint(colourYellow, masked))
 			default:
 				fmt.Fprintf(b, "    %s: %s -> %s\n", path, paint(colourRed, show(f.Old)), paint(colourGreen, show(f.New)))
 			}

@@ -3,7 +3,7 @@ package render
 import (
 	"encoding/base64"
 	"path"
-	"sort"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/types"
@@ -44,7 +44,7 @@ func (f *treeFS) redact(text string) string {
 		}
 	}
 	// Longest first, so that no part of a value is left over.
-	sort.Slice(secrets, func(i, j int) bool { return len(secrets[i]) > len(secrets[j]) })
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, "***")
 	}

@@ -25,7 +25,6 @@ type Binding struct {
 	Environment string          `json:"environment"`
 	Cluster     string          `json:"cluster"`
 	Namespace   string          `json:"namespace"`
-	Rollout     json.RawMessage `json:"rollout,omitempty"`
 	Health      json.RawMessage `json:"health,omitempty"`
 }
 
@@ -78,10 +77,6 @@ func NewRelease(res *Result, decl *declaration.Release, b Binding) (*Release, er
 
 // digest covers what the package comment says.
 func (r *Release) digest() (string, error) {
-	rollout, err := canonicalRaw(r.Binding.Rollout)
-	if err != nil {
-		return "", fmt.Errorf("binding rollout: %w", err)
-	}
 	health, err := canonicalRaw(r.Binding.Health)
 	if err != nil {
 		return "", fmt.Errorf("binding health: %w", err)
@@ -91,9 +86,7 @@ func (r *Release) digest() (string, error) {
 		"objects":     anyMap(r.ObjectDigests),
 		"images":      anyMap(r.Images),
 		"declaration": declarationValue(r.Declaration),
-		"binding": map[string]any{
-			"cluster": r.Binding.Cluster, "namespace": r.Binding.Namespace, "rollout": rollout, "health": health,
-		},
+		"binding":     map[string]any{"cluster": r.Binding.Cluster, "namespace": r.Binding.Namespace, "health": health},
 	})
 }
 

@@ -77,12 +77,6 @@ func (e *Endpoints) KubeconfigFor(id Identity) (string, error) {
 		map[string]any{"client-certificate-data": pair.cert, "client-key-data": pair.key})
 }
 
-// KubeconfigWithout writes a kubeconfig for another address of the API server, such as a [Proxy], without
-// credentials.
-func (e *Endpoints) KubeconfigWithout(name, server string) (string, error) {
-	return e.writeKubeconfig(name, map[string]any{"server": server}, map[string]any{})
-}
-
 // writeKubeconfig writes kubeconfigs/<name>.yaml. JSON is YAML, and []byte becomes base64 as the format wants it.
 func (e *Endpoints) writeKubeconfig(name string, cluster, user map[string]any) (string, error) {
 	path := e.path("kubeconfigs", url.PathEscape(name)+".yaml")

@@ -129,7 +129,7 @@ func (e *Endpoints) APIProxy(id Identity, onRequest func(*http.Request)) (*Proxy
 	if err != nil {
 		return nil, "", err
 	}
-	config, err := e.KubeconfigWithout("proxy-"+p.address, p.URL)
+	config, err := e.writeKubeconfig("proxy-"+p.address, map[string]any{"server": p.URL}, map[string]any{})
 	if err != nil {
 		return nil, "", errors.Join(err, p.Close())
 	}

@@ -11,9 +11,9 @@ import (
 	"os/exec"
 )
 
-// PodAnnotation on a pod makes KWOK keep it from becoming Ready: its value is "not-ready", "image-missing" or
+// podAnnotation on a pod makes KWOK keep it from becoming Ready: its value is "not-ready", "image-missing" or
 // "crashing".
-const PodAnnotation = "lab.purser.dev/pod"
+const podAnnotation = "lab.purser.dev/pod"
 
 // podCIDR is where KWOK takes pod addresses from.
 const podCIDR = "10.64.0.0/16"

@@ -34,7 +34,7 @@ func TestDeploymentBecomesAvailable(t *testing.T) {
 	l := startLab(t, t.TempDir(), ControllerManager, Scheduler, KWOK)
 	path := "/apis/apps/v1/namespaces/default/deployments"
 	api(t, l, http.MethodPost, path, deployment("good", nil), http.StatusCreated)
-	api(t, l, http.MethodPost, path, deployment("broken", map[string]string{PodAnnotation: "crashing"}), http.StatusCreated)
+	api(t, l, http.MethodPost, path, deployment("broken", map[string]string{podAnnotation: "crashing"}), http.StatusCreated)
 
 	replicas := func(name string) (available, updated int) {
 		var d struct {

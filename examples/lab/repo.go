@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// UsersFile is the file in a repository of the lab's Git server that says who may use it: one "user:password" per
+// usersFile is the file in a repository of the lab's Git server that says who may use it: one "user:password" per
 // line, read at every request. Without the file everybody may read and push.
-const UsersFile = "lab-users"
+const usersFile = "lab-users"
 
 // repoName limits repository names to what is safe in a path and a URL.
 var repoName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,99}$`)
@@ -53,7 +53,7 @@ func (e *Endpoints) CreateRepo(ctx context.Context, name string) (*Repo, error) 
 
 // SetUsers limits the repository to these users (name to password); nil opens it to everybody.
 func (r *Repo) SetUsers(users map[string]string) error {
-	path := r.Dir + "/" + UsersFile
+	path := r.Dir + "/" + usersFile
 	if users == nil {
 		return removeIfThere(path)
 	}

@@ -3,6 +3,8 @@ package policy
 import (
 	"fmt"
 	"time"
+
+	"github.com/purser-gitops/purser/render"
 )
 
 // prune denies a release that would delete more of what is approved than the environment's limits allow:
@@ -13,7 +15,7 @@ func prune(c Candidate, _ Facts, _ time.Time) Result {
 	}
 	deleted := 0
 	for _, change := range c.Diff {
-		if change.Action == "deleted" {
+		if change.Action == render.ActionDeleted {
 			deleted++
 		}
 	}
