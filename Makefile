@@ -64,8 +64,9 @@ verify: lint ## lint, generated files are fresh, downloaded modules are unchange
 demo: build ## show the main job on real servers; KUBECONFIG=file uses one's own cluster, DEMO_DIR=dir keeps everything
 	$(if $(DEMO_DIR),DEMO_DIR='$(abspath $(DEMO_DIR))') $(GO) run ./examples/demo
 
-bench: bin/lab ## measure the figures that the documentation gives
-	$(LAB) $(GO) run ./examples/bench
+# Only figures go to standard output. A bench starts the servers that it needs: those that it does not would disturb it.
+bench: ## measure the figures of docs/performance.md (BENCH=name for one), each as a line of JSON
+	@$(GO) run ./examples/bench $(BENCH)
 
 soak: bin/lab ## run the long repetitions (SOAK=rounds)
 	$(LAB) $(GO) test -race -count=1 -run '^TestSoak' -timeout 12h ./reconciler -args -soak=$(SOAK)
