@@ -27,7 +27,7 @@ func (r *Repository) compact(ctx context.Context) {
 		return
 	}
 	if err := joinPacks(ctx, r.dir, small, r.o.Limits); err != nil {
-		r.o.Logger.Warn("Joining small packs failed; it is tried again after the next fetch.", "source", r.remote.String(), "error", err)
+		r.o.Logger.Warn("joining small packs failed, it is tried again after the next fetch", "source", r.remote.String(), "error", err)
 		return
 	}
 	r.store.reload()

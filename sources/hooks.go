@@ -61,16 +61,16 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b, err := readSecret(hook.SecretFile, maxKeyBytes)
 		switch {
 		case err != nil:
-			h.logger.Error("Reading a webhook's secret failed.", "source", name, "error", err)
+			h.logger.Error("reading a webhook's secret failed", "source", name, "error", err)
 		case len(b) == 0:
-			h.logger.Error("A webhook's secret is empty.", "source", name)
+			h.logger.Error("a webhook's secret is empty", "source", name)
 		default:
 			secret = b
 		}
 	}
 	if !verifyHook(secret, r.Header, body, h.now()) {
 		if known {
-			h.logger.Warn("A webhook's signature is wrong.", "source", name)
+			h.logger.Warn("a webhook's signature is wrong", "source", name)
 		}
 		http.Error(w, "unauthorized", http.StatusUnauthorized)
 		return

@@ -3,7 +3,7 @@ package sources
 import (
 	"bytes"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -24,6 +24,8 @@ type node struct {
 	mode filemode.FileMode
 	id   plumbing.Hash
 }
+
+func byName(a, b node) int { return strings.Compare(a.name, b.name) }
 
 func (n node) isDir() bool       { return n.mode == filemode.Dir }
 func (n node) isLink() bool      { return n.mode == filemode.Symlink }
@@ -58,7 +60,7 @@ func parseTree(raw []byte) ([]node, error) {
 		}
 		nodes = append(nodes, n)
 	}
-	sort.Slice(nodes, func(i, j int) bool { return nodes[i].name < nodes[j].name })
+	slices.SortFunc(nodes, byName)
 	for i := 1; i < len(nodes); i++ {
 		if nodes[i].name == nodes[i-1].name {
 			return nil, fmt.Errorf("parse tree: two entries are named %q", nodes[i].name)

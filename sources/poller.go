@@ -82,7 +82,7 @@ func (p *Poller) poll(ctx context.Context) (ok bool) {
 		return true // stopping, nothing to tell
 	}
 	p.o.Metrics.observe(p.o.Source, time.Since(start), time.Now(), changes, err)
-	p.o.Logger.Debug("Polled.", "took", time.Since(start), "moved", len(changes), "error", err)
+	p.o.Logger.Debug("polled", "took", time.Since(start), "moved", len(changes), "error", err)
 	p.o.Report(changes, err)
 	return answered(err)
 }

@@ -168,7 +168,7 @@ func (r *Repository) sync(ctx context.Context, branches []string) (_ []HeadChang
 	}
 	defer func() {
 		if cerr := conn.Close(); cerr != nil {
-			r.o.Logger.Debug("Closing a connection failed.", "source", r.remote.String(), "error", cerr)
+			r.o.Logger.Debug("closing a connection failed", "source", r.remote.String(), "error", cerr)
 		}
 	}()
 	adv, err := conn.refs(ctx)

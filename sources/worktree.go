@@ -8,7 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
+	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
@@ -140,14 +141,14 @@ func (w *workTree) addTree(nodes []node) plumbing.Hash {
 		}
 		return n.name
 	}
-	sort.Slice(nodes, func(i, j int) bool { return key(nodes[i]) < key(nodes[j]) })
+	slices.SortFunc(nodes, func(a, b node) int { return strings.Compare(key(a), key(b)) })
 	raw := make([]byte, 0, len(nodes)*(hash.Size+32))
 	for _, n := range nodes {
 		raw = fmt.Appendf(raw, "%o %s\x00", uint32(n.mode), n.name)
 		raw = append(raw, n.id[:]...)
 	}
 	id := plumbing.ComputeHash(plumbing.TreeObject, raw)
-	sort.Slice(nodes, func(i, j int) bool { return nodes[i].name < nodes[j].name })
+	slices.SortFunc(nodes, byName)
 	w.trees[id] = nodes
 	return id
 }

@@ -43,7 +43,7 @@ func (l *Log) appendLocked(d Draft) (Record, error) {
 	if l.broken != nil {
 		return Record{}, l.broken
 	}
-	if index, ok := l.ids.find(EventID(d.Type, d.Environment, d.Deployment, d.Key)); ok {
+	if index, ok := l.ids.find(eventID(d.Type, d.Environment, d.Deployment, d.Key)); ok {
 		return l.recordAt(index)
 	}
 	if len(l.spool.entries) >= l.o.SpoolRecords || l.spool.bytes >= l.o.SpoolBytes {
@@ -75,7 +75,7 @@ func (l *Log) turnYear(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	body := State{Checkpoint: string(signed)}
+	var body State
 	if l.o.State != nil {
 		if body.State, err = l.o.State(); err != nil {
 			return fmt.Errorf("fold state for branch %s: %w", next.Branch, err)
@@ -95,7 +95,7 @@ func (l *Log) turnYear(now time.Time) error {
 func (l *Log) spoolRecord(d Draft, now time.Time, previous *Previous) (Record, error) {
 	item := spooled{Index: l.head.index()}
 	h := Header{
-		ID:  EventID(d.Type, d.Environment, d.Deployment, d.Key),
+		ID:  eventID(d.Type, d.Environment, d.Deployment, d.Key),
 		Key: d.Key, Writer: l.o.Writer, Branch: l.head.Branch, Seq: l.head.Frontier.Size,
 		Epoch: l.state.Epoch, Gap: l.state.Epoch > 1 && item.Index == l.state.EpochStart,
 		Time: now, Environment: d.Environment, Deployment: d.Deployment, Previous: previous,

@@ -46,7 +46,7 @@ func (l *Log) begin(ctx context.Context) error {
 	if err := l.state.save(l.o.Dir); err != nil {
 		return err
 	}
-	return l.recover()
+	return l.restore()
 }
 
 func (l *Log) newestBranch(have refs) (name string, found bool) {
@@ -82,7 +82,7 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	}
 	defer func() { _ = r.discard() }() // swept at the next start at the latest
 	b := rebuilder{log: l, branch: branch}
-	v := newVerifier(r, l.o.Trusted, VerifyOptions{Branch: branch, OnRecord: b.take})
+	v := newVerifier(r, l.o.Trusted, VerifyOptions{branch: branch, OnRecord: b.take})
 	report, err := v.run(ctx)
 	if err != nil {
 		return fmt.Errorf("rebuild evidence directory: %w", err)

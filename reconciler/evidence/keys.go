@@ -188,7 +188,7 @@ func Trust(keys ...PublicKey) *Trusted {
 	return t
 }
 
-// LoadTrusted reads a file for [ParseTrusted].
+// LoadTrusted reads a file for parseTrusted.
 func LoadTrusted(path string) (*Trusted, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -199,18 +199,18 @@ func LoadTrusted(path string) (*Trusted, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read trusted keys: %w", err)
 	}
-	t, err := ParseTrusted(data)
+	t, err := parseTrusted(data)
 	if err != nil {
 		return nil, fmt.Errorf("parse trusted keys %s: %w", path, err)
 	}
 	return t, nil
 }
 
-// ParseTrusted reads keys in the form of OpenSSH's allowed_signers, so that Git
+// parseTrusted reads keys in the form of OpenSSH's allowed_signers, so that Git
 // and Purser share one file: "PRINCIPALS [namespaces="git"] ssh-ed25519 AAAA…".
 // The principals are the writers the key may sign for. A line without them, as
 // in a .pub file, stands for every writer.
-func ParseTrusted(data []byte) (*Trusted, error) {
+func parseTrusted(data []byte) (*Trusted, error) {
 	t := Trust()
 	for n, line := range strings.Split(string(data), "\n") {
 		fields := strings.Fields(line)

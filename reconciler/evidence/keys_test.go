@@ -118,11 +118,11 @@ func TestParseTrusted(t *testing.T) {
 		"hq " + line + "\nedge " + line:        false,
 		"[ " + line:                            false,
 	} {
-		if _, err := ParseTrusted([]byte(text)); (err == nil) != ok {
+		if _, err := parseTrusted([]byte(text)); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	trusted, err := ParseTrusted([]byte("hq,edge-* " + line))
+	trusted, err := parseTrusted([]byte("hq,edge-* " + line))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func TestKilledWriters(t *testing.T) {
 		}
 		removeStaleLocks(t, bare)
 	}
-	trust, err := ParseTrusted(trusted.Bytes())
+	trust, err := parseTrusted(trusted.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Dir     string // of this log alone; holds the spool and a copy of what is published
 	Remote  Remote
-	Branch  string // default "audit/<year>"; may hold <year> and <writer>
+	Branch  string // default "audit/<year>"; below audit/, may hold <year> and <writer>
 	Writer  string // name of this log's only writer
 	Key     *Key
 	Trusted *Trusted // must include Key
@@ -82,7 +82,6 @@ type Status struct {
 	Records     uint64 // appended, over all branches
 	Published   uint64 // of these seen on the remote
 	Spooled     int
-	SpoolBytes  int64
 	LastPublish time.Time // zero before the first
 	Err         error     // of the newest publishing attempt; a *StalledError needs a human
 }
@@ -207,7 +206,7 @@ func (l *Log) resume(ctx context.Context) error {
 			Hint: "restore the branch setting, or start a log of its own in a new directory",
 		}
 	}
-	if err := l.recover(); err != nil {
+	if err := l.restore(); err != nil {
 		return err
 	}
 	refs, err := l.remote.list(ctx)
@@ -220,9 +219,9 @@ func (l *Log) resume(ctx context.Context) error {
 	return err
 }
 
-// recover drops spooled records that were published, and derives the head and
+// restore drops spooled records that were published, and derives the head and
 // the recent IDs.
-func (l *Log) recover() error {
+func (l *Log) restore() error {
 	if err := l.archive.open(l.state.Published.Branch, l.state.Published.Frontier.Size); err != nil {
 		return err
 	}
@@ -324,7 +323,7 @@ func (l *Log) Status() Status {
 	return Status{
 		Branch: l.head.Branch, Epoch: l.state.Epoch,
 		Records: l.head.index(), Published: l.state.Published.index(),
-		Spooled: len(l.spool.entries), SpoolBytes: l.spool.bytes,
+		Spooled:     len(l.spool.entries),
 		LastPublish: l.lastTime, Err: errors.Join(l.broken, l.lastErr),
 	}
 }

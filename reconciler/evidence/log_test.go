@@ -108,9 +108,9 @@ func TestSameHappeningIsOneRecord(t *testing.T) {
 func TestEventIDsDoNotCollide(t *testing.T) {
 	seen := map[string]bool{}
 	for _, id := range []string{
-		EventID("a", "b", 1, []string{"c"}), EventID("a", "b", 1, []string{"c", ""}), EventID("a", "b", 1, nil),
-		EventID("a", "", 1, []string{"b", "c"}), EventID("ab", "", 1, []string{"c"}), EventID("a", "b", 11, []string{"c"}),
-		EventID("a", "b", 1, []string{"c,1:d"}), EventID("a", "b", 1, []string{"c", "d"}),
+		eventID("a", "b", 1, []string{"c"}), eventID("a", "b", 1, []string{"c", ""}), eventID("a", "b", 1, nil),
+		eventID("a", "", 1, []string{"b", "c"}), eventID("ab", "", 1, []string{"c"}), eventID("a", "b", 11, []string{"c"}),
+		eventID("a", "b", 1, []string{"c,1:d"}), eventID("a", "b", 1, []string{"c", "d"}),
 	} {
 		if seen[id] {
 			t.Errorf("%s appears twice", id)
@@ -325,7 +325,7 @@ func TestBranchTemplates(t *testing.T) {
 	if report := f.verified(2); len(report.Branches) != 2 || report.Branches[0].Branch != "audit/edge/2026" {
 		t.Errorf("%+v", report.Branches)
 	}
-	for branch, ok := range map[string]bool{"evidence": true, "audit/<year>/x": true, "a b": false, "audit/<year>/<year>": false, "../x": false, "-x": false, "x.lock": false} {
+	for branch, ok := range map[string]bool{"evidence": false, "audit/hq": true, "audit/<year>/x": true, "a b": false, "audit/<year>/<year>": false, "../x": false, "-x": false, "x.lock": false} {
 		if err := (branchNames{branch, "hq"}).check(); (err == nil) != ok {
 			t.Errorf("%q: %v", branch, err)
 		}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,7 +94,7 @@ func fileTree(files map[string][]byte) ([]object, error) {
 		objects = append(objects, below...)
 		entries = append(entries, treeEntry{name: name, dir: true, hash: below[len(below)-1].hash})
 	}
-	sort.Slice(entries, func(i, j int) bool { return entries[i].sortKey() < entries[j].sortKey() })
+	slices.SortFunc(entries, func(a, b treeEntry) int { return strings.Compare(a.sortKey(), b.sortKey()) })
 	return append(objects, encodeTree(entries)), nil
 }
 

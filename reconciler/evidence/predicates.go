@@ -33,10 +33,9 @@ type Start struct {
 	PossibleGap bool   `json:"possibleGap"` // a new epoch: records of the last epoch may be lost with its disk
 }
 
-// State carries the fold of all earlier records, and where they are.
+// State carries the fold of all earlier records. Its header names the branch they are in.
 type State struct {
-	Checkpoint string          `json:"checkpoint"` // the last signed checkpoint of the previous branch
-	State      json.RawMessage `json:"state"`
+	State json.RawMessage `json:"state"`
 }
 
 // Heartbeat says that the agent lives. A silence longer than its interval is a gap to explain.
@@ -64,7 +63,7 @@ type ForcePush struct {
 	To     string `json:"to"`
 }
 
-// Origin says where a release came from.
+// Origins of a release.
 const (
 	OriginGit        = "git"        // landed changes since the approved release
 	OriginGovernance = "governance" // the environment's declaration changed
@@ -73,7 +72,7 @@ const (
 	OriginFirst      = "first"      // there is no approved release yet
 )
 
-// Change proposes a release. For governance, Release is empty and To is the commit.
+// Change proposes a release. For governance, To is the commit.
 type Change struct {
 	From     string         `json:"from,omitempty"` // digest of the approved release, or governance commit; empty the first time
 	To       string         `json:"to"`             // digest of the proposed release, or governance commit
@@ -119,7 +118,7 @@ type Superseded struct {
 	By      string `json:"by"`
 }
 
-// Purpose says why a cluster is changed.
+// Purposes of a plan.
 const (
 	PurposeRelease = "release"
 	PurposeRepair  = "repair"

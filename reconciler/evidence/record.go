@@ -126,10 +126,10 @@ var (
 	digestPattern = regexp.MustCompile(`^[0-9a-f]+$`)
 )
 
-// EventID is the ID of the record of a happening: the SHA-256, in hex, of the
+// eventID is the ID of the record of a happening: the SHA-256, in hex, of the
 // netstrings (length ":" bytes ",") of "purser-event-v1", type, environment,
 // deployment in decimal, and each key.
-func EventID(typ, environment string, deployment int, key []string) string {
+func eventID(typ, environment string, deployment int, key []string) string {
 	h := sha256.New()
 	put := func(s string) { fmt.Fprintf(h, "%d:%s,", len(s), s) }
 	put("purser-event-v1")
@@ -243,7 +243,7 @@ func parseStatement(payload []byte, base uint64) (Record, error) {
 		return Record{}, fmt.Errorf("parse statement: type %q with predicate %q", s.Type, s.PredicateType)
 	}
 	h := s.Predicate.Header
-	if want := EventID(typ, h.Environment, h.Deployment, h.Key); h.ID != want {
+	if want := eventID(typ, h.Environment, h.Deployment, h.Key); h.ID != want {
 		return Record{}, fmt.Errorf("record ID %s is not that of its type, environment, deployment and key, %s", h.ID, want)
 	}
 	if h.Epoch < 1 || h.Writer == "" || h.Branch == "" || len(s.Subject) == 0 {

@@ -16,8 +16,7 @@ const (
 	Unreadable Kind = "unreadable" // the clone cannot be read, so nothing is known
 )
 
-// Exit codes of a verification. Code 5, policy violated, belongs to checks of
-// what records say rather than of the log.
+// Exit codes of a verification. 5 is kept free for checks of what records say.
 const (
 	ExitComplete   = 0
 	ExitTampered   = 3

@@ -28,8 +28,8 @@ type branchNames struct {
 }
 
 func (b branchNames) check() error {
-	if !validRef(b.name(2000)) || strings.Count(b.template, yearWord) > 1 {
-		return fmt.Errorf("audit branch %q: want a branch name with %s once at most", b.template, yearWord)
+	if !validRef(b.name(2000)) || strings.Count(b.template, yearWord) > 1 || !strings.HasPrefix(b.template, logPrefix) {
+		return fmt.Errorf("audit branch %q: want a branch name that begins with %s, with %s once at most", b.template, logPrefix, yearWord)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -14,15 +13,18 @@ import (
 // VerifyOptions narrow or extend a verification. The zero value verifies every
 // branch under audit/.
 type VerifyOptions struct {
-	Prefix string // of the branches that are logs; default "audit/"
-	Branch string // verify this one only and do not ask for its predecessors
 	// Since is a signed checkpoint seen earlier: the log must be a continuation
 	// of it.
 	Since []byte
 	// OnRecord gets every record that verifies, in order within its branch, with
 	// its file's bytes. Its error ends the verification.
 	OnRecord func(r Record, envelope []byte) error
+
+	branch string // verify this one only and do not ask for its predecessors
 }
+
+// logPrefix begins the names of branches that are logs.
+const logPrefix = "audit/"
 
 // Verify checks a clone of the audit repository, bare or not, without network:
 // signatures of records, checkpoints and commits; the tree of every commit,
@@ -62,9 +64,6 @@ type keptAt struct {
 }
 
 func newVerifier(r *repository, trusted *Trusted, o VerifyOptions) *verifier {
-	if o.Prefix == "" {
-		o.Prefix = "audit/"
-	}
 	return &verifier{repo: r, trusted: trusted, o: o, kept: map[string]keptAt{}, months: map[string]map[string]plumbing.Hash{}}
 }
 
@@ -98,11 +97,11 @@ func (v *verifier) branches() []string {
 	var names []string
 	for ref := range v.refs {
 		name, ok := strings.CutPrefix(ref, "refs/heads/")
-		if ok && (name == v.o.Branch || v.o.Branch == "" && strings.HasPrefix(name, v.o.Prefix)) {
+		if ok && (name == v.o.branch || v.o.branch == "" && strings.HasPrefix(name, logPrefix)) {
 			names = append(names, name)
 		}
 	}
-	sort.Strings(names) // years in order
+	slices.Sort(names) // years in order
 	return names
 }
 
@@ -171,7 +170,7 @@ func (v *verifier) checkPrevious(b *branchLog) {
 	}
 	at := slices.IndexFunc(v.logs, func(other *branchLog) bool { return other.Branch == b.previous.Branch })
 	if at < 0 {
-		if v.o.Branch == "" {
+		if v.o.branch == "" {
 			problem(Incomplete, "the branch before, %s, is not in this repository", b.previous.Branch)
 		}
 		return
@@ -227,7 +226,7 @@ func (v *verifier) besides() []string {
 			names = append(names, ref)
 		}
 	}
-	sort.Strings(names)
+	slices.Sort(names)
 	return names
 }
 
@@ -249,7 +248,7 @@ func (v *verifier) checkBeside(ref string, logs map[string]*branchLog) {
 	}
 	b, ok := logs[branch]
 	switch {
-	case !ok && v.o.Branch == "":
+	case !ok && v.o.branch == "":
 		problem(Incomplete, "it belongs to %s, which is not in this repository", branch)
 	case !ok || !b.read:
 	case seq >= b.next:

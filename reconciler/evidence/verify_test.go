@@ -414,7 +414,7 @@ func TestVerifyTrust(t *testing.T) {
 	f := tamperFixture(t)
 	other, _ := newKeyFile(t)
 	parse := func(text string) *Trusted {
-		tr, err := ParseTrusted([]byte(text))
+		tr, err := parseTrusted([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -468,7 +468,7 @@ func TestVerifyYears(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d: %v", name, r.ExitCode(), c.exit, r.Problems)
 		}
 	}
-	r := f.verify(f.bare, VerifyOptions{Branch: "audit/2027"})
+	r := f.verify(f.bare, VerifyOptions{branch: "audit/2027"})
 	if r.ExitCode() != ExitComplete || r.Records != 3 {
 		t.Errorf("one year: %+v", r)
 	}
