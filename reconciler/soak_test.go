@@ -72,9 +72,8 @@ func TestSoakKills(t *testing.T) {
 		}
 	})
 	w.waitFor("the first release runs", func(ctx context.Context) error { return w.runs(ctx, "one") })
-	value := ""
 	for round := range *soak {
-		value = fmt.Sprintf("round %d", round)
+		value := fmt.Sprintf("round %d", round)
 		w.write("apps/dev/objects.yaml", configMaps(5+round%2, value))
 		w.push(value)
 		time.Sleep(rand.N(1500 * time.Millisecond))
@@ -82,7 +81,10 @@ func TestSoakKills(t *testing.T) {
 		_ = agent.Wait() // it was killed
 		agent = w.spawn(os.Args[0])
 	}
-	eventually(t, time.Minute, "the last push runs", func(ctx context.Context) error { return w.runs(ctx, value) })
+	// Only an agent that is up runs this one: it is there to be told to end.
+	w.write("apps/dev/objects.yaml", configMaps(5, "the end"))
+	w.push("the end")
+	eventually(t, time.Minute, "the last push runs", func(ctx context.Context) error { return w.runs(ctx, "the end") })
 	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
