@@ -47,6 +47,7 @@ type Agent struct {
 	mu           sync.RWMutex
 	declarations *declaration.Set        // of the approved governance commit; nil until there is one
 	observed     map[string]*observation // per environment: what is known but needs no record
+	busy         map[string]bool         // environments under reconciliation now
 	problems     map[string]error        // per source: why the last poll failed; nil when it did not
 	governed     chan struct{}           // wakes the governance stage
 }
@@ -71,6 +72,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		clusters: map[string]*cluster{},
 		releases: lru.New(releasesKept),
 		observed: map[string]*observation{},
+		busy:     map[string]bool{},
 		problems: map[string]error{},
 		governed: make(chan struct{}, 1),
 	}
@@ -115,7 +117,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 }
 
 // releasesKept bounds the rendered releases in memory; others are read back from the audit log's keep refs.
-const releasesKept = 256
+const releasesKept = 1024
 
 func (a *Agent) addCluster(c declaration.AgentCluster) error {
 	config, err := apply.RESTConfig(c.Kubeconfig, c.Context, c.InCluster)
@@ -126,7 +128,8 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 	if err != nil {
 		return fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
-	a.clusters[c.Name] = &cluster{Cluster: connection, queue: newQueue(a.config.Concurrency.PerCluster, a.visit)}
+	visit := func(ctx context.Context, environment string) time.Duration { return a.visit(ctx, c.Name, environment) }
+	a.clusters[c.Name] = &cluster{Cluster: connection, queue: newQueue(a.config.Concurrency.PerCluster, visit)}
 	return nil
 }
 
@@ -138,6 +141,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if errors.Is(err, context.Canceled) {
 			err = nil
 		}
+		a.logger.Info("stopping")
 		_, stopErr := a.journal.record(ctx, a.stopDraft(ctx))
 		return errors.Join(err, stopErr)
 	})
@@ -332,7 +336,7 @@ func (a *Agent) BeginLog(ctx context.Context) (records uint64, err error) {
 	})
 	status := a.journal.log.Status()
 	if err == nil && status.Spooled > 0 {
-		err = fmt.Errorf("publish the first records: %w", status.Err)
+		err = errors.Join(fmt.Errorf("%d records are not published yet; purser run will go on with it", status.Spooled), status.Err)
 	}
 	return status.Records, err
 }

@@ -26,6 +26,10 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
+	if b := candidate.Release.Binding; b.Cluster != env.Spec.Cluster || b.Namespace != env.Spec.Namespace {
+		return Outcome{Kind: Stalled, Reason: "the proposed release was made for another place than the environment is declared in now",
+			Hint: "push a commit that renders"}
+	}
 	facts := a.facts(env, candidate.Release) // may wait for the cluster, so outside the lock
 	cluster := a.clusters[env.Spec.Cluster]
 	cluster.deciding.Lock()
@@ -69,6 +73,7 @@ func (a *Agent) candidate(ctx context.Context, env *declaration.Environment, ten
 	}
 	return policy.Candidate{
 		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
+		Restores: restores(state, release.Digest),
 	}, nil
 }
 
@@ -183,6 +188,7 @@ func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment
 		a.note(name, func(o *observation) { o.claims = claims })
 	}
 	if _, err := a.journal.record(ctx, draft); err != nil {
+		a.note(name, func(o *observation) { o.claims = nil })
 		return err
 	}
 	a.logger.Info("decided", "environment", name, "release", release.Digest, "answer", v.Answer.String(), "reasons", v.Reasons())

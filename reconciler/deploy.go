@@ -9,6 +9,7 @@ import (
 
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
@@ -19,6 +20,12 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	state := a.journal.environment(env.Meta.Name)
 	if state.Approved == nil {
 		return Outcome{}
+	}
+	if state.Deployment.Intent != nil { // its outcome could not be recorded: the disk or the spool was full
+		if err := a.recordOutcome(ctx, env.Meta.Name, state.Deployment, evidence.OutcomeInterrupted, nil, errUnrecorded); err != nil {
+			return Outcome{Kind: Failed, Reason: err.Error()}
+		}
+		state = a.journal.environment(env.Meta.Name)
 	}
 	d := state.Deployment
 	if d.Release == state.Approved.Release && (d.Phase == PhaseApplied || d.Phase == PhaseLive) {
@@ -54,6 +61,8 @@ func (a *Agent) try(ctx context.Context, t attempt) Outcome {
 	return after
 }
 
+var errUnrecorded = errors.New("the outcome could not be recorded when it was known")
+
 // attempt is one try to make the cluster equal to a release, for a purpose.
 type attempt struct {
 	env     *declaration.Environment
@@ -84,18 +93,21 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 	if t.purpose == evidence.PurposeRepair {
 		changed := t.plan.Changed()
 		held := t.env.Spec.Reconcile.Suspend || t.env.Spec.Drift == declaration.DriftReport
+		settled := held || len(planItems(t.plan, t.state.Inventory)) == 0
 		a.note(name, func(o *observation) {
-			o.comparedAt, o.drift = a.now(), nil
+			o.drift = nil
+			if settled {
+				o.comparedAt = a.now()
+			}
 			if held {
 				o.drift = changed
 			}
 		})
 		a.metrics.drift(name, len(changed), held)
-		if len(changed) == 0 {
-			return Outcome{}, nil
-		}
-		if held {
+		if held && len(changed) > 0 {
 			a.logger.Warn("drift found and left", "environment", name, "objects", len(changed))
+		}
+		if settled {
 			return Outcome{}, nil
 		}
 	}
@@ -119,6 +131,9 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 	if t.release, err = a.release(ctx, t.env, t.to); err != nil {
 		return fmt.Errorf("read the release: %w", err)
 	}
+	if err := samePlace(t); err != nil {
+		return err
+	}
 	if t.uid, err = a.sameCluster(ctx, cluster); err != nil {
 		return err
 	}
@@ -129,20 +144,47 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 	if err != nil {
 		return &apply.StalledError{What: "decrypt the release: " + err.Error(), Hint: "check the agent's age key", Err: err}
 	}
+	limits := t.env.Spec.Prune
+	if restores(t.state, t.to.Release) { // the way back takes away whatever the failed release brought
+		limits = declaration.Prune{MaxObjects: len(t.state.Inventory), MaxShare: 1}
+	}
 	t.plan, err = t.client.Plan(ctx, apply.Desired{
 		Environment: t.env.Meta.Name,
 		Namespace:   t.env.Spec.Namespace,
 		Objects:     objects,
 		Digests:     t.release.ObjectDigests,
 		Inventory:   t.state.Inventory,
-		Limits:      t.env.Spec.Prune,
-		// Repair goes on beside a protected object that only a person may delete.
-		KeepProtected: t.purpose == evidence.PurposeRepair,
+		Limits:      limits,
+		// Repair and the way back go on beside a protected object that only a person may delete.
+		KeepProtected: t.purpose == evidence.PurposeRepair || restores(t.state, t.to.Release),
 	})
 	if err != nil {
 		return err
 	}
 	return t.plan.Err()
+}
+
+// samePlace refuses to apply a release where it was not made for, or to look for the inventory where it is not.
+func samePlace(t *attempt) error {
+	place := placeOf(t.env)
+	if b := t.release.Binding; b.Cluster != place.Cluster || b.Namespace != place.Namespace {
+		return &apply.StalledError{
+			What: fmt.Sprintf("release %s was approved for namespace %q of cluster %q, and the environment is declared elsewhere now", t.to.Release, b.Namespace, b.Cluster),
+			Hint: "push a commit that renders, so that a release for the new place can be approved",
+		}
+	}
+	if len(t.state.Inventory) > 0 && t.state.Place != place {
+		return &apply.StalledError{
+			What: fmt.Sprintf("the environment owns %d objects in %s, and is declared in %s now", len(t.state.Inventory), t.state.Place, place),
+			Hint: "declare it where its objects are; a second environment with a name of its own can be promoted to",
+		}
+	}
+	return nil
+}
+
+// placeOf is where an environment is declared.
+func placeOf(env *declaration.Environment) Place {
+	return Place{Cluster: env.Spec.Cluster, Namespace: env.Spec.Namespace, Tenant: tenantOf(env)}
 }
 
 func tenantOf(env *declaration.Environment) string {
@@ -183,8 +225,8 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 		Subjects: []evidence.Subject{releaseSubject(name, t.release.Digest)},
 		Predicate: evidence.Plan{
 			Release: t.release.Digest, Revision: t.to.Revision, Purpose: t.purpose,
-			Cluster: t.env.Spec.Cluster, ClusterUID: t.uid, Attempt: t.state.Deployment.Repairs + 1,
-			Summary: t.plan.Summary(), Items: planItems(t.plan),
+			Cluster: t.env.Spec.Cluster, Namespace: t.env.Spec.Namespace, Tenant: tenantOf(t.env), ClusterUID: t.uid, Attempt: t.state.Deployment.Repairs + 1,
+			Summary: t.plan.Summary(), Items: planItems(t.plan, t.state.Inventory),
 		},
 		Blobs: []evidence.Blob{{Name: "diff", Data: diff}},
 	})
@@ -204,7 +246,8 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 }
 
 // publishTimeout is how long a release waits for its intent to be seen in the audit remote.
-const publishTimeout = 20 * time.Second
+// It covers one whole exchange with it, and what was under way before.
+const publishTimeout = 90 * time.Second
 
 // execute applies the plan and records what came of it, also when it was cut short.
 func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) (Outcome, error) {
@@ -218,7 +261,13 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 		return Outcome{}, errors.Join(applyErr, err)
 	}
 	a.metrics.applied(name, t.purpose, outcome, set)
-	a.note(name, func(o *observation) { o.comparedAt, o.healthAt = a.now(), time.Time{} })
+	a.note(name, func(o *observation) {
+		o.healthAt, o.comparedAt = time.Time{}, time.Time{}
+		if applyErr == nil {
+			o.comparedAt = a.now()
+		}
+	})
+	a.wakeDenied(t.env)
 	a.logger.Info("applied", "environment", name, "deployment", intent.Deployment, "purpose", t.purpose, "outcome", outcome, "changes", t.plan.Summary())
 	return Outcome{Kind: Applied, Wrote: applyErr != nil}, applyErr
 }
@@ -252,6 +301,9 @@ func (a *Agent) recordOutcome(ctx context.Context, name string, d Deployment, ou
 
 // block records, once, why an approved release cannot be planned without a person's help.
 func (a *Agent) block(ctx context.Context, t attempt, cause error) {
+	if t.purpose == evidence.PurposeRepair {
+		return // the status says it; records are about what is meant to change
+	}
 	r := evidence.Refused{
 		Revision: t.to.Revision, Stage: evidence.StagePlan, Release: t.to.Release, Errors: messages(cause),
 	}
@@ -262,13 +314,30 @@ func (a *Agent) block(ctx context.Context, t attempt, cause error) {
 	a.refuse(ctx, t.env.Meta.Name, last, r)
 }
 
-// planItems lists what a plan changes or leaves for a reason.
-func planItems(p *apply.Plan) []evidence.Item {
+// planItems lists what a plan changes, leaves for a reason, or finds as desired and not in the inventory yet.
+func planItems(p *apply.Plan, owned apply.Inventory) []evidence.Item {
+	digests := make(map[string]string, len(owned))
+	for _, item := range owned {
+		digests[item.Ref.Key()] = item.Digest
+	}
 	items := []evidence.Item{}
 	for _, e := range p.Entries {
-		if e.Action != apply.Unchanged {
-			items = append(items, evidence.Item{Ref: e.Ref, Action: e.Action, Digest: e.Digest, Reason: e.Reason})
+		if digest, known := digests[e.Ref.Key()]; e.Action == apply.Unchanged && known && digest == e.Digest {
+			continue
 		}
+		items = append(items, evidence.Item{Ref: e.Ref, Action: e.Action, Digest: e.Digest, Reason: e.Reason})
 	}
 	return items
+}
+
+// wakeDenied wakes the environments of a cluster whose proposals were not allowed: one of them may have waited
+// for an object that this environment gave up.
+func (a *Agent) wakeDenied(env *declaration.Environment) {
+	for _, name := range a.environments(func(e *declaration.Environment) bool {
+		return e.Spec.Cluster == env.Spec.Cluster && e.Meta.Name != env.Meta.Name
+	}) {
+		if v := a.journal.environment(name).Verdict; v != nil && v.Answer == policy.Deny {
+			a.wake(name)
+		}
+	}
 }

@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -25,13 +26,16 @@ func (a *Agent) govern(ctx context.Context) error {
 	}
 	a.wakeAll()
 	for {
+		var again <-chan time.Time
 		if err := a.considerGovernance(ctx); err != nil {
-			a.logger.Error("governance not considered", "error", err)
+			a.logger.Error("governance not considered; trying again", "error", err)
+			again = time.After(retryLast)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-a.governed:
+		case <-again:
 		}
 	}
 }
@@ -48,7 +52,7 @@ func (a *Agent) restoreGovernance() error {
 		return err
 	}
 	set, err := a.parseGovernance(revision.Commit)
-	if errors.Is(err, sources.ErrNoCommit) { // rewritten away, or a new machine whose fetch has not come yet
+	if err != nil { // rewritten away, a new machine whose fetch has not come yet, or a cluster that is no longer configured
 		set, err = a.parseKeptGovernance()
 	}
 	if err != nil {
@@ -104,6 +108,28 @@ func collect(tree *sources.Tree, dir string, files map[string]string) error {
 	return nil
 }
 
+// knownBefore is what the configuration offers, and what the state remembers that it offered: declarations that
+// were approved stay readable, so that one cluster less does not stop the environments of the others.
+func (a *Agent) knownBefore() declaration.Known {
+	known := a.config.Known()
+	a.journal.read(func(s *State) {
+		for cluster := range s.ClusterUIDs {
+			known.Clusters = append(known.Clusters, cluster)
+		}
+		for _, e := range s.Environments {
+			for _, p := range []*Pointer{e.Proposed, e.Approved, e.Live} {
+				if p != nil {
+					known.Sources = append(known.Sources, p.Revision.Source)
+				}
+			}
+		}
+	})
+	slices.Sort(known.Clusters)
+	slices.Sort(known.Sources)
+	known.Clusters, known.Sources = slices.Compact(known.Clusters), slices.Compact(known.Sources)
+	return known
+}
+
 // parseKeptGovernance parses the declarations that the audit log keeps.
 func (a *Agent) parseKeptGovernance() (*declaration.Set, error) {
 	kept, err := a.journal.log.Kept(keepGovernance)
@@ -136,7 +162,7 @@ func (a *Agent) parseKeptGovernance() (*declaration.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := a.config.Known()
+	known := a.knownBefore()
 	known.Partial = true
 	return declaration.Parse(tree, a.config.Governance.Path, known)
 }
@@ -160,13 +186,16 @@ func (a *Agent) considerGovernance(ctx context.Context) error {
 	revision := evidence.Revision{Source: source, Revision: head.String()}
 	var current Governance
 	a.journal.read(func(s *State) { current = s.Governance })
-	if current.Approved != nil && *current.Approved == revision && a.inForce() != nil {
+	if current.Approved != nil && *current.Approved == revision && current.Refused == nil && a.inForce() != nil {
 		a.wakeFollowers(source, head.Branch)
 		return nil
 	}
 	set, err := a.parseGovernance(head.Commit)
 	if err == nil {
-		a.journal.read(func(s *State) { err = errors.Join(lifecycle(a.inForce(), set, s)...) })
+		a.journal.read(func(s *State) { err = errors.Join(lifecycle(set, s)...) })
+	}
+	if err != nil && passing(err) {
+		return fmt.Errorf("read governance at %s: %w", revision.Revision, err)
 	}
 	if err != nil {
 		a.refuse(ctx, "", current.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageDeclaration, Errors: messages(err)})
@@ -187,7 +216,7 @@ func (a *Agent) approveGovernance(ctx context.Context, current Governance, revis
 	from := ""
 	if current.Approved != nil {
 		from = current.Approved.Revision
-		if *current.Approved == revision {
+		if *current.Approved == revision && current.Refused == nil {
 			return nil // back in force after a restart
 		}
 		if same, err := a.sameGovernance(current.Approved.Revision, commit); err == nil && same && current.Refused == nil {
@@ -260,6 +289,7 @@ func (a *Agent) adopt(set *declaration.Set) {
 		for name := range before.Environments {
 			if set.Environments[name] == nil {
 				a.metrics.forget(name)
+				a.forget(name)
 				a.logger.Warn("environment is no longer declared; what it owns stays", "environment", name)
 			}
 		}
@@ -291,31 +321,20 @@ func (a *Agent) wakeAll() {
 
 // lifecycle says what in the next declarations contradicts what the environments already own: an environment
 // cannot move, because what it left behind would run on unowned.
-func lifecycle(current, next *declaration.Set, s *State) []error {
-	if current == nil {
-		return nil
-	}
+func lifecycle(next *declaration.Set, s *State) []error {
 	var problems []error
-	for name, e := range next.Environments {
-		was := current.Environments[name]
-		if was == nil || s.Environments[name] == nil || len(s.Environments[name].Inventory) == 0 {
+	for _, name := range slices.Sorted(maps.Keys(next.Environments)) {
+		declared := next.Environments[name]
+		e := s.Environments[name]
+		if e == nil || len(e.Inventory) == 0 || e.Place == placeOf(declared) {
 			continue
 		}
-		for _, move := range []struct{ field, from, to string }{
-			{"cluster", was.Spec.Cluster, e.Spec.Cluster},
-			{"namespace", was.Spec.Namespace, e.Spec.Namespace},
-			{"tenant", was.Spec.Tenant, e.Spec.Tenant},
-		} {
-			if move.from != move.to {
-				problems = append(problems, &declaration.Error{
-					Position: e.Position,
-					What:     fmt.Sprintf("environment %q cannot move from %s %q to %q", name, move.field, move.from, move.to),
-					Why:      "it owns objects where it is, and they would run on without an owner",
-					Remedy:   "declare a second environment with a name of its own, promote to it, and remove this one afterwards",
-				})
-			}
-		}
+		problems = append(problems, &declaration.Error{
+			Position: declared.Position,
+			What:     fmt.Sprintf("environment %q cannot move from %s to %s", name, e.Place, placeOf(declared)),
+			Why:      "it owns objects where it is, and they would run on without an owner",
+			Remedy:   "declare a second environment with a name of its own, promote to it, and remove this one afterwards",
+		})
 	}
-	slices.SortFunc(problems, func(x, y error) int { return strings.Compare(x.Error(), y.Error()) })
 	return problems
 }

@@ -24,13 +24,16 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	name := env.Meta.Name
 	state := a.journal.environment(name)
 	d := state.Deployment
-	if state.Approved == nil || d.Phase != PhaseApplied && d.Phase != PhaseLive {
-		return Outcome{}
+	if d.Phase != PhaseLive && (d.Phase != PhaseApplied || state.Approved == nil || state.Approved.Release != d.Release) {
+		return Outcome{} // there is nothing, or nothing that could become live
 	}
 	healthy := state.Health != nil && wellEnough(health.Status(state.Health.To))
 	every := env.Spec.Reconcile.Interval
-	if d.Phase == PhaseApplied || !healthy {
+	switch {
+	case d.Phase == PhaseApplied && a.now().Sub(d.AppliedAt) < env.Spec.Health.Timeout:
 		every = healthEvery
+	case d.Phase == PhaseApplied || !healthy:
+		every = 5 * healthEvery
 	}
 	seen := a.observation(name)
 	if wait := remaining(seen.healthAt, a.now(), every); wait > 0 {
@@ -62,7 +65,7 @@ func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r he
 	case wellEnough(r.Status):
 		return Outcome{}
 	case state.Deployment.Phase == PhaseLive:
-		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: healthEvery}
+		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: 5 * healthEvery}
 	case a.now().Sub(state.Deployment.AppliedAt) < env.Spec.Health.Timeout:
 		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: healthEvery}
 	}

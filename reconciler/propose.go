@@ -22,6 +22,9 @@ import (
 // refused; the last good proposal stays.
 func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outcome {
 	src := a.sources[env.Spec.Source.Repository]
+	if src == nil {
+		return Outcome{Kind: Stalled, Reason: fmt.Sprintf("its source %q is not in the agent's configuration", env.Spec.Source.Repository)}
+	}
 	head, ok := src.repo.Head(env.Spec.Source.Branch)
 	if !ok {
 		return Outcome{Kind: Waiting, Reason: fmt.Sprintf("branch %q of source %q was not fetched yet", env.Spec.Source.Branch, src.name)}
@@ -30,7 +33,7 @@ func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outco
 	state := a.journal.environment(name)
 	release, err := a.renderHead(ctx, env, src, head)
 	if err != nil {
-		if ctx.Err() != nil {
+		if passing(err) {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 		revision := evidence.Revision{Source: src.name, Revision: head.String()}
@@ -44,6 +47,16 @@ func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outco
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
 	return Outcome{}
+}
+
+// passing tells an error of this machine and moment from one of the commit: nobody is to be blamed for it.
+func passing(err error) bool {
+	for _, cause := range []error{context.Canceled, context.DeadlineExceeded, sources.ErrDamaged, sources.ErrNoCommit} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
 }
 
 // renderHead gives the release of an environment at the head of its branch, from memory when nothing it
@@ -60,7 +73,7 @@ func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, sr
 			return nil, err
 		}
 		release, ok := a.releases.Get(seen.digest)
-		if ok && sameBinding(seen.binding, binding) && seen.inputs.Unchanged(tree) {
+		if ok && seen.path == env.Spec.Source.Path && sameBinding(seen.binding, binding) && seen.inputs.Unchanged(tree) {
 			return release.(*render.Release), nil
 		}
 	}
@@ -70,7 +83,7 @@ func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, sr
 	}
 	a.releases.Add(release.Digest, release)
 	a.note(env.Meta.Name, func(o *observation) {
-		o.inputs, o.digest, o.binding = release.Inputs, release.Digest, release.Binding
+		o.inputs, o.digest, o.binding, o.path = release.Inputs, release.Digest, release.Binding, env.Spec.Source.Path
 	})
 	return release, nil
 }
@@ -179,7 +192,7 @@ func originOf(state EnvironmentState, approved, release *render.Release) string 
 	switch {
 	case state.Approved == nil || approved == nil:
 		return evidence.OriginFirst
-	case state.Previous != nil && state.Previous.Release == release.Digest:
+	case restores(state, release.Digest):
 		return evidence.OriginRollback
 	case slices.Equal(approved.Inputs, release.Inputs) && approved.Renderer != release.Renderer:
 		return evidence.OriginRenderer
@@ -187,6 +200,15 @@ func originOf(state EnvironmentState, approved, release *render.Release) string 
 		return evidence.OriginGovernance
 	}
 	return evidence.OriginGit
+}
+
+// restores reports whether a release is the way back: to what is live while another one is approved, or to what
+// was live before.
+func restores(state EnvironmentState, release string) bool {
+	if state.Approved != nil && state.Approved.Release == release && state.Deployment.Release == release {
+		return false // it is there already
+	}
+	return state.Live != nil && state.Live.Release == release || state.Previous != nil && state.Previous.Release == release
 }
 
 // landed lists the first-parent commits since the approved revision. After a rewritten history there are none.
@@ -239,8 +261,9 @@ func messages(err error) []string {
 	}
 	for i, m := range list {
 		if len(m) > messageBytes {
-			list[i] = m[:messageBytes] + "…"
+			m = m[:messageBytes] + "…"
 		}
+		list[i] = strings.ToValidUTF8(m, "�") // as a record stores it, so that it compares equal later
 	}
 	return list
 }

@@ -23,18 +23,22 @@ func (a *Agent) reconcile(ctx context.Context, env *declaration.Environment, ten
 	return outcome.join(a.observe(ctx, env))
 }
 
-// visit is what a queue calls: it reconciles, remembers the outcome, and says when to come back.
-func (a *Agent) visit(ctx context.Context, name string) time.Duration {
+// visit is what the queue of a cluster calls: it reconciles, remembers the outcome, and says when to come back.
+func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 	env, tenant, ok := a.declared(name)
-	if !ok {
-		return 0 // gone from the declarations: orphaned, its objects stay
+	if !ok || env.Spec.Cluster != cluster {
+		return 0 // no longer declared, or another queue's now
 	}
+	if !a.take(name) {
+		return retryFirst // the queue of the cluster where it was declared before is not done with it
+	}
+	defer a.leave(name)
 	start := a.now()
 	outcome := a.reconcile(ctx, env, tenant)
 	if ctx.Err() != nil {
 		return 0
 	}
-	failures := 0
+	failures, changed := 0, false
 	a.note(name, func(o *observation) {
 		if outcome.Kind == Failed || outcome.Kind == Stalled {
 			failures = o.failures
@@ -43,13 +47,32 @@ func (a *Agent) visit(ctx context.Context, name string) time.Duration {
 			o.failures = 0
 		}
 		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
-			o.since = start
-			a.logger.Info("reconciled", "environment", name, "outcome", outcome.Kind.String(), "reason", outcome.Reason, "hint", outcome.Hint)
+			o.since, changed = start, true
 		}
 		o.outcome = outcome
 	})
+	if changed {
+		a.logger.Info("reconciled", "environment", name, "outcome", outcome.Kind.String(), "reason", outcome.Reason, "hint", outcome.Hint)
+	}
 	a.metrics.reconciled(name, outcome, a.now().Sub(start))
 	return outcome.delay(failures, env.Spec.Reconcile.Interval)
+}
+
+// take claims an environment for one worker; false when another one has it.
+func (a *Agent) take(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy[name] {
+		return false
+	}
+	a.busy[name] = true
+	return true
+}
+
+func (a *Agent) leave(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.busy, name)
 }
 
 // observation is what the agent knows of an environment without a record: it can be found out again.
@@ -57,6 +80,7 @@ type observation struct {
 	inputs  render.Inputs  // what the last render read
 	digest  string         // and gave
 	binding render.Binding // under this declaration
+	path    string         // from this folder
 	claims  []render.Ref   // objects of the approved release
 
 	outcome    Outcome
@@ -76,6 +100,13 @@ func (a *Agent) observation(name string) observation {
 		return *o
 	}
 	return observation{}
+}
+
+// forget drops what is known of an environment that is no longer declared.
+func (a *Agent) forget(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.observed, name)
 }
 
 // note changes what is known of an environment.

@@ -39,8 +39,20 @@ type EnvironmentState struct {
 	Blocked    *evidence.Refused `json:"blocked,omitempty"` // why what is approved cannot be planned
 	Deployment Deployment        `json:"deployment"`
 	Inventory  apply.Inventory   `json:"inventory"`
+	Place      Place             `json:"place"` // of the inventory
 	Health     *evidence.Health  `json:"health,omitempty"`
 	Records    int               `json:"records"` // of this environment
+}
+
+// Place is where an environment's objects are, and as whom they are reached.
+type Place struct {
+	Cluster   string `json:"cluster"`
+	Namespace string `json:"namespace"`
+	Tenant    string `json:"tenant"`
+}
+
+func (p Place) String() string {
+	return fmt.Sprintf("namespace %q of cluster %q as tenant %q", p.Namespace, p.Cluster, p.Tenant)
 }
 
 // Pointer names a release and where it came from.
@@ -204,6 +216,9 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	}
 	e.Verdict = &p.Verdict
 	if p.Verdict.Answer == policy.Allow {
+		if d := &e.Deployment; d.Number > 0 && d.Phase != PhaseLive && d.Release != p.To {
+			d.Phase = PhaseSuperseded
+		}
 		approved := *e.Proposed
 		approved.Revision, approved.At = p.Revision, r.Time
 		e.Approved = &approved
@@ -235,17 +250,20 @@ func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	if s.ClusterUIDs[p.Cluster] == "" {
 		s.ClusterUIDs[p.Cluster] = p.ClusterUID
 	}
-	e.Blocked = nil
+	e.Place = Place{Cluster: p.Cluster, Namespace: p.Namespace, Tenant: p.Tenant}
 	d := &e.Deployment
 	if p.Purpose == evidence.PurposeRelease {
+		e.Blocked = nil
 		*d = Deployment{Number: r.Deployment, Release: p.Release, Phase: PhasePlanned}
 	} else {
 		d.Repairs++
 	}
 	d.Intent = &Intent{Record: r.Index, Release: p.Release, Purpose: p.Purpose}
-	// What is about to be created is owned from now on: a crash before the outcome must not orphan it.
+	// What is about to be created, taken over or found as desired is owned from now on: a crash before the
+	// outcome must not orphan it.
 	for _, item := range p.Items {
-		if item.Action == apply.Created {
+		switch item.Action {
+		case apply.Created, apply.Configured, apply.Unchanged:
 			e.Inventory = e.Inventory.Add(apply.Item{Ref: item.Ref, Digest: item.Digest})
 		}
 	}

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -121,7 +122,9 @@ func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentSt
 			s.Expired = d.Spec.Expires != nil && !a.now().Before(*d.Spec.Expires)
 		}
 	}
-	if o := a.observed[name]; o != nil {
+	if !s.Orphaned && a.clusters[s.Cluster] == nil {
+		s.Outcome, s.Reason = Stalled.String(), fmt.Sprintf("its cluster %q is not in the agent's configuration", s.Cluster)
+	} else if o := a.observed[name]; o != nil {
 		s.Outcome, s.Reason, s.Hint, s.Since = o.outcome.Kind.String(), o.outcome.Reason, o.outcome.Hint, o.since
 		if o.report.Status != "" {
 			s.Health, s.HealthWhy, s.Cause = o.report.Status, o.report.Message, string(o.report.Cause)

@@ -14,6 +14,7 @@ type Candidate struct {
 	Release     *render.Release
 	Approved    *render.Release       // nil: there is none yet
 	Diff        []render.ObjectChange // Approved → Release
+	Restores    bool                  // Release is live, or was before what is live: the way back from Approved
 }
 
 // Facts are what the world said when it was last asked. The zero value knows nothing.

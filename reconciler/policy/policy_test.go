@@ -91,6 +91,7 @@ func TestGates(t *testing.T) {
 		"half goes":                {candidate: deleted(5, 10), gate: "prune", want: Allow},
 		"four fifths go":           {candidate: deleted(8, 10), gate: "prune", want: Deny, says: "delete 8 of 10 objects"},
 		"many of very many go":     {candidate: deleted(11, 1000), gate: "prune", want: Deny},
+		"the way back":             {candidate: restoring(deleted(8, 10)), gate: "prune", want: Allow},
 		"dependency ready":         {candidate: candidate(), facts: func(f *Facts) { f.Dependencies = []Dependency{{Name: "qa", Ready: true}} }, gate: "dependencies", want: Allow},
 		"dependency on its way":    {candidate: candidate(), facts: func(f *Facts) { f.Dependencies = []Dependency{{Name: "qa", State: "not live yet"}} }, gate: "dependencies", want: Wait, says: `"qa", which is not live yet`},
 		"evidence unknown":         {candidate: candidate(), facts: func(f *Facts) { f.Evidence = nil }, gate: "evidence", want: Deny},
@@ -123,6 +124,11 @@ func TestGates(t *testing.T) {
 			t.Errorf("no gate %q", test.gate)
 		})
 	}
+}
+
+func restoring(c Candidate) Candidate {
+	c.Restores = true
+	return c
 }
 
 func TestZeroFactsNeverAllow(t *testing.T) {

@@ -13,6 +13,9 @@ func prune(c Candidate, _ Facts, _ time.Time) Result {
 	if c.Approved == nil {
 		return allow("nothing is approved yet")
 	}
+	if c.Restores {
+		return allow("it was live before: only what came after it goes")
+	}
 	deleted := 0
 	for _, change := range c.Diff {
 		if change.Action == render.ActionDeleted {

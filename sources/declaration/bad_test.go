@@ -124,6 +124,7 @@ var bad = map[string]struct {
 	"declaration/time-impossible":        {want: `F:10:12: spec.expires is "2027-02-30T00:00:00Z": it must be a time of a day that exists, with its zone (RFC 3339): write it like 2027-01-31T18:00:00Z or 2027-01-31T18:00:00+01:00`},
 	"declaration/time-no-zone":           {want: `F:10:12: spec.expires is "2027-02-20T00:00:00": it must be a time of a day that exists, with its zone (RFC 3339): write it like 2027-01-31T18:00:00Z or 2027-01-31T18:00:00+01:00`},
 	"declaration/unknown-cluster":        {want: `F:7:12: unknown cluster "lba": the agent has no cluster of that name: did you mean "lab"?`, beyond: true},
+	"declaration/reserved-name":          {want: `F:4:9: an Environment cannot be named "governance": the audit log keeps the declarations under that name: give it another name`, beyond: true},
 	"declaration/unknown-environment":    {want: `F:10:15: unknown environment "quality": no environment of that name is declared: name one of: dev`, beyond: true},
 	"declaration/unknown-field":          {want: `F:7:3: unknown field "namspace": Environment.spec has no such field: did you mean "namespace"?`},
 	"declaration/unknown-field-far":      {want: `F:10:3: unknown field "promotion": Environment.spec has no such field: its fields are purpose, tenant, cluster, namespace, source, class, reconcile, drift, prune, health, dependsOn, expires`},

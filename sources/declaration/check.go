@@ -73,6 +73,9 @@ func (c *check) all() error {
 }
 
 // tenants refuses two tenants that could touch one namespace.
+// reservedName is where the audit remote keeps the governance, beside the environments.
+const reservedName = "governance"
+
 func (c *check) tenants() {
 	type claim struct {
 		tenant, pattern string
@@ -114,6 +117,9 @@ func overlap(a, b string) bool {
 }
 
 func (c *check) tenant(e *Environment, doc *document) {
+	if e.Meta.Name == reservedName {
+		c.g.errs.add(doc.mark("metadata.name"), fmt.Sprintf("an Environment cannot be named %q", reservedName), "the audit log keeps the declarations under that name", "give it another name")
+	}
 	s := &e.Spec
 	implicit := s.Tenant == ""
 	if implicit {
