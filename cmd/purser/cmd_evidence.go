@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 
@@ -143,7 +144,18 @@ every writer. It needs a clone and the public keys that you pinned, and no netwo
 	}
 	c.flags(cmd)
 	out.flag(cmd)
+	cmd.Flags().StringVar(&c.since, "since", "", "file with a checkpoint that you kept: the log must continue it")
 	return cmd
+}
+
+// readCheckpoint reads a kept checkpoint, which is a few lines.
+func readCheckpoint(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, 64<<10))
 }
 
 func printReport(w io.Writer, r evidence.Report) error {
@@ -172,7 +184,7 @@ func printReport(w io.Writer, r evidence.Report) error {
 }
 
 // clone is a clone of an audit repository and the keys to check it with.
-type clone struct{ repo, keys string }
+type clone struct{ repo, keys, since string }
 
 func (c *clone) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.repo, "repo", ".", "folder of a clone of the audit repository")
@@ -215,7 +227,14 @@ func (c *clone) verify(cmd *cobra.Command, each func(evidence.Record)) (checked,
 	if err != nil {
 		return checked{}, exit{evidence.ExitUnreadable, err}
 	}
+	var since []byte
+	if c.since != "" {
+		if since, err = readCheckpoint(c.since); err != nil {
+			return checked{}, exit{evidence.ExitUnreadable, err}
+		}
+	}
 	report, err := evidence.Verify(cmd.Context(), c.repo, trusted, evidence.VerifyOptions{
+		Since:    since,
 		OnRecord: func(r evidence.Record, _ []byte) error { each(r); return nil },
 	})
 	if err != nil {
