@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
+	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
 
 	"github.com/purser-gitops/purser/sources"
 )
@@ -40,11 +41,21 @@ func (r *Renderer) build(ctx context.Context, t *sources.Tree, dir string) (*Res
 		res *Result
 		err error
 	)
-	shared(func() { res, err = r.attempt(newTreeFS(ctx, t, dir, r.limits, false)) })
+	shared(func() { res, err = r.timed(ctx, t, dir, false) })
 	if errors.Is(err, errNeedsExclusive) {
-		exclusive(func() { res, err = r.attempt(newTreeFS(ctx, t, dir, r.limits, true)) })
+		exclusive(func() { res, err = r.timed(ctx, t, dir, true) })
 	}
 	return res, err
+}
+
+// timed runs an attempt for no longer than Limits.Time. The clock starts here,
+// after all waiting for other builds.
+func (r *Renderer) timed(ctx context.Context, t *sources.Tree, dir string, alone bool) (*Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, &RefusedError{File: dir,
+		Reason: fmt.Sprintf("the build took longer than the limit of %s", r.limits.Time),
+		Remedy: "include fewer and smaller bases, patches and replacements, or split the environment"})
+	defer cancel()
+	return r.attempt(newTreeFS(ctx, t, dir, r.limits, alone))
 }
 
 // attempt runs Kustomize and judges what it gives.
@@ -72,6 +83,9 @@ func (r *Renderer) attempt(f *treeFS) (*Result, error) {
 		return nil, err
 	}
 	if err := judgeCiphertext(objs, f.content); err != nil {
+		return nil, err
+	}
+	if err := judgeNames(f.root, objs); err != nil {
 		return nil, err
 	}
 	if f.err != nil {
@@ -110,9 +124,18 @@ func (r *Renderer) runKustomize(f *treeFS) (m resmap.ResMap, err error) {
 func decodeObjects(m resmap.ResMap, limits Limits) ([]*unstructured.Unstructured, error) {
 	if m.Size() > limits.Objects {
 		return nil, &RefusedError{Reason: fmt.Sprintf("it has %d objects, more than the limit of %d", m.Size(), limits.Objects),
-			Remedy: "split the environment, or raise the limit in the agent's configuration"}
+			Remedy: "split the environment into several"}
 	}
 	var total int64
+	tooLarge := &RefusedError{Reason: fmt.Sprintf("its objects have more than %d bytes", limits.OutputBytes),
+		Remedy: "split the environment into several"}
+	// Text that is copied shares its memory up to here, so it is added up first.
+	for _, res := range m.Resources() {
+		if total += textBytes(res.YNode()); total > limits.OutputBytes {
+			return nil, tooLarge
+		}
+	}
+	total = 0
 	objs := make([]*unstructured.Unstructured, 0, m.Size())
 	for _, res := range m.Resources() {
 		data, err := json.Marshal(res)
@@ -120,8 +143,7 @@ func decodeObjects(m resmap.ResMap, limits Limits) ([]*unstructured.Unstructured
 			return nil, fmt.Errorf("encode %s: %w", res.CurId(), err)
 		}
 		if total += int64(len(data)); total > limits.OutputBytes {
-			return nil, &RefusedError{Reason: fmt.Sprintf("its objects have more than %d bytes", limits.OutputBytes),
-				Remedy: "split the environment, or raise the limit in the agent's configuration"}
+			return nil, tooLarge
 		}
 		obj := map[string]any{}
 		if err := utiljson.Unmarshal(data, &obj); err != nil {
@@ -182,4 +204,13 @@ func explainFile(file string, data []byte, nameless bool) error {
 		}
 		return at
 	}
+}
+
+// textBytes adds up the text below a node, with each time it is used.
+func textBytes(n *kyaml.Node) int64 {
+	total := int64(len(n.Value)) + 1
+	for _, c := range n.Content {
+		total += textBytes(c)
+	}
+	return total
 }

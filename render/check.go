@@ -75,6 +75,11 @@ func (f *treeFS) check(file, dir string, data []byte) error {
 			return err
 		}
 	}
+	f.copying[file+"\x00"+dir] = c.copiesOf()
+	if line := tooDeepInside(c.pos.docs()); line > 0 {
+		return &RefusedError{File: file, Line: line, Column: 1,
+			Reason: fmt.Sprintf("the text has values nested more than %d deep", maxNesting), Remedy: "nest them less"}
+	}
 	if !f.exclusive && (len(c.kust.OpenAPI) > 0 || len(c.kust.Crds) > 0) {
 		return errNeedsExclusive
 	}

@@ -42,6 +42,8 @@ type treeFS struct {
 	roots     map[string]string // resolved kustomization file → directory it was asked for in
 	checked   map[string]bool   // kustomization files, by resolved path and directory
 	depth     map[string]int    // kustomization directory → distance from root
+	copies    copies
+	copying   map[string][]copied // what a kustomization copies, by resolved path and directory
 	calls     int
 	readBytes int64
 
@@ -58,7 +60,7 @@ func newTreeFS(ctx context.Context, t *sources.Tree, root string, limits Limits,
 	return &treeFS{
 		ctx: ctx, tree: t, root: root, limits: limits, exclusive: exclusive,
 		inputs: map[string]string{}, looked: map[string]found{}, content: map[string][]byte{},
-		roots: map[string]string{}, checked: map[string]bool{}, depth: map[string]int{root: 0},
+		roots: map[string]string{}, copying: map[string][]copied{}, checked: map[string]bool{}, depth: map[string]int{root: 0},
 	}
 }
 
@@ -76,12 +78,16 @@ func (f *treeFS) enter() error {
 		return f.err
 	}
 	if err := f.ctx.Err(); err != nil {
-		return f.fail(fmt.Errorf("render %q: %w", f.root, context.Cause(f.ctx)))
+		var tooLong *RefusedError
+		if errors.As(context.Cause(f.ctx), &tooLong) {
+			return f.fail(tooLong)
+		}
+		return f.fail(fmt.Errorf("render %q: %w", f.root, err))
 	}
 	if f.calls++; f.calls > f.limits.Reads {
 		return f.fail(&RefusedError{File: f.root,
 			Reason: fmt.Sprintf("the build asks for more than %d files", f.limits.Reads),
-			Remedy: "include each base once, or raise the limit in the agent's configuration"})
+			Remedy: "include each base once, or split the environment"})
 	}
 	return nil
 }
@@ -148,6 +154,10 @@ func (f *treeFS) read(p string) ([]byte, sources.Entry, error) {
 	if err := checkAliases(data); err != nil {
 		return nil, e, f.fail(&RefusedError{File: e.Path, Line: 1, Column: 1, Reason: err.Error(), Remedy: "write the values out, or use fewer YAML anchors"})
 	}
+	if line := tooDeep(data); line > 0 {
+		return nil, e, f.fail(&RefusedError{File: e.Path, Line: line, Column: 1,
+			Reason: fmt.Sprintf("its values are nested more than %d deep", maxNesting), Remedy: "nest them less"})
+	}
 	f.content[e.Path] = data
 	return data, e, f.charge(len(data))
 }
@@ -158,7 +168,7 @@ func (f *treeFS) charge(n int) error {
 	if f.readBytes += int64(n); f.readBytes > f.limits.InputBytes {
 		return f.fail(&RefusedError{File: f.root,
 			Reason: fmt.Sprintf("the build reads more than %d bytes", f.limits.InputBytes),
-			Remedy: "split the kustomization, or raise the limit in the agent's configuration"})
+			Remedy: "include each base once, or split the environment"})
 	}
 	return nil
 }
@@ -219,13 +229,28 @@ func (f *treeFS) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if dir, ok := f.roots[e.Path]; ok && !f.checked[e.Path+"\x00"+dir] {
-		f.checked[e.Path+"\x00"+dir] = true
-		if err := f.check(e.Path, dir, data); err != nil {
+	if dir, ok := f.roots[e.Path]; ok {
+		if err := f.checkOnce(e.Path, dir, data); err != nil {
 			return nil, f.fail(err)
 		}
 	}
 	return bytes.Clone(data), nil
+}
+
+// checkOnce checks a kustomization at its first read, and counts what it copies
+// at each: Kustomize runs it as often.
+func (f *treeFS) checkOnce(file, dir string, data []byte) error {
+	key := file + "\x00" + dir
+	if !f.checked[key] {
+		f.checked[key] = true
+		if err := f.check(file, dir, data); err != nil {
+			return err
+		}
+	}
+	if reason := f.copies.add(f.copying[key]); reason != "" {
+		return &RefusedError{File: file, Line: 1, Column: 1, Reason: reason, Remedy: "write the values out in a resource or a patch"}
+	}
+	return nil
 }
 
 // Exists implements [filesys.FileSystem].

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/yaml"
@@ -67,6 +68,17 @@ func judgeObjects(dir string, objs []*unstructured.Unstructured) ([]*unstructure
 		seen[ref.Key()] = true
 	}
 	return objs, nil
+}
+
+// judgeNames refuses names that cannot be part of an object's address.
+func judgeNames(dir string, objs []*unstructured.Unstructured) error {
+	for _, o := range objs {
+		if wrong := content.IsPathSegmentName(o.GetName()); len(wrong) > 0 {
+			return &RefusedError{File: dir, Object: RefOf(o).String(), Reason: fmt.Sprintf("its name %q %s", o.GetName(), wrong[0]),
+				Remedy: "give it a name that the API server takes"}
+		}
+	}
+	return nil
 }
 
 func flatten(dir string, objs []*unstructured.Unstructured, depth int) ([]*unstructured.Unstructured, error) {

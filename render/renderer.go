@@ -2,6 +2,7 @@ package render
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -23,7 +24,7 @@ type Limits struct {
 	InputBytes  int64         // read, repeated reads counted; default 64 MiB
 	Reads       int           // calls for files, about three for each; default 50 000
 	Depth       int           // bases below each other; default 32
-	Time        time.Duration // default 1 min
+	Time        time.Duration // of one build, without waiting; default 20 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -32,7 +33,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.InputBytes, 64<<20)
 	set(&l.Reads, 50_000)
 	set(&l.Depth, 32)
-	set(&l.Time, time.Minute)
+	set(&l.Time, 20*time.Second)
 	return l
 }
 
@@ -99,7 +100,8 @@ func (r *Renderer) Close() { r.running.Wait() }
 //
 // The error is [io/fs.ErrNotExist] when t has no dir, wraps [ErrEmpty] when nothing
 // is rendered, is a *[RefusedError] for what the commit's author can correct,
-// and a context error when ctx ends or Limits.Time is over. Render returns as
+// also when the build takes longer than Limits.Time, and a context error when
+// ctx ends. Waiting for other builds counts for ctx alone. Render returns as
 // soon as ctx ends. The build behind it stops at its next read of a file: the
 // library takes no context, and between reads it only computes, bounded by the
 // limits.
@@ -112,8 +114,8 @@ func (r *Renderer) Render(ctx context.Context, t *sources.Tree, dir string) (*Re
 		r.stats.hits.Inc()
 		return res, nil
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("render %q: %w", dir, err)
+	if ctx.Err() != nil {
+		return nil, ended(ctx, dir)
 	}
 	key := t.ID() + "\x00" + dir
 	fl := r.join(key, t, dir)
@@ -123,8 +125,17 @@ func (r *Renderer) Render(ctx context.Context, t *sources.Tree, dir string) (*Re
 		return fl.res, fl.err
 	case <-ctx.Done():
 		r.leave(key, fl)
-		return nil, fmt.Errorf("render %q: %w", dir, context.Cause(ctx))
+		return nil, ended(ctx, dir)
 	}
+}
+
+// ended gives the end of a caller's context, with its cause when it has another.
+func ended(ctx context.Context, dir string) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(cause, err) {
+		return fmt.Errorf("render %q: %w: %w", dir, err, cause)
+	}
+	return fmt.Errorf("render %q: %w", dir, err)
 }
 
 // join gives the build under way for key, or starts one.
@@ -135,8 +146,7 @@ func (r *Renderer) join(key string, t *sources.Tree, dir string) *flight {
 		fl.waiters++
 		return fl
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), r.limits.Time,
-		fmt.Errorf("%w: the build took longer than %s", context.DeadlineExceeded, r.limits.Time))
+	ctx, cancel := context.WithCancel(context.Background())
 	fl := &flight{done: make(chan struct{}), cancel: cancel, waiters: 1}
 	r.flights[key] = fl
 	r.running.Go(func() {
@@ -172,7 +182,7 @@ func (r *Renderer) fly(ctx context.Context, t *sources.Tree, dir string) (*Resul
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("render %q: %w", dir, context.Cause(ctx))
+		return nil, ended(ctx, dir)
 	}
 	if res := r.cache.get(t, dir); res != nil {
 		return res, nil

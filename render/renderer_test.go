@@ -317,7 +317,7 @@ func TestContextEnds(t *testing.T) {
 	}
 	select {
 	case <-given.done:
-	case <-time.After(20 * time.Second): // Limits.Time is a minute
+	case <-time.After(20 * time.Second): // much longer than a build
 		t.Error("a build that nobody waits for goes on")
 	}
 	r.Close()
@@ -363,12 +363,8 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: error is %v, want %q", name, err, c.want)
 		}
 	}
-	_, err := newRenderer(t, Options{Limits: Limits{Time: time.Nanosecond}}).Render(testContext(t), treeOf(t, twoEnvironments), "north")
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error is %v, want context.DeadlineExceeded", err)
-	}
 	large := "-- env/kustomization.yaml --\nconfigMapGenerator: [{name: a, files: [f]}]\n-- env/f --\n" + strings.Repeat("x", 2<<20)
-	_, err = newRenderer(t, Options{}).Render(testContext(t), treeOf(t, large), "env")
+	_, err := newRenderer(t, Options{}).Render(testContext(t), treeOf(t, large), "env")
 	if err == nil || !strings.Contains(err.Error(), "env/kustomization.yaml:1:40") || !strings.Contains(err.Error(), "too large") {
 		t.Errorf("error is %v", err)
 	}

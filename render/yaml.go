@@ -54,6 +54,67 @@ func expandedNodes(n *yaml.Node, seen map[*yaml.Node]int) int {
 	return size
 }
 
+// maxNesting bounds how deep values are nested. Kustomize's time grows with the
+// square of it.
+const maxNesting = 200
+
+// tooDeep gives the line where YAML is nested deeper than maxNesting, or 0. What
+// is not YAML passes.
+func tooDeep(data []byte) int {
+	if !canBeDeep(data) {
+		return 0
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); err != nil {
+			return 0
+		}
+		if line := deepLine(&doc, -1); line > 0 { // the document is a node, too
+			return line
+		}
+	}
+}
+
+// canBeDeep reports cheaply whether text can be nested so deep at all: each level
+// needs a bracket, or a column of indentation or of markers before a line's text.
+func canBeDeep(data []byte) bool {
+	brackets := bytes.Count(data, []byte("[")) + bytes.Count(data, []byte("{"))
+	columns := 0
+	for line := range bytes.Lines(data) {
+		columns = max(columns, len(line)-len(bytes.TrimLeft(line, " \t-?:")))
+	}
+	return brackets+columns+1 >= maxNesting
+}
+
+// deepLine gives the line of the first node below n that is too deep, or 0.
+// Aliases count as what they stand for where Kustomize has them expanded.
+func deepLine(n *yaml.Node, depth int) int {
+	if depth > maxNesting {
+		return n.Line
+	}
+	for _, c := range n.Content {
+		if line := deepLine(c, depth+1); line > 0 {
+			return line
+		}
+	}
+	return 0
+}
+
+// tooDeepInside is [tooDeep] for the YAML in texts of a kustomization, such as
+// inline patches.
+func tooDeepInside(nodes []*yaml.Node) int {
+	for _, n := range nodes {
+		if n.Kind == yaml.ScalarNode && tooDeep([]byte(n.Value)) > 0 {
+			return n.Line
+		}
+		if line := tooDeepInside(n.Content); line > 0 {
+			return line
+		}
+	}
+	return 0
+}
+
 // positions finds the place of a value in a YAML file for error messages.
 type positions struct{ data []byte }
 
