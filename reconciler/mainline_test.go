@@ -181,10 +181,7 @@ func TestRestartContinues(t *testing.T) {
 	for _, disk := range []string{"the same", "an empty"} {
 		w.stop()
 		if disk == "an empty" {
-			key := w.dir
-			w.dir = t.TempDir()
-			copyFile(t, key+"/signing", w.dir+"/signing")
-			copyFile(t, key+"/signing.pub", w.dir+"/signing.pub")
+			w.moveMachine()
 		}
 		w.run()
 		w.until("dev is live again on "+disk+" disk", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
@@ -213,10 +210,7 @@ func TestNewMachineNeedsTheAuditRemoteAlone(t *testing.T) {
 	w.run()
 	release := w.untilLive("dev", "one")
 	w.stop()
-	key := w.dir
-	w.dir = t.TempDir()
-	copyFile(t, key+"/signing", w.dir+"/signing")
-	copyFile(t, key+"/signing.pub", w.dir+"/signing.pub")
+	w.moveMachine()
 	if err := w.estate.SetUsers(map[string]string{"nobody": "knows"}); err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,23 @@ func realWrites(r *http.Request) bool {
 	return r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") == ""
 }
 
+// hangWrites lets real writes to paths with a suffix hang, and tells of each.
+func (w *world) hangWrites(proxy *lab.Proxy, suffix string) <-chan struct{} {
+	w.t.Helper()
+	hung := make(chan struct{}, 100)
+	if err := proxy.Set(lab.Fault{Mode: lab.Hang, Match: func(r *http.Request) bool {
+		if realWrites(r) && strings.HasSuffix(r.URL.Path, suffix) {
+			hung <- struct{}{}
+			return true
+		}
+		return false
+	}}); err != nil {
+		w.t.Fatal(err)
+	}
+	return hung
+}
+
+// proxied puts a proxy with switchable faults in front of the API server.
 func (w *world) proxied() *lab.Proxy {
 	proxy, kubeconfig, err := w.lab.APIProxy(lab.Identity{User: "admin", Groups: []string{"system:masters"}}, nil)
 	if err != nil {
@@ -179,10 +196,7 @@ func TestMoveIsRefusedOnANewMachine(t *testing.T) {
 	w.stop()
 	w.write("purser/dev.yaml", strings.Replace(w.environment("dev", "apps/dev", ""), "namespace: "+w.namespace, "namespace: elsewhere", 1))
 	w.push("Move dev")
-	key := w.dir
-	w.dir = t.TempDir()
-	copyFile(t, key+"/signing", w.dir+"/signing")
-	copyFile(t, key+"/signing.pub", w.dir+"/signing.pub")
+	w.moveMachine()
 	w.run()
 	w.until("the move is refused", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if s.Refused == nil {
@@ -228,16 +242,7 @@ func TestOutcomeThatCouldNotBeRecorded(t *testing.T) {
 	proxy := w.proxied()
 	w.run()
 	w.untilLive("dev", "one")
-	hung := make(chan struct{}, 100)
-	if err := proxy.Set(lab.Fault{Mode: lab.Hang, Match: func(r *http.Request) bool {
-		if realWrites(r) {
-			hung <- struct{}{}
-			return true
-		}
-		return false
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	hung := w.hangWrites(proxy, "")
 	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
 	w.push("two")
 	<-hung
@@ -283,16 +288,7 @@ func TestStopWhileAClusterHangs(t *testing.T) {
 	proxy := w.proxied()
 	w.run()
 	w.untilLive("dev", "one")
-	hung := make(chan struct{}, 100)
-	if err := proxy.Set(lab.Fault{Mode: lab.Hang, Match: func(r *http.Request) bool {
-		if realWrites(r) {
-			hung <- struct{}{}
-			return true
-		}
-		return false
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	hung := w.hangWrites(proxy, "")
 	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
 	w.push("two")
 	<-hung
@@ -366,16 +362,7 @@ func TestCrashWhileAdopting(t *testing.T) {
 	}
 	proxy := w.proxied()
 	w.configure()
-	hung := make(chan struct{}, 100)
-	if err := proxy.Set(lab.Fault{Mode: lab.Hang, Match: func(r *http.Request) bool {
-		if realWrites(r) && strings.HasSuffix(r.URL.Path, "/c4") {
-			hung <- struct{}{}
-			return true
-		}
-		return false
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	hung := w.hangWrites(proxy, "/c4")
 	agent := w.spawn(os.Args[0])
 	<-hung
 	w.waitFor("c0 is written", func(ctx context.Context) error {
@@ -538,10 +525,7 @@ func TestYearTurns(t *testing.T) {
 	two := w.untilLive("dev", "two")
 	before := find(w.agent.Status(), "dev")
 	w.stop()
-	key := w.dir
-	w.dir = t.TempDir()
-	copyFile(t, key+"/signing", w.dir+"/signing")
-	copyFile(t, key+"/signing.pub", w.dir+"/signing.pub")
+	w.moveMachine()
 	w.run()
 	w.until("same", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Live == nil || dev.Live.Release != two || dev.Outcome != "unchanged" || len(dev.Inventory) != 5 || dev.Deployment.Number != before.Deployment.Number {

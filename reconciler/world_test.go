@@ -346,3 +346,12 @@ func decode(t *testing.T, r evidence.Record, into any) {
 		t.Fatal(err)
 	}
 }
+
+// moveMachine gives the agent an empty disk; only its key comes along.
+func (w *world) moveMachine() {
+	w.t.Helper()
+	old := w.dir
+	w.dir = w.t.TempDir()
+	copyFile(w.t, filepath.Join(old, "signing"), filepath.Join(w.dir, "signing"))
+	copyFile(w.t, filepath.Join(old, "signing.pub"), filepath.Join(w.dir, "signing.pub"))
+}
