@@ -83,16 +83,6 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	}()
 	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render, Logger: o.Logger, Registerer: o.Registerer})
 	a.decrypt = render.NewDecrypter(config.Decryption.AgeKeyFile)
-	for _, c := range config.Clusters {
-		if err := a.addCluster(c); err != nil {
-			return nil, err
-		}
-	}
-	for _, s := range config.Sources {
-		if err := a.addSource(s); err != nil {
-			return nil, err
-		}
-	}
 	key, err := evidence.LoadKey(config.Audit.SigningKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("load signing key: %w", err)
@@ -101,6 +91,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	if err != nil {
 		return nil, fmt.Errorf("load trusted keys: %w", err)
 	}
+	// First of all: it locks the data directory against a second agent.
 	a.journal, err = openJournal(ctx, evidence.Options{
 		Dir:        filepath.Join(config.DataDir, "audit"),
 		Remote:     evidence.Remote{URL: config.Audit.URL, Auth: sources.Auth(config.Audit.Auth)},
@@ -113,7 +104,20 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		Logger:     o.Logger.With("component", "evidence"),
 		Registerer: o.Registerer,
 	})
-	return a, err
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range config.Clusters {
+		if err := a.addCluster(c); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range config.Sources {
+		if err := a.addSource(s); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
 }
 
 // releasesKept bounds the rendered releases in memory; others are read back from the audit log's keep refs.
@@ -325,18 +329,21 @@ func (a *Agent) declared(name string) (*declaration.Environment, *declaration.Te
 // records is left as it is. The agent is closed afterwards.
 func (a *Agent) BeginLog(ctx context.Context) (records uint64, err error) {
 	err = a.publishing(ctx, func() error {
-		if a.journal.log.Status().Records > 0 {
-			return nil
+		if a.journal.log.Status().Records == 0 {
+			if err := a.recordStart(ctx); err != nil {
+				return err
+			}
+			if _, err := a.journal.record(ctx, a.stopDraft(ctx)); err != nil {
+				return err
+			}
 		}
-		if err := a.recordStart(ctx); err != nil {
-			return err
+		// Not left to the end of publishing: a log that is closed before its Run began publishes nothing.
+		wait, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		if err := a.journal.log.Published(wait, a.journal.log.Status().Records-1); err != nil {
+			return fmt.Errorf("the first records are not published yet; purser run will go on with it: %w", err)
 		}
-		_, err := a.journal.record(ctx, a.stopDraft(ctx))
-		return err
+		return nil
 	})
-	status := a.journal.log.Status()
-	if err == nil && status.Spooled > 0 {
-		err = errors.Join(fmt.Errorf("%d records are not published yet; purser run will go on with it", status.Spooled), status.Err)
-	}
-	return status.Records, err
+	return a.journal.log.Status().Records, err
 }

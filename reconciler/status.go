@@ -70,7 +70,7 @@ type EnvironmentStatus struct {
 // Status reads everything.
 func (a *Agent) Status() Status {
 	log := a.journal.log.Status()
-	s := Status{Evidence: EvidenceStatus{Records: log.Records, Spooled: log.Spooled, Published: log.LastPublish}}
+	s := Status{Sources: []SourceStatus{}, Environments: []EnvironmentStatus{}, Evidence: EvidenceStatus{Records: log.Records, Spooled: log.Spooled, Published: log.LastPublish}}
 	if log.Err != nil {
 		s.Evidence.Problem = log.Err.Error()
 	}

@@ -39,9 +39,9 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
-	text := string(p.Kind) + ":"
+	text := string(p.Kind)
 	if p.Branch != "" {
-		text += " " + p.Branch
+		text += ": " + p.Branch
 	}
 	if p.Seq != nil {
 		text += fmt.Sprintf(" record %d", *p.Seq)

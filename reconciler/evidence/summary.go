@@ -45,7 +45,7 @@ func (r Record) Summary() string {
 			return p.Errors[0]
 		}
 	case TypePlan, TypeApply:
-		return strings.TrimSpace(p.Purpose + " " + p.Outcome + " " + counts(p.Summary))
+		return strings.Join(strings.Fields(p.Purpose+" "+p.Outcome+" "+counts(p.Summary)), " ")
 	case TypeHealth:
 		return strings.TrimSuffix(p.To+": "+p.Message, ": ")
 	case TypeLive:
