@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,9 @@ import (
 
 // Options of an agent beyond its configuration file.
 type Options struct {
-	Version    string // of this program, for the records
-	Init       bool   // an empty audit remote is a new log, not a lost one
+	Version    string        // of this program, for the records
+	Init       bool          // an empty audit remote is a new log, not a lost one
+	Heartbeat  time.Duration // how long the log may be silent; default 1 hour
 	Now        func() time.Time
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -256,9 +258,10 @@ func (a *Agent) stopDraft(ctx context.Context) evidence.Draft {
 	}
 }
 
-// beat writes a heartbeat record whenever nothing else was written for heartbeatInterval.
+// beat writes a heartbeat record whenever nothing else was written for an interval.
 func (a *Agent) beat(ctx context.Context) error {
-	ticker := time.NewTicker(heartbeatInterval)
+	interval := cmp.Or(a.options.Heartbeat, time.Hour)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	last := a.journal.log.Status().Records
 	for {
@@ -274,7 +277,7 @@ func (a *Agent) beat(ctx context.Context) error {
 			a.mu.RUnlock()
 			r, err := a.journal.record(ctx, evidence.Draft{
 				Type:      evidence.TypeHeartbeat,
-				Predicate: evidence.Heartbeat{Environments: count, Interval: heartbeatInterval},
+				Predicate: evidence.Heartbeat{Environments: count, Interval: interval},
 			})
 			if err != nil {
 				a.logger.Error("heartbeat not recorded", "error", err)
@@ -285,9 +288,6 @@ func (a *Agent) beat(ctx context.Context) error {
 		last = next
 	}
 }
-
-// heartbeatInterval is how long the log may be silent.
-const heartbeatInterval = time.Hour
 
 // Reload re-reads what can change under a running agent: it polls every source now. Credentials are read
 // at every use.

@@ -57,6 +57,28 @@ func TestPushBecomesLiveAndRecorded(t *testing.T) {
 	}
 }
 
+// TestIdleAgentSaysThatItLives writes a heartbeat when nothing else is written.
+func TestIdleAgentSaysThatItLives(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.settings.heartbeat = 200 * time.Millisecond
+	w.run()
+	w.untilLive("dev", "one")
+	before := w.agent.Status().Evidence.Records
+	w.waitFor("two heartbeats", func(context.Context) error {
+		if now := w.agent.Status().Evidence.Records; now < before+2 {
+			return fmt.Errorf("%d records, %d before", now, before)
+		}
+		return nil
+	})
+	for _, r := range w.records() {
+		if r.Type == evidence.TypeHeartbeat {
+			return
+		}
+	}
+	t.Error("no heartbeat is recorded")
+}
+
 // TestManualChangeIsRepaired edits and deletes objects by hand; the next full comparison restores them.
 func TestManualChangeIsRepaired(t *testing.T) {
 	t.Parallel()

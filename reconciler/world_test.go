@@ -64,6 +64,7 @@ type settings struct {
 	clusters   string // YAML of further clusters
 	more       string // YAML of the agent's spec
 	now        func() time.Time
+	heartbeat  time.Duration
 }
 
 const kustomization = "apps/dev/kustomization.yaml"
@@ -170,7 +171,7 @@ func (w *world) newAgent() (*reconciler.Agent, error) {
 		w.t.Fatal(err)
 	}
 	return reconciler.New(w.t.Context(), config, reconciler.Options{
-		Version: "test", Init: true, Now: w.settings.now,
+		Version: "test", Init: true, Now: w.settings.now, Heartbeat: w.settings.heartbeat,
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Registerer: prometheus.NewRegistry(),
 	})
 }

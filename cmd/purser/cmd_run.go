@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -27,8 +28,10 @@ const runHelp = `Run the agent until it is interrupted: poll the sources, reconc
 environment, record everything on the audit branch.
 
 One agent uses a data directory at a time; a second one is refused. SIGTERM and
-SIGINT end it in order: what was begun gets its outcome recorded. SIGHUP polls
-every source at once. Credentials and keys are read from their files at each use.
+SIGINT end it in order: what was begun gets its outcome recorded. SIGHUP reads the
+configuration again: a changed one replaces the running one, if it is valid and
+starts; an unchanged one makes the agent poll every source at once. Credentials are
+read from their files at each use.
 
 An empty audit remote is refused, for it may be a lost one: run "purser init" once,
 or give --init.`
@@ -46,11 +49,8 @@ func newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			config, err := declaration.LoadAgent(configFile)
-			if err != nil {
-				return err
-			}
-			return runAgent(cmd.Context(), config, logger, initialise)
+			s := &service{file: configFile, initialise: initialise, logger: logger, hangup: make(chan os.Signal, 1)}
+			return s.run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVarP(&configFile, "config", "c", "purser.yaml", "the agent's configuration")
@@ -75,33 +75,71 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	return nil, exit{usageExit, fmt.Errorf("--log-format: %q is neither text nor json", format)}
 }
 
-// runAgent runs the agent and its HTTP listener until the context ends.
-func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog.Logger, initialise bool) (err error) {
-	hangup := make(chan os.Signal, 1) // from the start: unheard, the signal ends the process
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// service runs one agent after the other, each with the configuration of its time.
+type service struct {
+	file       string // of the configuration
+	initialise bool
+	logger     *slog.Logger
+	hangup     chan os.Signal
+}
+
+// run serves until the context ends. A configuration that does not parse leaves the running agent alone; one
+// that parses and does not start gives way to the one before.
+func (s *service) run(ctx context.Context) error {
+	signal.Notify(s.hangup, syscall.SIGHUP) // from the start: unheard, the signal ends the process
+	defer signal.Stop(s.hangup)
+	config, err := declaration.LoadAgent(s.file)
+	if err != nil {
+		return err
+	}
+	var last *declaration.AgentConfig // ran before config
+	for {
+		next, err := s.serve(ctx, config)
+		var unstarted *startError
+		switch {
+		case next != nil:
+			last, config = config, next
+		case errors.As(err, &unstarted) && last != nil:
+			s.logger.Error("the new configuration does not start; going on with the one before", "error", err)
+			config, last = last, nil
+		default:
+			return err
+		}
+	}
+}
+
+// startError is why an agent did not start.
+type startError struct{ error }
+
+func (e *startError) Unwrap() error { return e.error }
+
+// serve runs an agent and its HTTP listener until the context ends, or a signal brings another configuration,
+// which it returns.
+func (s *service) serve(ctx context.Context, config *declaration.AgentConfig) (next *declaration.AgentConfig, err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	listener, err := net.Listen("tcp", config.Listen)
 	if err != nil {
-		return fmt.Errorf("listen (is an agent running here already?): %w", err)
+		return nil, &startError{fmt.Errorf("listen (is an agent running here already?): %w", err)}
 	}
 	defer listener.Close()
 	agent, err := reconciler.New(ctx, config, reconciler.Options{
-		Version: version, Init: initialise, Now: time.Now, Logger: logger, Registerer: registry,
+		Version: version, Init: s.initialise, Now: time.Now, Logger: s.logger, Registerer: registry,
 	})
 	if errors.Is(err, evidence.ErrLocked) {
-		return fmt.Errorf("another agent uses the data directory %s: %w", config.DataDir, err)
+		err = fmt.Errorf("another agent uses the data directory %s: %w", config.DataDir, err)
 	}
 	if err != nil {
-		return err
+		return nil, &startError{err}
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
 
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	server := &http.Server{
 		Handler: agent.Handler(registry), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -114,22 +152,36 @@ func runAgent(ctx context.Context, config *declaration.AgentConfig, logger *slog
 		defer server.Close() // after the agent: its last moments can be watched
 		return agent.Run(ctx)
 	})
-	group.Go(func() error { return reloadOnHangup(ctx, hangup, agent) })
-	logger.Info("running", "version", version, "listen", listener.Addr().String(), "data", config.DataDir)
+	group.Go(func() error {
+		next = s.awaitReload(ctx, config, agent)
+		stop()
+		return nil
+	})
+	s.logger.Info("running", "version", version, "listen", listener.Addr().String(), "data", config.DataDir)
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+		return nil, err
 	}
-	return nil
+	return next, nil
 }
 
-// reloadOnHangup polls every source when the process receives SIGHUP.
-func reloadOnHangup(ctx context.Context, hangup <-chan os.Signal, agent *reconciler.Agent) error {
+// awaitReload handles SIGHUP: an unchanged configuration polls every source now, a changed one is returned. It
+// returns nil when the context ends.
+func (s *service) awaitReload(ctx context.Context, running *declaration.AgentConfig, agent *reconciler.Agent) *declaration.AgentConfig {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-hangup:
+			return nil
+		case <-s.hangup:
+		}
+		config, err := declaration.LoadAgent(s.file)
+		switch {
+		case err != nil:
+			s.logger.Error("configuration not reloaded; the running one stays", "error", err)
+		case reflect.DeepEqual(config, running):
 			agent.Reload()
+		default:
+			s.logger.Info("configuration changed; starting over with it")
+			return config
 		}
 	}
 }

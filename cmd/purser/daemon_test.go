@@ -68,6 +68,7 @@ func TestDaemon(t *testing.T) {
 	d.api()
 	d.metrics()
 	d.hooks()
+	d.reloads()
 	d.statusCodes()
 	d.stop()
 	d.lastRecordIsStop()
@@ -178,15 +179,17 @@ func (d *daemon) start() {
 			d.t.Logf("the agent's log:\n%s", d.log)
 		}
 	})
-	running := regexp.MustCompile(`msg=running .*listen=(\S+)`)
-	d.eventually("the agent runs", func(context.Context) error {
-		found := running.FindStringSubmatch(d.log.String())
-		if found == nil {
-			return errors.New("it has not said so")
-		}
-		d.server = "http://" + found[1]
-		return nil
-	})
+	d.eventually("the agent runs", func(context.Context) error { return d.findServer() })
+}
+
+// findServer reads from the log where the agent listens now.
+func (d *daemon) findServer() error {
+	found := regexp.MustCompile(`msg=running .*listen=(\S+)`).FindAllStringSubmatch(d.log.String(), -1)
+	if found == nil {
+		return errors.New("it has not said that it runs")
+	}
+	d.server = "http://" + found[len(found)-1][1]
+	return nil
 }
 
 func (d *daemon) signal(s os.Signal) {
@@ -355,6 +358,37 @@ func (d *daemon) hook(source string, header http.Header, body string) int {
 	}
 	defer response.Body.Close()
 	return response.StatusCode
+}
+
+// reloads checks SIGHUP with a configuration that is broken, changed, and valid but unable to start.
+func (d *daemon) reloads() {
+	d.t.Helper()
+	good, err := os.ReadFile(d.config)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	reload := func(text, says string, runs int) {
+		d.t.Helper()
+		if err := os.WriteFile(d.config, []byte(text), 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+		d.signal(syscall.SIGHUP)
+		d.eventually("the agent runs on after a reload", func(context.Context) error {
+			log := d.log.String()
+			if !strings.Contains(log, says) || strings.Count(log, "msg=running ") != runs {
+				return fmt.Errorf("%q is not in the log, or it did not start %d times", says, runs)
+			}
+			return nil
+		})
+		if err := d.findServer(); err != nil {
+			d.t.Fatal(err)
+		}
+		d.eventually("it is ready", func(context.Context) error { return d.says(http.StatusOK, "/readyz", "ok") })
+	}
+	reload("kind: AgentConfig\n", "configuration not reloaded", 1)
+	reload(strings.Replace(string(good), "interval: 1h", "interval: 2h", 1), "configuration changed", 2)
+	reload(strings.Replace(string(good), "signingKeyFile: signing", "signingKeyFile: nowhere", 1), "does not start; going on with the one before", 3)
+	reload(string(good), "configuration changed", 4)
 }
 
 // statusCodes checks "purser status" on an estate that is in order, and on one that is not.
