@@ -333,11 +333,15 @@ func planItems(p *apply.Plan, owned apply.Inventory) []evidence.Item {
 // wakeDenied wakes the environments of a cluster whose proposals were not allowed: one of them may have waited
 // for an object that this environment gave up.
 func (a *Agent) wakeDenied(env *declaration.Environment) {
-	for _, name := range a.environments(func(e *declaration.Environment) bool {
-		return e.Spec.Cluster == env.Spec.Cluster && e.Meta.Name != env.Meta.Name
-	}) {
-		if v := a.journal.environment(name).Verdict; v != nil && v.Answer == policy.Deny {
-			a.wake(name)
+	denied := map[string]bool{}
+	a.journal.read(func(s *State) {
+		for name, e := range s.Environments {
+			denied[name] = e.Verdict != nil && e.Verdict.Answer == policy.Deny
 		}
+	})
+	for _, name := range a.environments(func(e *declaration.Environment) bool {
+		return e.Spec.Cluster == env.Spec.Cluster && denied[e.Meta.Name]
+	}) {
+		a.wake(name)
 	}
 }
