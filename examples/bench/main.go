@@ -6,7 +6,7 @@
 // times worse the value is than the floor. Progress goes to standard error. It exits non-zero if anything could not be
 // measured.
 //
-//	go run ./examples/bench [-samples N] [NAME…]
+//	go run ./examples/bench [-samples N] [-environments N] [-tenants N] [-purser FILE] [NAME…]
 package main
 
 import (
@@ -24,31 +24,33 @@ import (
 	"time"
 )
 
-// A bench measures some figures that belong together. It takes each of them samples times, or so often as it sees fit if
-// that is 0.
+// A bench measures some figures that belong together.
 type bench struct {
-	name string
-	run  func(ctx context.Context, samples int) ([]figure, error)
+	name     string
+	patience time.Duration
+	run      func(context.Context, *session) ([]figure, error)
 }
 
 // benches in the order in which they run.
 var benches = []bench{
-	{"render", benchRender},
+	{"render", 10 * time.Minute, func(ctx context.Context, s *session) ([]figure, error) { return benchRender(ctx, s.samples) }},
+	{"cold", 15 * time.Minute, benchCold},
 }
-
-// patience bounds one bench.
-const patience = 10 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	samples := flag.Int("samples", 0, "how often to measure each figure; 0: often enough for a steady one")
+	o := options{progress: os.Stderr}
+	flag.IntVar(&o.samples, "samples", 0, "how often to measure each figure; 0: often enough for a steady one")
+	flag.IntVar(&o.environments, "environments", defaultEnvironments, "environments of the generated estate")
+	flag.IntVar(&o.tenants, "tenants", defaultTenants, "tenants that they belong to")
+	flag.StringVar(&o.purser, "purser", "", "the agent's binary; default: built from this source")
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "usage: bench [-samples N] [NAME…]\nnames: %s\n", strings.Join(names(), ", "))
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: bench [FLAGS] [NAME…]\nnames: %s\n", strings.Join(names(), ", "))
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if err := run(ctx, os.Stdout, os.Stderr, *samples, flag.Args()); err != nil {
+	if err := run(ctx, os.Stdout, o, flag.Args()); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		stop()
 		os.Exit(1)
@@ -56,34 +58,36 @@ func main() {
 }
 
 // run runs the named benches, or all, and prints what they measure. One that fails does not stop the others.
-func run(ctx context.Context, out, progress io.Writer, samples int, wanted []string) error {
-	if samples < 0 {
-		return fmt.Errorf("-samples %d is negative", samples)
-	}
+func run(ctx context.Context, out io.Writer, o options, wanted []string) (err error) {
 	for _, name := range wanted {
 		if !slices.Contains(names(), name) {
 			return fmt.Errorf("no bench %q; there are: %s", name, strings.Join(names(), ", "))
 		}
 	}
+	s, err := newSession(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	var failed []error
 	for _, b := range benches {
 		if len(wanted) > 0 && !slices.Contains(wanted, b.name) {
 			continue
 		}
 		start := time.Now()
-		if err := b.measure(ctx, out, samples); err != nil {
+		if err := b.measure(ctx, out, s); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", b.name, err))
 		}
-		fmt.Fprintf(progress, "%s took %.1f s\n", b.name, time.Since(start).Seconds())
+		s.say("%s took %.1f s", b.name, time.Since(start).Seconds())
 	}
 	return errors.Join(failed...)
 }
 
 // measure runs one bench and prints its figures.
-func (b bench) measure(ctx context.Context, out io.Writer, samples int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (b bench) measure(ctx context.Context, out io.Writer, s *session) error {
+	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
-	figures, err := b.run(ctx, samples)
+	figures, err := b.run(ctx, s)
 	if err != nil {
 		return err
 	}

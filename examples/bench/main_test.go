@@ -9,6 +9,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestRender measures with few samples, and checks the form of what is printed.
 func TestRender(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, io.Discard, 2, []string{"render"}); err != nil {
+	if err := run(t.Context(), &out, options{samples: 2, progress: io.Discard}, []string{"render"}); err != nil {
 		t.Fatal(err)
 	}
 	figures := map[string]figure{}
@@ -48,11 +49,11 @@ func TestRender(t *testing.T) {
 
 func TestUnknownNameListsNames(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), io.Discard, io.Discard, 1, []string{"render", "speed"})
+	err := run(t.Context(), io.Discard, options{progress: io.Discard}, []string{"render", "speed"})
 	if err == nil || !strings.Contains(err.Error(), `no bench "speed"; there are: render`) {
 		t.Errorf("got %v", err)
 	}
-	if err := run(t.Context(), io.Discard, io.Discard, -1, nil); err == nil {
+	if err := run(t.Context(), io.Discard, options{samples: -1, progress: io.Discard}, nil); err == nil {
 		t.Error("negative samples are accepted")
 	}
 }
@@ -62,20 +63,20 @@ func TestNotMeasuredIsAnError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("the servers do not start")
 	for what, b := range map[string]bench{
-		"fails":            {"b", func(context.Context, int) ([]figure, error) { return nil, broken }},
-		"measures nothing": {"b", func(context.Context, int) ([]figure, error) { return []figure{rate("x", nil, nil, "")}, nil }},
-		"takes no time": {"b", func(context.Context, int) ([]figure, error) {
+		"fails":            {"b", time.Minute, func(context.Context, *session) ([]figure, error) { return nil, broken }},
+		"measures nothing": {"b", time.Minute, func(context.Context, *session) ([]figure, error) { return []figure{rate("x", nil, nil, "")}, nil }},
+		"takes no time": {"b", time.Minute, func(context.Context, *session) ([]figure, error) {
 			return []figure{rate("x", []float64{math.Inf(1)}, []float64{1}, "")}, nil
 		}},
 	} {
 		var out bytes.Buffer
-		if err := b.measure(t.Context(), &out, 1); err == nil {
+		if err := b.measure(t.Context(), &out, nil); err == nil {
 			t.Errorf("a bench that %s is no error; it printed %q", what, &out)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := run(ctx, io.Discard, io.Discard, 1, nil); !errors.Is(err, context.Canceled) {
+	if err := run(ctx, io.Discard, options{progress: io.Discard}, []string{"render"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
