@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,7 +40,7 @@ func (c *Client) Apply(ctx context.Context, p *Plan) (ChangeSet, error) {
 
 // sameStage: both are applied, or deleted, at the same rank.
 func sameStage(a, b *step) bool {
-	return (a.object == nil) == (b.object == nil) && rank(a.entry.Ref) == rank(b.entry.Ref)
+	return a.deletes == b.deletes && rank(a.entry.Ref) == rank(b.entry.Ref)
 }
 
 func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes ChangeSet) []error {
@@ -70,13 +71,18 @@ func (c *Client) carryOut(ctx context.Context, p *Plan, s *step) (Change, error)
 	change := Change{Ref: s.entry.Ref, Action: s.entry.Action, Digest: s.entry.Digest, Reason: s.entry.Reason, Released: s.released}
 	switch s.entry.Action {
 	case Created, Configured:
+		defer c.watcher().writes(s.env, s.entry.Ref)()
 		err := c.write(ctx, p, s)
 		if err == nil {
 			err = c.settle(ctx, s.entry.Ref)
 		}
 		return change, err
 	case Deleted:
+		defer c.watcher().writes(s.env, s.entry.Ref)()
 		released, err := c.prune(ctx, s)
+		if err == nil {
+			c.watcher().forget(s.env, s.entry.Ref)
+		}
 		if released != "" {
 			change.Action, change.Released, change.Reason = Skipped, true, released
 		}
@@ -85,22 +91,52 @@ func (c *Client) carryOut(ctx context.Context, p *Plan, s *step) (Change, error)
 	return change, nil
 }
 
-// write applies one object after reading it again: it must still be what the plan saw.
+// write applies one object, which must still be what the plan saw: the API server is told which version that was. When it
+// has another one by now, the object is read again.
 func (c *Client) write(ctx context.Context, p *Plan, s *step) error {
 	t, err := c.located(ctx, s)
 	if err != nil {
 		return err
 	}
-	for range maxRereads {
+	err = c.writePlanned(ctx, p, t, s)
+	if s.deferred && unserved(err) {
+		err = c.writeSoon(ctx, p, t, s)
+	}
+	for i := 0; i < maxRereads && modified(err); i++ {
 		err = c.writeOnce(ctx, p, t, s)
-		if s.deferred && unserved(err) {
-			err = c.writeSoon(ctx, p, t, s)
-		}
-		if !modified(err) {
-			return err
-		}
 	}
 	return err
+}
+
+// noVersion is a version that no object has. Applied with it an object is created, and one that exists is in conflict.
+const noVersion = "1"
+
+// writePlanned applies an object without reading it again.
+func (c *Client) writePlanned(ctx context.Context, p *Plan, t target, s *step) error {
+	if s.live != nil {
+		return c.writeOver(ctx, p, t, s, s.live, true)
+	}
+	object := s.object.DeepCopy()
+	object.SetResourceVersion(noVersion)
+	result, err := c.patch(ctx, t, object, false, false)
+	if err == nil {
+		c.wrote(t, result)
+		return nil
+	}
+	if len(conflicts(err)) > 0 || refusesVersion(err) {
+		return c.writeOnce(ctx, p, t, s)
+	}
+	return explain(c.call("patch", t.ref), err)
+}
+
+// refusesVersion: an API server that takes no version with an object that does not exist.
+func refusesVersion(err error) bool {
+	status := statusOf(err)
+	return status != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) && strings.Contains(status.Message, "resourceVersion")
+}
+
+func (c *Client) wrote(t target, result *unstructured.Unstructured) {
+	c.watcher().saw(t.env, t.ref, result, t.digest, false)
 }
 
 // writeSoon writes an object whose kind was just established: one of several API servers may not serve it yet.
@@ -122,22 +158,35 @@ func (c *Client) writeOnce(ctx context.Context, p *Plan, t target, s *step) erro
 	if err := stillPlanned(s, live); err != nil {
 		return err
 	}
-	object := s.object.DeepCopy()
 	if live == nil {
-		_, _, err := c.send(ctx, t, nil, object, false)
+		result, _, err := c.send(ctx, t, nil, s.object, false)
+		if err == nil {
+			c.wrote(t, result)
+		}
 		return err
 	}
-	if live, err = c.migrate(ctx, t, live); err != nil {
+	return c.writeOver(ctx, p, t, s, live, false)
+}
+
+// writeOver applies an object over its live state. exactly: only if that is the state still. Otherwise changes of what is
+// not ours do not matter.
+func (c *Client) writeOver(ctx context.Context, p *Plan, t target, s *step, live *unstructured.Unstructured, exactly bool) error {
+	live, err := c.migrate(ctx, t, live)
+	if err != nil {
 		return err
 	}
+	object := s.object.DeepCopy()
 	if _, err := c.leaveReplicas(ctx, p.scales, t.ref, live, object); err != nil {
 		return err
 	}
 	object.SetUID(live.GetUID())
-	if live.GetLabels()[labelEnvironment] == "" {
+	if exactly || live.GetLabels()[labelEnvironment] == "" {
 		object.SetResourceVersion(live.GetResourceVersion())
 	}
-	_, _, err = c.send(ctx, t, live, object, false)
+	result, _, err := c.send(ctx, t, live, object, false)
+	if err == nil {
+		c.wrote(t, result)
+	}
 	return err
 }
 
@@ -173,7 +222,7 @@ func (c *Client) migrate(ctx context.Context, t target, live *unstructured.Unstr
 	if err != nil || patch == nil {
 		return live, err
 	}
-	after, err := c.resource(t.mapping, t.ref.Namespace).Patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+	after, err := c.resource(t.mapping, t.ref.Namespace).patch(ctx, t.ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
 		return nil, explain(c.call("patch", t.ref), err)
 	}
@@ -230,7 +279,7 @@ func (c *Client) remove(ctx context.Context, s *step, live *unstructured.Unstruc
 		return explain(c.call("find", ref), err)
 	}
 	uid, version, policy := live.GetUID(), live.GetResourceVersion(), metav1.DeletePropagationBackground
-	err = c.resource(mapping, ref.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{
+	err = c.resource(mapping, ref.Namespace).delete(ctx, ref.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}, PropagationPolicy: &policy})
 	if apierrors.IsNotFound(err) {
 		return nil

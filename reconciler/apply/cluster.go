@@ -1,16 +1,16 @@
 package apply
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -36,9 +36,10 @@ const userPrefix = "purser:tenant:"
 
 // Options of a Cluster.
 type Options struct {
-	Logger *slog.Logger // default: discards
+	Logger *slog.Logger     // default: discards
+	Now    func() time.Time // default: time.Now
 
-	concurrency    int           // requests in flight per plan or apply; 8
+	concurrency    int           // requests in flight per tenant, watches not counted; 16
 	requestTimeout time.Duration // for one request; 30 s
 }
 
@@ -50,6 +51,8 @@ type Cluster struct {
 	http   *http.Client
 	agent  dynamic.Interface
 	mapper meta.RESTMapper
+	watch  atomic.Pointer[Watcher] // nil: nobody watches
+	uid    uidCache
 
 	mu      sync.Mutex
 	clients map[string]*Client // by tenant
@@ -61,7 +64,10 @@ func NewCluster(name string, cfg *rest.Config, o Options) (*Cluster, error) {
 		return nil, errors.New("configuration already impersonates a user")
 	}
 	if o.concurrency <= 0 {
-		o.concurrency = 8
+		o.concurrency = 16
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.requestTimeout <= 0 {
 		o.requestTimeout = 30 * time.Second
@@ -102,16 +108,6 @@ func (c *Cluster) Close() {
 	for _, t := range c.clients {
 		utilnet.CloseIdleConnectionsFor(t.http.Transport)
 	}
-}
-
-// UID tells one cluster from another that took its place: the UID of the namespace kube-system.
-func (c *Cluster) UID(ctx context.Context) (string, error) {
-	ns, err := c.agent.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
-	if err != nil {
-		ref := render.Ref{Version: "v1", Kind: "Namespace", Name: metav1.NamespaceSystem}
-		return "", explain(call{verb: "get", ref: ref, user: "the agent", cluster: c.name}, err)
-	}
-	return string(ns.GetUID()), nil
 }
 
 // ErrNotServed says that the API server was asked and does not serve a kind.
@@ -167,7 +163,7 @@ func (c *Cluster) Tenant(tenant string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare client of tenant %s: %w", tenant, err)
 	}
-	t := &Client{cluster: c, user: cfg.Impersonate.UserName, http: client, dyn: dyn}
+	t := &Client{cluster: c, user: cfg.Impersonate.UserName, http: client, dyn: dyn, slots: semaphore.NewWeighted(int64(c.o.concurrency))}
 	c.clients[tenant] = t
 	return t, nil
 }
@@ -178,13 +174,16 @@ type Client struct {
 	user    string
 	http    *http.Client
 	dyn     dynamic.Interface
+	slots   *semaphore.Weighted // requests in flight, served in the order they came
 }
 
 // resource is the endpoint of one object's kind and namespace.
-func (c *Client) resource(mapping *meta.RESTMapping, namespace string) dynamic.ResourceInterface {
-	r := c.dyn.Resource(mapping.Resource)
-	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		return r.Namespace(namespace)
+func (c *Client) resource(mapping *meta.RESTMapping, namespace string) endpoint {
+	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+		namespace = ""
 	}
-	return r
+	return c.endpoint(mapping.Resource, namespace)
 }
+
+// watcher is the cluster's watcher; nil, which takes every note, when there is none.
+func (c *Client) watcher() *Watcher { return c.cluster.watch.Load() }

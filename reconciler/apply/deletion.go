@@ -7,7 +7,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/purser-gitops/purser/render"
@@ -18,6 +17,9 @@ const reasonAbsent = "already gone"
 
 // noLongerDesired are the items of the inventory that no target stands for.
 func (c *Client) noLongerDesired(d Desired, targets []target) []Item {
+	if d.Only != nil {
+		return nil
+	}
 	wanted := make(map[string]bool, len(d.Objects))
 	for _, t := range targets {
 		wanted[t.ref.Key()] = true
@@ -41,7 +43,7 @@ func (c *Client) noLongerDesired(d Desired, targets []target) []Item {
 
 // planDeletion decides over one object that is in the inventory and no longer desired.
 func (c *Client) planDeletion(ctx context.Context, it Item, d Desired) (*step, error) {
-	s := &step{entry: Entry{Ref: it.Ref, Digest: it.Digest}, env: d.Environment}
+	s := &step{entry: Entry{Ref: it.Ref, Digest: it.Digest}, env: d.Environment, deletes: true}
 	live, err := c.find(ctx, it.Ref)
 	if err != nil {
 		return nil, err
@@ -95,7 +97,7 @@ func (c *Client) find(ctx context.Context, ref render.Ref) (*unstructured.Unstru
 	if err != nil {
 		return nil, explain(c.call("find", ref), err)
 	}
-	live, err := c.resource(mapping, ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	live, err := c.resource(mapping, ref.Namespace).get(ctx, ref.Name)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

@@ -20,9 +20,17 @@ const maxRereads = 5
 // planObject compares one object's live state with what applying it would make of it.
 func (c *Client) planObject(ctx context.Context, t target, brings map[string]bool, scales *autoscalers) (*step, error) {
 	s := &step{entry: Entry{Ref: t.ref, Digest: t.digest}, object: t.object, env: t.env}
-	if t.mapping == nil {
+	switch {
+	case t.trusted:
+		s.entry.Action = Unchanged
+		return s, nil
+	case t.mapping == nil:
 		s.entry.Action, s.entry.Reason, s.deferred = Created, kindComes, true
 		return s, nil
+	case !t.owned:
+		if absent, err := c.planNew(ctx, t, s, brings); absent || err != nil {
+			return s, err
+		}
 	}
 	for range maxRereads {
 		stable, err := c.compare(ctx, t, s, brings, scales)
@@ -30,10 +38,34 @@ func (c *Client) planObject(ctx context.Context, t target, brings map[string]boo
 			return nil, err
 		}
 		if stable {
+			if s.entry.Action == Unchanged {
+				s.object, s.live = nil, nil
+			}
 			return s, nil
 		}
 	}
 	return nil, fmt.Errorf("%s changes faster than it can be compared", t.ref)
+}
+
+// planNew finds out by the dry run alone that an object does not exist: what that makes has no version. It is false when
+// the object exists, or may exist.
+func (c *Client) planNew(ctx context.Context, t target, s *step, brings map[string]bool) (absent bool, err error) {
+	result, err := c.patch(ctx, t, t.object, false, true)
+	switch {
+	case err == nil && result.GetResourceVersion() == "":
+		s.entry.Action = Created
+		c.watcher().saw(t.env, t.ref, nil, "", false)
+		return true, nil
+	case err == nil:
+		return false, nil
+	case statusOf(err) == nil, clusterWide(err):
+		return false, explain(c.call("patch", t.ref), err)
+	}
+	if why := awaits(err, t, brings); why != "" {
+		s.entry.Action, s.entry.Reason, s.deferred = Created, why, true
+		return true, nil
+	}
+	return false, nil // who owns it, and what is wrong, is found out by reading it
 }
 
 // compare fills in the step; it is false when the object changed between reading and dry run.
@@ -42,6 +74,14 @@ func (c *Client) compare(ctx context.Context, t target, s *step, brings map[stri
 	if err != nil {
 		return false, err
 	}
+	stable, err := c.compareLive(ctx, t, s, live, brings, scales)
+	if _, stalled := asStalled(err); stalled && live != nil {
+		c.watcher().saw(t.env, t.ref, live, "", false)
+	}
+	return stable, err
+}
+
+func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstructured.Unstructured, brings map[string]bool, scales *autoscalers) (bool, error) {
 	reasons := []string{}
 	if live != nil {
 		reason, err := checkOwner(t.ref, live, t.env)
@@ -69,7 +109,12 @@ func (c *Client) compare(ctx context.Context, t target, s *step, brings map[stri
 	s.live = live
 	if live == nil {
 		s.entry.Action = Created
+		c.watcher().saw(t.env, t.ref, nil, "", false)
 		return true, nil
+	}
+	loose, err := loosens(live, result)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", t.ref, err)
 	}
 	if err := previewMigration(live, result); err != nil {
 		return false, fmt.Errorf("%s: %w", t.ref, err)
@@ -80,14 +125,33 @@ func (c *Client) compare(ctx context.Context, t target, s *step, brings map[stri
 	}
 	s.entry.Action, s.entry.Diff = Unchanged, nil
 	if len(diff) > 0 {
+		if s.entry.By, err = writers(live, result, diff); err != nil {
+			return false, fmt.Errorf("%s: %w", t.ref, err)
+		}
 		s.entry.Action, s.entry.Diff = Configured, diff
 		if taken != "" {
 			reasons = append(reasons, "takes back "+taken)
 		}
 		reasons = append(reasons, scale)
+		c.watcher().saw(t.env, t.ref, live, "", loose)
+	} else {
+		c.watcher().saw(t.env, t.ref, live, t.digest, loose)
 	}
 	s.entry.Reason = joinReasons(reasons)
 	return true, nil
+}
+
+// loosens says whether the live object has fields that we apply and do not hold: somebody wrote one and wrote it back.
+func loosens(live, result *unstructured.Unstructured) (bool, error) {
+	have, err := owned(live, isOurs)
+	if err != nil {
+		return false, err
+	}
+	want, err := owned(result, isOurs)
+	if err != nil {
+		return false, err
+	}
+	return !want.Difference(have).Empty(), nil
 }
 
 func joinReasons(reasons []string) string {
@@ -119,7 +183,7 @@ func modified(err error) bool { return apierrors.IsConflict(err) && len(conflict
 
 // get reads the live object, nil when it does not exist. Anything else that keeps it from being read is an error.
 func (c *Client) get(ctx context.Context, t target) (*unstructured.Unstructured, error) {
-	live, err := c.resource(t.mapping, t.ref.Namespace).Get(ctx, t.ref.Name, metav1.GetOptions{})
+	live, err := c.resource(t.mapping, t.ref.Namespace).get(ctx, t.ref.Name)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -178,5 +242,5 @@ func (c *Client) patch(ctx context.Context, t target, object *unstructured.Unstr
 	if dryRun {
 		o.DryRun = []string{metav1.DryRunAll}
 	}
-	return c.resource(t.mapping, t.ref.Namespace).Patch(ctx, t.ref.Name, types.ApplyPatchType, data, o)
+	return c.resource(t.mapping, t.ref.Namespace).patch(ctx, t.ref.Name, types.ApplyPatchType, data, o)
 }

@@ -25,6 +25,12 @@ type Desired struct {
 	// KeepProtected leaves protected objects that are no longer desired in place instead of stalling: for rollback and
 	// repair, which must go on.
 	KeepProtected bool
+	// Only are the keys of the objects to look at, with their namespaces as placed; nil means all. With Only nothing is
+	// deleted, and the plan has entries for these objects alone.
+	Only map[string]bool
+	// Trust: objects that the cluster's watcher vouches for (watched now, last found equal to this very digest, and nothing
+	// seen since) are unchanged without a request.
+	Trust bool
 }
 
 // Entry is what a plan does with one object.
@@ -34,6 +40,8 @@ type Entry struct {
 	Digest string               `json:"digest,omitempty"`
 	Diff   []render.FieldChange `json:"diff,omitempty"`
 	Reason string               `json:"reason,omitempty"`
+	// By are those who hold the drifted fields of a Configured entry, newest first. Nobody holds what was removed.
+	By []Writer `json:"by,omitempty"`
 }
 
 // Plan is what Apply would do: one entry per object, in the order of application, deletions last. A plan with problems
@@ -51,8 +59,9 @@ type Plan struct {
 // step is one entry with what Apply needs to carry it out.
 type step struct {
 	entry    Entry
-	object   *unstructured.Unstructured // to apply, nil for a deletion
-	live     *unstructured.Unstructured // as planned against, nil when absent
+	object   *unstructured.Unstructured // to apply, nil where there is nothing to apply
+	live     *unstructured.Unstructured // as planned against, nil when absent or unchanged
+	deletes  bool                       // it is no longer desired
 	deferred bool                       // no dry run yet: its kind or namespace comes with this plan
 	released bool                       // see Change.Released
 	env      string
@@ -97,7 +106,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	p := &Plan{Environment: d.Environment, client: c}
 	targets, problems := c.prepare(d)
 	p.problems = problems
-	p.scales = &autoscalers{desired: scaledBy(objectsOf(targets)), live: map[string]map[string]bool{}}
+	p.scales = &autoscalers{desired: scaledBy(d.Objects, d.Namespace), live: map[string]map[string]bool{}}
 	brings := arrivals(targets)
 	gone := c.noLongerDesired(d, targets)
 
@@ -130,11 +139,11 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 func (p *Plan) order() {
 	slices.SortStableFunc(p.steps, func(a, b *step) int {
 		switch {
-		case a.object == nil && b.object == nil:
+		case a.deletes && b.deletes:
 			return compareRefs(b.entry.Ref, a.entry.Ref)
-		case a.object == nil:
+		case a.deletes:
 			return 1
-		case b.object == nil:
+		case b.deletes:
 			return -1
 		}
 		return compareRefs(a.entry.Ref, b.entry.Ref)
@@ -145,7 +154,7 @@ func (p *Plan) order() {
 	}
 }
 
-// each runs fn for 0 … n-1 concurrently within the cluster's bound and returns one error per call. After an error about the
+// each runs fn for 0 … n-1 concurrently within the tenant's bound and returns one error per call. After an error about the
 // API server as a whole no further call starts; those under way end by themselves, so that their outcome is known.
 func (c *Client) each(ctx context.Context, n int, fn func(context.Context, int) error) []error {
 	errs := make([]error, n)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fluxcd/pkg/ssa"
@@ -17,70 +18,129 @@ import (
 // target is one desired object as it will be sent.
 type target struct {
 	ref     render.Ref
-	object  *unstructured.Unstructured // ours to alter, marked, with its namespace
+	object  *unstructured.Unstructured // ours to alter, marked, with its namespace; nil when it is trusted
 	digest  string
 	env     string
 	comes   bool              // the release brings its kind
+	owned   bool              // it is in the inventory
+	trusted bool              // known to be as desired
 	mapping *meta.RESTMapping // nil: its kind does not exist yet
 }
 
-// prepare copies, marks and places the desired objects. An object that cannot be sent at all is a problem.
+// prepare copies, marks and places the desired objects, as far as the plan is about them. An object that cannot be sent
+// at all is a problem.
 func (c *Client) prepare(d Desired) ([]target, []error) {
 	var targets []target
 	var problems []error
-	crds := definedKinds(d.Objects)
-	seen := map[string]bool{}
+	p := preparation{client: c, d: d, kinds: definedKinds(d.Objects), owned: map[string]bool{}, seen: map[string]bool{}}
+	for _, it := range d.Inventory {
+		p.owned[it.Ref.Key()] = true
+	}
+	p.scaling = p.scalingChanges()
 	for _, u := range d.Objects {
-		t, err := c.target(u, d, crds)
-		if err == nil && seen[t.ref.Key()] {
-			err = &StalledError{What: t.ref.String() + " is in the release twice", Hint: "remove one of them"}
-		}
-		if err != nil {
+		t, wanted, err := p.target(u)
+		switch {
+		case err != nil:
 			problems = append(problems, err)
-			continue
+		case wanted:
+			targets = append(targets, t)
 		}
-		seen[t.ref.Key()] = true
-		targets = append(targets, t)
 	}
 	return targets, problems
 }
 
-func (c *Client) target(u *unstructured.Unstructured, d Desired, crds map[schema.GroupKind]bool) (target, error) {
+// preparation is what the objects of one plan share.
+type preparation struct {
+	client  *Client
+	d       Desired
+	kinds   map[schema.GroupKind]bool // that the release brings
+	owned   map[string]bool           // by key
+	seen    map[string]bool           // by key
+	scaling bool                      // an autoscaler comes, changes or goes
+}
+
+// target prepares one object; it is not wanted when the plan is not about it.
+func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted bool, err error) {
+	c, d := p.client, p.d
 	original := render.RefOf(u)
 	if original.Name == "" {
-		return target{}, &StalledError{What: original.String() + " has no name", Hint: "give it metadata.name; generateName has no place in Git"}
+		return t, false, &StalledError{What: original.String() + " has no name", Hint: "give it metadata.name; generateName has no place in Git"}
 	}
-	t := target{object: u.DeepCopy(), env: d.Environment}
+	t = target{ref: original, env: d.Environment}
 	mapping, err := c.cluster.mapping(original)
-	namespaced, comes := crds[schema.GroupKind{Group: original.Group, Kind: original.Kind}]
+	namespaced, comes := p.kinds[schema.GroupKind{Group: original.Group, Kind: original.Kind}]
 	switch {
 	case err == nil:
 		t.mapping, t.comes = mapping, comes
 		namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace
 	case meta.IsNoMatchError(err) && comes:
 	default:
-		return target{}, explain(c.call("find", original), err)
+		return t, false, explain(c.call("find", original), err)
 	}
 	switch {
 	case !namespaced:
-		t.object.SetNamespace("")
+		t.ref.Namespace = ""
 	case original.Namespace == "":
-		t.object.SetNamespace(d.Namespace)
+		t.ref.Namespace = d.Namespace
 	}
-	if namespaced && t.object.GetNamespace() == "" {
-		return target{}, &StalledError{What: original.String() + " has no namespace", Hint: "give it one, or give the environment one"}
+	key := t.ref.Key()
+	switch {
+	case namespaced && t.ref.Namespace == "":
+		return t, false, &StalledError{What: original.String() + " has no namespace", Hint: "give it one, or give the environment one"}
+	case p.seen[key]:
+		return t, false, &StalledError{What: t.ref.String() + " is in the release twice", Hint: "remove one of them"}
 	}
-	t.ref = render.RefOf(t.object)
+	p.seen[key] = true
+	if d.Only != nil && !d.Only[key] {
+		return t, false, nil
+	}
 	if t.digest = d.Digests[original.Key()]; t.digest == "" {
-		t.digest = d.Digests[t.ref.Key()]
+		t.digest = d.Digests[key]
 	}
 	if t.digest == "" {
-		return target{}, fmt.Errorf("%s has no digest in its release", t.ref)
+		return t, false, fmt.Errorf("%s has no digest in its release", t.ref)
 	}
-	if err := dress(t); err != nil {
-		return target{}, err
+	t.owned = p.owned[key]
+	if t.trusted = d.Trust && p.trusts(t, u); t.trusted {
+		return t, true, nil
 	}
-	return t, nil
+	t.object = u.DeepCopy()
+	t.object.SetNamespace(t.ref.Namespace)
+	return t, true, dress(t)
+}
+
+// trusts says whether the watcher vouches for an object. Who decides the number of replicas is no part of a workload's own
+// digest, so that is compared whenever autoscalers change.
+func (p *preparation) trusts(t target, u *unstructured.Unstructured) bool {
+	if p.scaling {
+		if _, ok, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "replicas"); ok {
+			return false
+		}
+	}
+	return p.client.cluster.watch.Load().vouches(t.env, t.ref, t.digest)
+}
+
+// scalingChanges says whether an autoscaler of the release is not known to be as desired, or one that we own is not in it.
+func (p *preparation) scalingChanges() bool {
+	desired := map[string]bool{}
+	for _, u := range p.d.Objects {
+		ref := render.RefOf(u)
+		if !isAutoscaler(ref) {
+			continue
+		}
+		digest := p.d.Digests[ref.Key()]
+		if ref.Namespace == "" {
+			ref.Namespace = p.d.Namespace
+		}
+		if digest == "" {
+			digest = p.d.Digests[ref.Key()]
+		}
+		desired[ref.Key()] = true
+		if !p.client.cluster.watch.Load().vouches(p.d.Environment, ref, digest) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.d.Inventory, func(it Item) bool { return isAutoscaler(it.Ref) && !desired[it.Ref.Key()] })
 }
 
 // dress removes what only the API server writes, and sets our marks.
@@ -161,14 +221,6 @@ func arrivals(targets []target) map[string]bool {
 		}
 	}
 	return names
-}
-
-func objectsOf(targets []target) []*unstructured.Unstructured {
-	out := make([]*unstructured.Unstructured, len(targets))
-	for i, t := range targets {
-		out[i] = t.object
-	}
-	return out
 }
 
 // rank is the stage of a kind: what others need comes first, what watches over others last.

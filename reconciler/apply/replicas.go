@@ -32,20 +32,29 @@ type autoscalers struct {
 	live map[string]map[string]bool // namespace → keys of workloads; nil where it may not be listed
 }
 
-func scaledBy(hpas []*unstructured.Unstructured) map[string]bool {
+// scaledBy gives the keys of the workloads that autoscalers among the objects name. namespace is that of objects without one.
+func scaledBy(objects []*unstructured.Unstructured, namespace string) map[string]bool {
 	keys := map[string]bool{}
-	for _, u := range hpas {
+	for _, u := range objects {
 		target, ok, _ := unstructured.NestedStringMap(u.Object, "spec", "scaleTargetRef")
-		if !ok || u.GetKind() != "HorizontalPodAutoscaler" {
+		if !ok || !isAutoscaler(render.RefOf(u)) {
 			continue
 		}
 		gv, err := schema.ParseGroupVersion(target["apiVersion"])
 		if err != nil {
 			continue
 		}
-		keys[render.Ref{Group: gv.Group, Kind: target["kind"], Namespace: u.GetNamespace(), Name: target["name"]}.Key()] = true
+		ref := render.Ref{Group: gv.Group, Kind: target["kind"], Namespace: u.GetNamespace(), Name: target["name"]}
+		if ref.Namespace == "" {
+			ref.Namespace = namespace
+		}
+		keys[ref.Key()] = true
 	}
 	return keys
+}
+
+func isAutoscaler(ref render.Ref) bool {
+	return ref.Group == "autoscaling" && ref.Kind == "HorizontalPodAutoscaler"
 }
 
 // isLive says whether an autoscaler in the cluster scales the workload. Where autoscalers may not be listed the answer
@@ -66,7 +75,7 @@ func (a *autoscalers) isLive(ctx context.Context, c *Client, workload render.Ref
 
 func (c *Client) listAutoscalers(ctx context.Context, namespace string) (map[string]bool, error) {
 	gvr := schema.GroupVersionResource{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"}
-	list, err := c.dyn.Resource(gvr).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: maxAutoscalers})
+	list, err := c.endpoint(gvr, namespace).list(ctx, metav1.ListOptions{Limit: maxAutoscalers})
 	if apierrors.IsForbidden(err) {
 		return nil, nil
 	}
@@ -80,7 +89,7 @@ func (c *Client) listAutoscalers(ctx context.Context, namespace string) (map[str
 	for i := range list.Items {
 		items[i] = &list.Items[i]
 	}
-	return scaledBy(items), nil
+	return scaledBy(items, namespace), nil
 }
 
 // leaveReplicas adapts spec.replicas of the object to apply where an autoscaler decides it, and says so in words.

@@ -1,0 +1,162 @@
+package apply
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/purser-gitops/purser/render"
+)
+
+// sighting is what is kept of an object that a watch shows.
+type sighting struct {
+	name   types.NamespacedName
+	mark   mark
+	status bool // somebody keeps a status
+}
+
+func reduce(obj any) (any, error) {
+	switch o := obj.(type) {
+	case sighting:
+		return o, nil
+	case *metav1.PartialObjectMetadata:
+		x := sighting{name: types.NamespacedName{Namespace: o.Namespace, Name: o.Name}, mark: markOf(o)}
+		for _, e := range o.ManagedFields {
+			x.status = x.status || e.Subresource == "status"
+		}
+		return x, nil
+	}
+	return nil, fmt.Errorf("watch shows a %T", obj)
+}
+
+// Transformer reduces objects of the first state as they come.
+func (s *stream) Transformer() cache.TransformFunc { return reduce }
+
+// Add notes an object that appeared.
+func (s *stream) Add(obj any) error { return s.Update(obj) }
+
+// Update notes a new state of an object.
+func (s *stream) Update(obj any) error {
+	v, err := reduce(obj)
+	if err != nil {
+		return err
+	}
+	x := v.(sighting)
+	s.w.metrics.event(s.kind.mapping.Resource.GroupResource().String())
+	s.w.mu.Lock()
+	s.heard = s.w.o.Now()
+	s.seen[x.name] = x.mark
+	s.advance(x.mark.version)
+	notices := map[string]Notice{}
+	for _, o := range s.of(x.name) {
+		switch {
+		case s.w.suspicious(o):
+			notices[o.env.name] = Suspect
+		case x.status && o.writing == 0 && newer(x.mark.version, o.examined.version):
+			notices[o.env.name] = Moved
+		}
+	}
+	s.w.mu.Unlock()
+	s.w.tell(notices)
+	return nil
+}
+
+// Delete notes that an object is gone, or has lost our label.
+func (s *stream) Delete(obj any) error {
+	v, err := reduce(obj)
+	if err != nil {
+		return err
+	}
+	x := v.(sighting)
+	s.w.metrics.event(s.kind.mapping.Resource.GroupResource().String())
+	s.w.mu.Lock()
+	s.heard = s.w.o.Now()
+	delete(s.seen, x.name)
+	s.advance(x.mark.version)
+	notices := map[string]Notice{}
+	for _, o := range s.of(x.name) {
+		if s.w.suspicious(o) {
+			notices[o.env.name] = Suspect
+		}
+	}
+	s.w.mu.Unlock()
+	s.w.tell(notices)
+	return nil
+}
+
+// Replace notes the state of all objects. What is missing in it is gone.
+func (s *stream) Replace(list []any, version string) error {
+	seen := make(map[types.NamespacedName]mark, len(list))
+	for _, obj := range list {
+		v, err := reduce(obj)
+		if err != nil {
+			return err
+		}
+		x := v.(sighting)
+		seen[x.name] = x.mark
+	}
+	s.w.mu.Lock()
+	back := newer(s.version, version)
+	s.seen, s.version, s.synced, s.heard = seen, version, true, s.w.o.Now()
+	s.refused, s.unserved = false, false
+	if s.open {
+		s.why = nil
+	}
+	s.loaded()
+	notices := map[string]Notice{}
+	for _, objects := range s.w.index {
+		for _, o := range objects {
+			if s.w.streamOf(o) != s {
+				continue
+			}
+			if back {
+				o.examined.version = "" // the API server's store was set back, so versions tell nothing
+			}
+			if s.w.suspicious(o) {
+				notices[o.env.name] = Suspect
+			}
+		}
+	}
+	s.w.mu.Unlock()
+	s.w.o.Logger.Debug("watch is up", "resource", s.String(), "tenant", s.place.tenant, "objects", len(list))
+	s.w.rouse()
+	s.w.tell(notices)
+	return nil
+}
+
+// Resync has no meaning here.
+func (s *stream) Resync() error { return nil }
+
+// Bookmark notes that nothing happened up to a version.
+func (s *stream) Bookmark(version string) error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.heard, s.bookmarked = s.w.o.Now(), true
+	s.advance(version)
+	return nil
+}
+
+func (s *stream) advance(version string) {
+	if newer(version, s.version) {
+		s.version = version
+	}
+}
+
+// of are the objects of environments under a name, as far as this watch is the one that shows them.
+func (s *stream) of(n types.NamespacedName) []*object {
+	var list []*object
+	for _, o := range s.w.index[render.Ref{Group: s.kind.gk.Group, Kind: s.kind.gk.Kind, Namespace: n.Namespace, Name: n.Name}.Key()] {
+		if o.covered && s.w.streamOf(o) == s {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+func (w *Watcher) tell(notices map[string]Notice) {
+	for env, n := range notices {
+		w.o.Notify(env, n)
+	}
+}
