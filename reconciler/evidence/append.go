@@ -3,58 +3,124 @@ package evidence
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
 
-// Append signs a record and stores it durably; when it returns nil, the record
-// survives a crash and Run will publish it. The record's time is the clock's,
-// as it is; its place is given by Index, which only grows. A draft whose ID is
-// among the newest 65,536 records returns that record and adds nothing.
-//
-// On an error nothing was recorded and the caller must not act. [ErrSpoolFull]
-// passes when the remote takes records again; a full disk passes when there is
-// room. After an error of unknown outcome every later Append fails until the
-// log is opened again.
+// Append is [Log.Add] and [Log.Durable]: when it returns nil, the record survives
+// a crash and Run will publish it. On an error the caller must not act; whatever
+// became of the record is seen when the log is opened again. ctx is looked at
+// before anything is recorded, not after.
 func (l *Log) Append(ctx context.Context, d Draft) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, fmt.Errorf("append record: %w", err)
 	}
-	if err := d.check(); err != nil {
+	r, err := l.Add(d)
+	if err != nil {
+		return Record{}, err
+	}
+	return r, l.Durable(context.WithoutCancel(ctx), r.Index)
+}
+
+// Add signs a record, gives it its place in the order and writes it to the spool,
+// from where a crash of the process cannot take it, but one of the machine can:
+// nothing may rest on it before [Log.Durable] returns nil. The record's time is
+// the clock's, as it is; its place is given by Index, which only grows. A draft
+// whose ID is among the newest 65,536 records returns that record and adds
+// nothing.
+//
+// On an error nothing was recorded. [ErrSpoolFull] passes when the remote takes
+// records again; a full disk passes when there is room. After an error of unknown
+// outcome every later Add fails until the log is opened again.
+func (l *Log) Add(d Draft) (Record, error) {
+	p, err := prepare(d)
+	if err != nil {
 		return Record{}, fmt.Errorf("append record: %w", err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	r, err := l.appendLocked(d)
+	r, err := l.addLocked(p)
+	l.mu.Unlock()
 	if err != nil {
 		return Record{}, fmt.Errorf("append %s record: %w", d.Type, err)
 	}
 	l.signal()
+	l.at("added")
 	return r, nil
 }
 
-func (l *Log) appendLocked(d Draft) (Record, error) {
+// prepared is a draft with all that does not depend on its place.
+type prepared struct {
+	Draft
+	id    recordID
+	body  json.RawMessage
+	blobs []BlobRef       // no Ref yet
+	trees []plumbing.Hash // of Keep
+}
+
+func prepare(d Draft) (prepared, error) {
+	p := prepared{Draft: d}
+	if err := d.check(); err != nil {
+		return p, err
+	}
+	p.id = eventID(d.Type, d.Environment, d.Deployment, d.Key)
+	p.Key = append([]string{}, d.Key...)
+	if d.Predicate == nil {
+		p.Predicate = struct{}{}
+	}
+	body, err := marshal(p.Predicate)
+	if err != nil {
+		return p, fmt.Errorf("encode predicate: %w", err)
+	}
+	p.body = body[:len(body)-1] // without its newline
+	p.Subjects = slices.Clone(d.Subjects)
+	for i, s := range p.Subjects {
+		p.Subjects[i].Digest = maps.Clone(s.Digest)
+	}
+	if len(d.Subjects) == 0 {
+		// in-toto wants at least one subject: the happening itself.
+		p.Subjects = []Subject{{Name: "event", Digest: map[string]string{"sha256": p.id.String()}}}
+	}
+	for _, b := range d.Blobs {
+		p.blobs = append(p.blobs, BlobRef{
+			Name: b.Name, Digest: digestOf(b.Data), Size: int64(len(b.Data)),
+			Object: plumbing.ComputeHash(plumbing.BlobObject, b.Data).String(),
+		})
+	}
+	for _, k := range d.Keep {
+		objects, err := fileTree(k.Files)
+		if err != nil {
+			return p, fmt.Errorf("keep %s: %w", k.Ref, err)
+		}
+		p.trees = append(p.trees, objects[len(objects)-1].hash)
+	}
+	return p, nil
+}
+
+func (l *Log) addLocked(p prepared) (Record, error) {
 	if l.closing {
 		return Record{}, ErrClosed
 	}
 	if l.broken != nil {
 		return Record{}, l.broken
 	}
-	if index, ok := l.ids.find(eventID(d.Type, d.Environment, d.Deployment, d.Key)); ok {
+	if index, ok := l.ids.find(p.id); ok {
 		return l.recordAt(index)
 	}
 	if len(l.spool.entries) >= l.o.SpoolRecords || l.spool.bytes >= l.o.SpoolBytes {
 		full := fmt.Errorf("%d records, %d bytes wait for the audit remote: %w", len(l.spool.entries), l.spool.bytes, ErrSpoolFull)
 		return Record{}, errors.Join(full, l.lastErr)
 	}
-	now := l.o.Now().UTC()
+	now := l.o.Now().UTC().Round(0) // without the monotonic clock, which no reader sees
 	if err := l.turnYear(now); err != nil {
 		return Record{}, err
 	}
-	return l.spoolRecord(d, now, nil)
+	return l.spoolRecord(p, now, nil)
 }
 
 // turnYear opens the branch of a later year with a state record. A clock that
@@ -81,82 +147,155 @@ func (l *Log) turnYear(now time.Time) error {
 			return fmt.Errorf("fold state for branch %s: %w", next.Branch, err)
 		}
 	}
+	p, err := prepare(Draft{Type: TypeState, Key: []string{next.Branch}, Predicate: body})
+	if err != nil {
+		return err
+	}
 	l.head = next
-	_, err = l.spoolRecord(Draft{Type: TypeState, Key: []string{next.Branch}, Predicate: body}, now, &Previous{
-		Branch: old.Branch, Records: next.Base, Checkpoint: string(signed),
-	})
+	_, err = l.spoolRecord(p, now, &Previous{Branch: old.Branch, Records: next.Base, Checkpoint: string(signed)})
 	if err != nil {
 		l.head = old
 	}
 	return err
 }
 
-// spoolRecord signs the draft at the head and stores it.
-func (l *Log) spoolRecord(d Draft, now time.Time, previous *Previous) (Record, error) {
-	item := spooled{Index: l.head.index()}
-	h := Header{
-		ID:  eventID(d.Type, d.Environment, d.Deployment, d.Key),
-		Key: d.Key, Writer: l.o.Writer, Branch: l.head.Branch, Seq: l.head.Frontier.Size,
-		Epoch: l.state.Epoch, Gap: l.state.Epoch > 1 && item.Index == l.state.EpochStart,
-		Time: now, Environment: d.Environment, Deployment: d.Deployment, Previous: previous,
+// spoolRecord signs the draft at the head and writes it to the spool. The record
+// it returns is what every reader will see.
+func (l *Log) spoolRecord(p prepared, now time.Time, previous *Previous) (Record, error) {
+	r := Record{Index: l.head.index(), Type: p.Type, Subjects: p.Subjects, Predicate: p.body, Header: Header{
+		ID: p.id.String(), Key: p.Key, Writer: l.o.Writer, Branch: l.head.Branch, Seq: l.head.Frontier.Size,
+		Epoch: l.state.Epoch, Time: now, Environment: p.Environment, Deployment: p.Deployment, Previous: previous,
+		Blobs: p.blobs,
+	}}
+	r.Gap = r.Epoch > 1 && r.Index == l.state.EpochStart
+	if r.Seq >= maxRecords {
+		return Record{}, &StalledError{What: "branch " + r.Branch + " is full", Hint: "continue on another branch"}
 	}
-	if h.Seq >= maxRecords {
-		return Record{}, &StalledError{What: "branch " + h.Branch + " is full", Hint: "continue on another branch"}
+	var item spooled
+	for i, b := range p.Draft.Blobs {
+		r.Blobs[i].Ref = blobPrefix + now.Format("2006-01")
+		item.Blobs = append(item.Blobs, spooledBlob{Ref: r.Blobs[i].Ref, Digest: r.Blobs[i].Digest, Data: b.Data})
 	}
-	for _, b := range d.Blobs {
-		ref := BlobRef{
-			Name: b.Name, Digest: digestOf(b.Data), Size: int64(len(b.Data)),
-			Ref:    blobPrefix + now.Format("2006-01"),
-			Object: plumbing.ComputeHash(plumbing.BlobObject, b.Data).String(),
-		}
-		h.Blobs = append(h.Blobs, ref)
-		item.Blobs = append(item.Blobs, spooledBlob{BlobRef: ref, Data: b.Data})
-	}
-	for _, k := range d.Keep {
-		kept, err := l.keepCommit(k, h)
+	for i, k := range p.Draft.Keep {
+		c, err := l.keepCommit(k.Ref, p.trees[i], r.Header)
 		if err != nil {
 			return Record{}, err
 		}
-		item.Keep = append(item.Keep, kept)
-		h.Keep = append(h.Keep, KeepRef{Ref: k.Ref, Commit: plumbing.ComputeHash(plumbing.CommitObject, kept.Commit).String()})
+		item.Keep = append(item.Keep, spooledKeep{Ref: k.Ref, Commit: c.data, Files: k.Files})
+		r.Keep = append(r.Keep, KeepRef{Ref: k.Ref, Commit: c.hash.String()})
 	}
-	payload, err := encodeStatement(d.Type, h, d.Subjects, d.Predicate)
+	payload, err := encodeStatement(r)
 	if err != nil {
 		return Record{}, err
 	}
 	if item.Envelope, err = seal(l.o.Key, payload); err != nil {
 		return Record{}, err
 	}
-	r, err := parseStatement(payload, l.head.Base) // what every reader will see
+	e, err := newSpoolEntry(r, item.Envelope)
 	if err != nil {
 		return Record{}, err
 	}
-	if err := l.spool.add(item, r); err != nil {
-		var undone *undoneError
-		if errors.As(err, &undone) {
-			l.broken = fmt.Errorf("evidence spool is in doubt, restart the agent: %w", err)
+	if err := l.spool.add(e, item); err != nil {
+		if errors.As(err, new(*doubtError)) {
+			l.broken = inDoubt(err)
 		}
 		return Record{}, err
 	}
-	l.head.Frontier.add(l.spool.entries[len(l.spool.entries)-1].leaf)
-	l.ids.add(r.ID, r.Index)
+	l.head.Frontier.add(e.leaf)
+	l.ids.add(e.id, r.Index)
 	return r, nil
 }
 
+func inDoubt(err error) error {
+	return fmt.Errorf("evidence spool is in doubt, restart the agent: %w", err)
+}
+
 // keepCommit makes the parentless commit that a keep ref will point to.
-func (l *Log) keepCommit(k Keep, h Header) (spooledKeep, error) {
-	objects, err := fileTree(k.Files)
-	if err != nil {
-		return spooledKeep{}, fmt.Errorf("keep %s: %w", k.Ref, err)
-	}
+func (l *Log) keepCommit(ref string, tree plumbing.Hash, h Header) (object, error) {
 	c, err := commit{
-		tree: objects[len(objects)-1].hash, writer: h.Writer, when: h.Time,
-		message: fmt.Sprintf("Keep %s\n\n%s", k.Ref, trailers(h.Writer, h.Epoch, h.Branch, fmt.Sprint(h.Seq))),
+		tree: tree, writer: h.Writer, when: h.Time,
+		message: fmt.Sprintf("Keep %s\n\n%s", ref, trailers(h.Writer, h.Epoch, h.Branch, fmt.Sprint(h.Seq))),
 	}.sign(l.o.Key)
 	if err != nil {
-		return spooledKeep{}, fmt.Errorf("keep %s: %w", k.Ref, err)
+		return object{}, fmt.Errorf("keep %s: %w", ref, err)
 	}
-	return spooledKeep{Ref: k.Ref, Commit: c.data, Files: k.Files}, nil
+	return c, nil
+}
+
+// Durable waits until the record and all before it survive a loss of power. One
+// flush serves all who wait: the first makes it, the others wait for it or, where
+// it began before their record was added, for the next. After a flush that failed
+// nothing can be known of what it should have brought to the disk: Durable fails
+// for those records, and every later Add, until the log is opened again.
+func (l *Log) Durable(ctx context.Context, index uint64) error {
+	for {
+		l.mu.Lock()
+		head, durable, broken, flushing := l.head.index(), l.spool.durable, l.broken, l.flushing
+		switch {
+		case index < durable:
+			l.mu.Unlock()
+			return nil
+		case index >= head:
+			l.mu.Unlock()
+			return fmt.Errorf("make record %d durable: there are %d records", index, head)
+		case broken != nil:
+			l.mu.Unlock()
+			return fmt.Errorf("make record %d durable: %w", index, broken)
+		case flushing == nil:
+			l.flush() // unlocks
+			continue
+		}
+		l.mu.Unlock()
+		select {
+		case <-flushing:
+		case <-ctx.Done():
+			return fmt.Errorf("make record %d durable: %w", index, ctx.Err())
+		}
+	}
+}
+
+// flush makes durable what was added so far. l.mu is held, and is not after it.
+func (l *Log) flush() {
+	done := make(chan struct{})
+	l.flushing = done
+	w := l.spool.unflushed()
+	l.mu.Unlock()
+	err := w.run()
+	l.mu.Lock()
+	if err == nil {
+		err = l.spool.flushed(w.upTo)
+	}
+	if err != nil {
+		l.broken = inDoubt(err)
+		l.o.Logger.Error("evidence cannot be made durable, restart the agent", "error", err)
+	}
+	l.flushing = nil
+	if err != nil {
+		l.notify()
+	}
+	l.mu.Unlock()
+	if err == nil {
+		l.at("durable")
+	}
+	close(done)
+}
+
+// settle makes everything durable that was added so far.
+func (l *Log) settle(ctx context.Context) error {
+	l.mu.Lock()
+	head, durable := l.head.index(), l.spool.durable
+	l.mu.Unlock()
+	if head <= durable {
+		return nil
+	}
+	return l.Durable(ctx, head-1)
+}
+
+// at tells a test how far a record has come.
+func (l *Log) at(point string) {
+	if l.o.At != nil {
+		l.o.At(point)
+	}
 }
 
 // trailers end the message of every commit. The verifier relies on Branch and
@@ -168,9 +307,8 @@ func trailers(writer string, epoch int, branch, records string) string {
 
 // recordAt reads one record back. l.mu is held.
 func (l *Log) recordAt(index uint64) (Record, error) {
-	if n := len(l.spool.entries); n > 0 && index >= l.spool.entries[0].Index {
-		e := l.spool.entries[index-l.spool.entries[0].Index]
-		return e.Record, nil
+	if e, ok := l.spool.find(index); ok {
+		return e.record()
 	}
 	var found Record
 	err := l.eachBranch(func(branch string, base, size uint64) error {

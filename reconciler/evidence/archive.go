@@ -3,7 +3,6 @@ package evidence
 import (
 	"bufio"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +52,7 @@ func (a *archive) open(branch string, size uint64) error {
 
 // append stores records that follow the end. They count once commit is called;
 // calling append again before that replaces them.
-func (a *archive) append(envelopes [][]byte, ids []string) error {
+func (a *archive) append(envelopes [][]byte, ids []recordID) error {
 	dir := filepath.Dir(a.idsPath(a.branch))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("create archive: %w", err)
@@ -61,16 +60,20 @@ func (a *archive) append(envelopes [][]byte, ids []string) error {
 	if err := a.appendIDs(ids); err != nil {
 		return err
 	}
-	seq, offset := a.size, a.offset
+	seq, offset, created := a.size, a.offset, false
 	for len(envelopes) > 0 {
 		n := min(uint64(len(envelopes)), segmentRecords-seq%segmentRecords)
+		created = created || seq%segmentRecords == 0
 		if err := appendSegment(a.segment(a.branch, seq), offset, envelopes[:n]); err != nil {
 			return fmt.Errorf("write archive: %w", err)
 		}
 		envelopes, seq, offset = envelopes[n:], seq+n, 0
 	}
-	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("sync archive: %w", err)
+	for ; created; dir = filepath.Dir(dir) { // up to the directory that holds the archive's
+		if err := syncDir(dir); err != nil {
+			return fmt.Errorf("sync archive: %w", err)
+		}
+		created = dir != filepath.Dir(a.dir)
 	}
 	return nil
 }
@@ -96,18 +99,14 @@ func appendSegment(path string, offset int64, envelopes [][]byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func (a *archive) appendIDs(ids []string) error {
+func (a *archive) appendIDs(ids []recordID) error {
 	f, err := os.OpenFile(a.idsPath(a.branch), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open archive IDs: %w", err)
 	}
 	data := make([]byte, 0, len(ids)*sha256.Size)
 	for _, id := range ids {
-		raw, err := hex.DecodeString(id)
-		if err != nil || len(raw) != sha256.Size {
-			return errors.Join(fmt.Errorf("write archive IDs: ID %q", id), f.Close())
-		}
-		data = append(data, raw...)
+		data = append(data, id[:]...)
 	}
 	_, err = f.WriteAt(data, int64(a.size)*sha256.Size)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
@@ -184,7 +183,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 }
 
 // ids gives the record IDs from up to but not including to.
-func (a *archive) ids(branch string, from, to uint64) ([]string, error) {
+func (a *archive) ids(branch string, from, to uint64) ([]recordID, error) {
 	if from == to {
 		return nil, nil
 	}
@@ -200,9 +199,9 @@ func (a *archive) ids(branch string, from, to uint64) ([]string, error) {
 	if _, err := f.ReadAt(data, int64(from)*sha256.Size); err != nil {
 		return nil, damaged(f.Name(), err)
 	}
-	ids := make([]string, 0, to-from)
-	for ; len(data) > 0; data = data[sha256.Size:] {
-		ids = append(ids, hex.EncodeToString(data[:sha256.Size]))
+	ids := make([]recordID, to-from)
+	for i := range ids {
+		copy(ids[i][:], data[i*sha256.Size:])
 	}
 	return ids, nil
 }

@@ -12,7 +12,7 @@ import (
 // batch is one commit and what goes with it.
 type batch struct {
 	items   []spooled
-	ids     []string
+	ids     []recordID
 	after   position
 	objects []object // of the branch
 	pending *pendingPush
@@ -35,13 +35,13 @@ func (l *Log) makeBatch() (*batch, error) {
 		b.objects = append(b.objects, tree)
 	}
 	for _, e := range entries {
-		item, _, err := l.spool.read(e.Index)
+		item, err := e.read()
 		if err != nil {
 			return nil, err
 		}
 		b.items = append(b.items, item)
-		b.ids = append(b.ids, e.ID)
-		b.objects = append(b.objects, newObject(plumbing.BlobObject, item.Envelope))
+		b.ids = append(b.ids, e.id)
+		b.objects = append(b.objects, object{typ: plumbing.BlobObject, hash: e.blob, data: item.Envelope})
 		b.after.Frontier.add(e.leaf)
 		b.after.Spine.add(e.blob, emit)
 	}
@@ -62,15 +62,15 @@ func (l *Log) makeBatch() (*batch, error) {
 	return b, nil
 }
 
-// nextEntries are the records of the next commit. l.mu is held.
+// nextEntries are the records of the next commit, all durable. l.mu is held.
 func (l *Log) nextEntries() []spoolEntry {
-	entries := l.spool.entries
+	entries := l.spool.ready()
 	if p := l.state.Pending; p != nil {
 		return entries[:min(p.Records, len(entries))]
 	}
 	n, bytes := 0, int64(0)
 	for n < min(len(entries), maxBatchRecords) && entries[n].Branch == entries[0].Branch {
-		if bytes += entries[n].bytes; n > 0 && bytes > maxBatchBytes {
+		if bytes += entries[n].size; n > 0 && bytes > maxBatchBytes {
 			break
 		}
 		n++

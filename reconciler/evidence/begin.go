@@ -20,6 +20,9 @@ func (l *Log) begin(ctx context.Context) error {
 			Hint: "restore state.json; or move the spool away and keep it, the next start then declares a gap",
 		}
 	}
+	if err := l.spool.forget(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(l.archive.dir); err != nil { // left by a start that did not finish
 		return fmt.Errorf("clear archive: %w", err)
 	}
@@ -135,7 +138,7 @@ type rebuilder struct {
 	frontier  frontier
 	spine     spine
 	envelopes [][]byte
-	ids       []string
+	ids       []recordID
 }
 
 func (b *rebuilder) take(r Record, envelope []byte) error {
@@ -144,11 +147,14 @@ func (b *rebuilder) take(r Record, envelope []byte) error {
 			return err
 		}
 	}
-	e := newSpoolEntry(r, envelope, 0)
+	e, err := newSpoolEntry(r, envelope)
+	if err != nil {
+		return err
+	}
 	b.frontier.add(e.leaf)
 	b.spine.add(e.blob, nil)
 	b.last = r
-	b.envelopes, b.ids = append(b.envelopes, envelope), append(b.ids, r.ID)
+	b.envelopes, b.ids = append(b.envelopes, envelope), append(b.ids, e.id)
 	if len(b.envelopes) >= maxBatchRecords {
 		return b.flush()
 	}

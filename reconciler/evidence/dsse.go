@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,14 +48,15 @@ func pae(typ string, payload []byte) []byte {
 
 // seal signs a statement and returns the bytes of its record file.
 func seal(key *Key, payload []byte) ([]byte, error) {
-	data, err := marshal(envelope{
-		PayloadType: payloadType,
-		Payload:     payload,
-		Signatures:  []signature{{KeyID: key.ID(), Sig: key.sign(pae(payloadType, payload))}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode envelope: %w", err)
-	}
+	b64 := base64.StdEncoding
+	data := make([]byte, 0, b64.EncodedLen(len(payload))+512)
+	data = append(data, `{"payloadType":"`+payloadType+`","payload":"`...)
+	data = b64.AppendEncode(data, payload)
+	data = append(data, `","signatures":[{"keyid":"`...)
+	data = append(data, key.ID()...) // base64 and a colon: nothing to escape
+	data = append(data, `","sig":"`...)
+	data = b64.AppendEncode(data, key.sign(pae(payloadType, payload)))
+	data = append(data, "\"}]}\n"...)
 	if len(data) > maxEnvelope {
 		return nil, fmt.Errorf("record of %d bytes, at most %d: %w", len(data), maxEnvelope, ErrTooLarge)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -53,24 +54,26 @@ func (l *Log) Kept(ref string) (map[string][]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock() // publishing moves a spooled record's files to the store
-	for i := len(l.spool.entries) - 1; i >= 0; i-- {
-		for _, k := range l.spool.entries[i].Keep {
-			if k.Ref == ref {
-				return l.spooledFiles(l.spool.entries[i].Index, ref)
-			}
+	for _, e := range slices.Backward(l.spool.entries) {
+		if e.beside != nil && slices.Contains(e.beside.keep, ref) {
+			return e.files(ref)
 		}
 	}
 	return l.keeps.get(ref)
 }
 
-func (l *Log) spooledFiles(index uint64, ref string) (map[string][]byte, error) {
-	item, _, err := l.spool.read(index)
+// files gives what a spooled record keeps under the ref.
+func (e spoolEntry) files(ref string) (map[string][]byte, error) {
+	item, err := e.read()
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range item.Keep {
 		if k.Ref == ref {
-			return k.Files, err
+			return k.Files, nil
 		}
 	}
-	return nil, errors.Join(err, fmt.Errorf("read kept files of %s: %w", ref, fs.ErrNotExist))
+	return nil, damaged(e.segment.file.Name(), fmt.Errorf("record %d has no files of %s", e.Index, ref))
 }
 
 // blobStore holds published blobs by month and digest. A month that is gone

@@ -28,9 +28,9 @@ type Options struct {
 	// it an empty remote is refused: it may be the wrong or an emptied one.
 	Init bool
 	// State gives what the caller folded from all records so far; it opens the
-	// branch of a new year. It is called inside Append, on its goroutine, and
-	// must not call the log. A caller that appends and folds under one lock of
-	// its own can read its fold there without taking the lock again.
+	// branch of a new year. It is called inside Add, on its goroutine, and must
+	// not call the log. A caller that adds and folds under one lock of its own
+	// can read its fold there without taking the lock again.
 	State func() (json.RawMessage, error)
 
 	SpoolRecords int           // unpublished records at most; default 10,000
@@ -41,6 +41,9 @@ type Options struct {
 	Now          func() time.Time
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // nil for no metrics
+	// At, if not nil, is called at the points that the package comment names,
+	// on the goroutine that got there: a test may end the process there.
+	At func(point string)
 }
 
 // Log is one writer's evidence. It is safe for concurrent use.
@@ -57,10 +60,11 @@ type Log struct {
 
 	mu       sync.Mutex
 	state    state
-	head     position // after the newest appended record; no Tip, no Spine
+	head     position // after the newest record; no Tip, no Spine
 	spool    *spool
+	flushing chan struct{} // closed when the flush under way ends; nil for none
 	ids      idWindow
-	broken   error         // why nothing can be appended any more
+	broken   error         // why nothing can be added any more
 	lastErr  error         // of the newest publishing attempt
 	lastTime time.Time     // of the newest successful one
 	changed  chan struct{} // closed and replaced when any of this changes
@@ -79,7 +83,7 @@ type runner struct {
 type Status struct {
 	Branch      string
 	Epoch       int
-	Records     uint64 // appended, over all branches
+	Records     uint64 // added, over all branches
 	Published   uint64 // of these seen on the remote
 	Spooled     int
 	LastPublish time.Time // zero before the first
@@ -206,8 +210,12 @@ func (l *Log) resume(ctx context.Context) error {
 			Hint: "restore the branch setting, or start a log of its own in a new directory",
 		}
 	}
+	acknowledged := l.spool.durable
 	if err := l.restore(); err != nil {
 		return err
+	}
+	if n := l.head.index(); acknowledged > n {
+		return damaged(l.spool.dir, fmt.Errorf("%d records were acknowledged, it ends after %d", acknowledged, n))
 	}
 	refs, err := l.remote.list(ctx)
 	if err != nil {
@@ -242,11 +250,12 @@ func (l *Log) restore() error {
 			l.head = position{Branch: e.Branch, Base: l.head.index()}
 		}
 		if e.Index != l.head.index() || e.Seq != l.head.Frontier.Size {
-			return damaged(l.spool.path(e.Index), fmt.Errorf("record %d follows record %d", e.Index, l.head.index()-1))
+			return damaged(e.segment.file.Name(), fmt.Errorf("record %d follows record %d", e.Index, l.head.index()-1))
 		}
 		l.head.Frontier.add(e.leaf)
-		l.ids.add(e.ID, e.Index)
+		l.ids.add(e.id, e.Index)
 	}
+	l.spool.durable = max(l.spool.durable, l.head.index()) // published or read from disk
 	return nil
 }
 
@@ -335,6 +344,10 @@ func (l *Log) Published(ctx context.Context, index uint64) error {
 	for {
 		l.mu.Lock()
 		published, head, err, changed, closed := l.state.Published.index(), l.head.index(), l.lastErr, l.changed, l.closed
+		broken := l.broken
+		if index < l.spool.durable {
+			broken = nil // it can be published all the same
+		}
 		l.mu.Unlock()
 		var stalled *StalledError
 		switch {
@@ -344,6 +357,8 @@ func (l *Log) Published(ctx context.Context, index uint64) error {
 			return fmt.Errorf("wait for record %d: there are %d records", index, head)
 		case errors.As(err, &stalled):
 			return fmt.Errorf("wait for record %d: %w", index, err)
+		case broken != nil:
+			return fmt.Errorf("wait for record %d: %w", index, broken)
 		case closed:
 			return fmt.Errorf("wait for record %d: %w", index, ErrClosed)
 		}
@@ -369,8 +384,9 @@ func (l *Log) signal() {
 	}
 }
 
-// Close refuses further records, waits until Run has published what is spooled,
-// ends Run when ctx ends first, and frees the directory. What is still spooled
+// Close refuses further records, makes those there are durable, waits until Run
+// has published what is spooled, ends Run when ctx ends first, and frees the
+// directory. What is still spooled
 // is published after the next Open.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
@@ -381,15 +397,15 @@ func (l *Log) Close(ctx context.Context) error {
 	l.closing = true
 	run := l.run
 	l.mu.Unlock()
+	err := l.settle(context.WithoutCancel(ctx))
 	l.signal()
-	var err error
 	if run != nil {
 		select {
 		case <-run.done:
 		case <-ctx.Done():
 			run.cancel()
 			<-run.done
-			err = fmt.Errorf("publish the rest of the spool: %w", ctx.Err())
+			err = errors.Join(err, fmt.Errorf("publish the rest of the spool: %w", ctx.Err()))
 		}
 	}
 	l.mu.Lock()
@@ -403,6 +419,9 @@ func (l *Log) Close(ctx context.Context) error {
 func (l *Log) free() {
 	if l.remote != nil {
 		l.remote.close()
+	}
+	if l.spool != nil {
+		l.spool.close()
 	}
 	l.metrics.unregister()
 	_ = l.lock.Close() // ends the lock

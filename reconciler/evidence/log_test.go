@@ -106,8 +106,8 @@ func TestSameHappeningIsOneRecord(t *testing.T) {
 }
 
 func TestEventIDsDoNotCollide(t *testing.T) {
-	seen := map[string]bool{}
-	for _, id := range []string{
+	seen := map[recordID]bool{}
+	for _, id := range []recordID{
 		eventID("a", "b", 1, []string{"c"}), eventID("a", "b", 1, []string{"c", ""}), eventID("a", "b", 1, nil),
 		eventID("a", "", 1, []string{"b", "c"}), eventID("ab", "", 1, []string{"c"}), eventID("a", "b", 11, []string{"c"}),
 		eventID("a", "b", 1, []string{"c,1:d"}), eventID("a", "b", 1, []string{"c", "d"}),
@@ -527,9 +527,22 @@ purser_evidence_publish_failures_total 0
 
 func TestDamagedDirectoryIsRefused(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, dir string){
-		"state":  func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "state.json")) },
-		"spool":  func(t *testing.T, dir string) { flip(t, glob(t, filepath.Join(dir, "spool", "*"))) },
-		"no IDs": func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "records/audit/2026/ids")) },
+		"state": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "state.json")) },
+		"spool": func(t *testing.T, dir string) { flip(t, glob(t, filepath.Join(dir, "spool", "*.seg"))) },
+		"cut spool": func(t *testing.T, dir string) {
+			path := glob(t, filepath.Join(dir, "spool", "*.seg"))
+			info, err := os.Stat(path)
+			if err == nil {
+				err = os.Truncate(path, info.Size()-1)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		"no spool": func(t *testing.T, dir string) { remove(t, glob(t, filepath.Join(dir, "spool", "*.seg"))) },
+		"mark":     func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "spool", "durable")) },
+		"no mark":  func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "spool", "durable")) },
+		"no IDs":   func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "records/audit/2026/ids")) },
 		"no records": func(t *testing.T, dir string) {
 			remove(t, filepath.Join(dir, "records/audit/2026/00000.jsonl"))
 		},
@@ -613,7 +626,7 @@ func TestHalfWrittenFilesAreDiscarded(t *testing.T) {
 	f.open()
 	f.add(1)
 	f.close()
-	for _, name := range []string{"spool/tmp-123", "spool/1.json", "tmp-fetch-1/x", "keep/tmp-1"} {
+	for _, name := range []string{"spool/tmp-123", "spool/1.seg", "tmp-fetch-1/x", "keep/tmp-1"} {
 		path := filepath.Join(f.o.Dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -626,43 +639,9 @@ func TestHalfWrittenFilesAreDiscarded(t *testing.T) {
 	f.wait(f.add(1).Index)
 	f.close()
 	f.verified(2)
-	for _, pattern := range []string{"tmp-*", "*/tmp-*", "spool/*"} {
+	for _, pattern := range []string{"tmp-*", "*/tmp-*", "spool/*.seg"} {
 		if left, _ := filepath.Glob(filepath.Join(f.o.Dir, pattern)); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
-}
-
-func TestSpoolFaults(t *testing.T) {
-	f := newFixture(t)
-	f.open()
-	f.add(1)
-	durable := f.log.spool.write
-	full := errors.New("no space left on device")
-	f.log.spool.write = func(string, []byte) error { return full }
-	if _, err := f.log.Append(t.Context(), applyDraft(1)); !errors.Is(err, full) {
-		t.Errorf("full disk: %v", err)
-	}
-	f.log.spool.write = durable
-	if r := f.add(1); r.Index != 1 {
-		t.Errorf("after the disk had room: %+v", r)
-	}
-	f.log.spool.write = func(path string, data []byte) error {
-		if err := durable(path, data); err != nil {
-			return err
-		}
-		return &undoneError{errors.New("fsync failed")}
-	}
-	if _, err := f.log.Append(t.Context(), applyDraft(2)); err == nil {
-		t.Error("a record in doubt was acknowledged")
-	}
-	f.log.spool.write = durable
-	if _, err := f.log.Append(t.Context(), applyDraft(3)); err == nil {
-		t.Error("appended after a record in doubt")
-	}
-	f.close()
-	f.run()
-	f.wait(f.add(1).Index)
-	f.close()
-	f.verified(4)
 }

@@ -66,12 +66,15 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
-// publish empties the spool. done says that the log is closing and nothing is
-// left.
+// publish empties the spool of what is durable. done says that the log is closing
+// and nothing is left.
 func (l *Log) publish(ctx context.Context) (done bool, err error) {
 	for {
+		if err := l.settle(ctx); ctx.Err() != nil {
+			return false, err
+		} // Status shows the error; what is durable is published all the same
 		l.mu.Lock()
-		left, closing := len(l.spool.entries), l.closing
+		left, closing := len(l.spool.ready()), l.closing
 		l.mu.Unlock()
 		if left == 0 {
 			return closing, nil

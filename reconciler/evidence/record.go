@@ -126,12 +126,15 @@ var (
 	digestPattern = regexp.MustCompile(`^[0-9a-f]+$`)
 )
 
-// eventID is the ID of the record of a happening: the SHA-256, in hex, of the
-// netstrings (length ":" bytes ",") of "purser-event-v1", type, environment,
-// deployment in decimal, and each key.
-func eventID(typ, environment string, deployment int, key []string) string {
-	h := sha256.New()
-	put := func(s string) { fmt.Fprintf(h, "%d:%s,", len(s), s) }
+// eventID is the ID of the record of a happening: the SHA-256 of the netstrings
+// (length ":" bytes ",") of "purser-event-v1", type, environment, deployment in
+// decimal, and each key.
+func eventID(typ, environment string, deployment int, key []string) recordID {
+	var b []byte
+	put := func(s string) {
+		b = append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
+		b = append(b, ',')
+	}
 	put("purser-event-v1")
 	put(typ)
 	put(environment)
@@ -139,7 +142,7 @@ func eventID(typ, environment string, deployment int, key []string) string {
 	for _, k := range key {
 		put(k)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return sha256.Sum256(b)
 }
 
 // check refuses drafts that could not be written or found again.
@@ -200,32 +203,27 @@ func validRef(name string) bool {
 		!strings.HasSuffix(name, ".") && !strings.Contains(name+"/", ".lock/") && !strings.Contains(name, "./")
 }
 
-// encodeStatement gives the payload of the record's envelope.
-func encodeStatement(typ string, h Header, subjects []Subject, body any) ([]byte, error) {
-	if len(subjects) == 0 {
-		// in-toto wants at least one subject: the happening itself.
-		subjects = []Subject{{Name: "event", Digest: map[string]string{"sha256": h.ID}}}
-	}
-	if h.Key == nil {
-		h.Key = []string{}
-	}
-	if body == nil {
-		body = struct{}{}
-	}
-	raw, err := marshal(body)
+// encodeStatement gives the payload of a record's envelope: a [statement], put
+// together from parts so that the body is not encoded twice.
+func encodeStatement(r Record) ([]byte, error) {
+	subjects, err := marshal(r.Subjects)
 	if err != nil {
-		return nil, fmt.Errorf("encode predicate: %w", err)
+		return nil, fmt.Errorf("encode subjects: %w", err)
 	}
-	data, err := marshal(statement{
-		Type:          statementType,
-		Subject:       subjects,
-		PredicateType: predicatePrefix + typ + predicateSuffix,
-		Predicate:     predicate{Header: h, Body: json.RawMessage(raw)},
-	})
+	header, err := marshal(r.Header)
 	if err != nil {
-		return nil, fmt.Errorf("encode statement: %w", err)
+		return nil, fmt.Errorf("encode header: %w", err)
 	}
-	return data[:len(data)-1], nil
+	b := make([]byte, 0, len(subjects)+len(header)+len(r.Predicate)+256)
+	b = append(b, `{"_type":"`+statementType+`","subject":`...)
+	b = append(b, subjects[:len(subjects)-1]...) // without its newline
+	b = append(b, `,"predicateType":"`+predicatePrefix...)
+	b = append(b, r.Type...)
+	b = append(b, predicateSuffix+`","predicate":{"header":`...)
+	b = append(b, header[:len(header)-1]...)
+	b = append(b, `,"body":`...)
+	b = append(b, r.Predicate...)
+	return append(b, "}}"...), nil
 }
 
 // parseStatement reads an envelope's payload and checks what one record says of
@@ -243,7 +241,7 @@ func parseStatement(payload []byte, base uint64) (Record, error) {
 		return Record{}, fmt.Errorf("parse statement: type %q with predicate %q", s.Type, s.PredicateType)
 	}
 	h := s.Predicate.Header
-	if want := eventID(typ, h.Environment, h.Deployment, h.Key); h.ID != want {
+	if want := eventID(typ, h.Environment, h.Deployment, h.Key).String(); h.ID != want {
 		return Record{}, fmt.Errorf("record ID %s is not that of its type, environment, deployment and key, %s", h.ID, want)
 	}
 	if h.Epoch < 1 || h.Writer == "" || h.Branch == "" || len(s.Subject) == 0 {
@@ -263,6 +261,15 @@ func openRecord(data []byte, trusted *Trusted, base uint64) (Record, error) {
 		return Record{}, err
 	}
 	return r, e.verify(trusted, r.Writer)
+}
+
+// parseRecord parses the bytes of a record file that were verified before.
+func parseRecord(data []byte, base uint64) (Record, error) {
+	e, err := parseEnvelope(data)
+	if err != nil {
+		return Record{}, err
+	}
+	return parseStatement(e.Payload, base)
 }
 
 // digestOf is the digest as records write it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -61,24 +62,22 @@ func (l *Log) replayArchive(b branchStart, from, to uint64, fn func(Record) erro
 }
 
 func (l *Log) replaySpooled(index uint64, fn func(Record) error) error {
-	item, _, err := l.spool.read(index)
-	if errors.Is(err, fs.ErrNotExist) { // published meanwhile
+	l.mu.Lock()
+	e, spooled := l.spool.find(index)
+	l.mu.Unlock()
+	var r Record
+	err := fs.ErrClosed
+	if spooled {
+		r, err = e.record()
+	}
+	if errors.Is(err, fs.ErrClosed) { // published meanwhile
 		l.mu.Lock()
-		r, err := l.recordAt(index)
+		r, err = l.recordAt(index)
 		l.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		return fn(r)
 	}
 	if err != nil {
 		return err
 	}
-	r, err := openRecord(item.Envelope, l.o.Trusted, 0)
-	if err != nil {
-		return damaged(l.spool.path(index), err)
-	}
-	r.Index = index
 	return fn(r)
 }
 
@@ -103,18 +102,16 @@ func (l *Log) spooledBlob(b BlobRef) ([]byte, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.spool.entries {
-		for _, have := range e.Blobs {
-			if have.Digest != b.Digest {
-				continue
-			}
-			item, _, err := l.spool.read(e.Index)
-			for _, blob := range item.Blobs {
-				if blob.Digest == b.Digest {
-					return blob.Data, true, err
-				}
-			}
-			return nil, false, err
+		if e.beside == nil || !slices.Contains(e.beside.blobs, b.Digest) {
+			continue
 		}
+		item, err := e.read()
+		for _, blob := range item.Blobs {
+			if blob.Digest == b.Digest {
+				return blob.Data, true, nil
+			}
+		}
+		return nil, false, err
 	}
 	return nil, false, nil
 }

@@ -1,13 +1,16 @@
 package evidence
 
 import (
-	"encoding/json"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -15,88 +18,304 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// spooled is a record that the remote does not have yet, with all that must
-// reach the remote before or with it.
-type spooled struct {
-	Index    uint64        `json:"index"`
-	Envelope []byte        `json:"envelope"`
-	Blobs    []spooledBlob `json:"blobs,omitempty"`
-	Keep     []spooledKeep `json:"keep,omitempty"`
-}
-
-type spooledBlob struct {
-	BlobRef
-	Data []byte `json:"data"`
-}
-
-type spooledKeep struct {
-	Ref    string            `json:"ref"`
-	Commit []byte            `json:"commit"` // the commit object
-	Files  map[string][]byte `json:"files"`
-}
-
-// spoolEntry is what is kept in memory of a spooled record.
-type spoolEntry struct {
-	Record
-	leaf  tlog.Hash
-	blob  plumbing.Hash
-	bytes int64 // of the spool file
-}
-
-// spool is a directory with one file per unpublished record. A file appears by
-// rename after its bytes are on disk; anything else there was never
-// acknowledged and is removed.
+// spool holds the unpublished records in segments, in the order of the log. A
+// record is added by one write, and is on disk once a flush that began later has
+// ended. A file "durable" says up to where that was; it is overwritten after
+// every flush without being flushed itself. So after a loss of power it may lag,
+// and whatever is damaged before it was damaged later: only what is behind it may
+// be a write that never ended.
+//
+// The log's mutex guards it; reading a record's frame needs no lock.
 type spool struct {
-	dir     string
-	entries []spoolEntry // by Index, without holes
-	bytes   int64
-	write   func(name string, data []byte) error // durable; replaced by tests
+	dir      string
+	entries  []spoolEntry // by Index, without holes
+	bytes    int64        // of their frames
+	segments []*segment   // oldest first
+	active   *segment     // the last one, where it takes further records
+	durable  uint64       // records below are on disk
+	entered  bool         // a segment was created and the directory not flushed
+	mark     *os.File     // the file "durable"
+	disk     disk
 }
 
-func (s *spool) path(index uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%020d.json", index))
+// disk is what tests replace to have faults.
+type disk struct {
+	write func(f *os.File, data []byte, offset int64) (int, error)
+	sync  func(f *os.File) error
 }
 
-// openSpool reads what an earlier run left.
-func openSpool(dir string, trusted *Trusted) (*spool, error) {
+// spoolEntry is what is kept in memory of a spooled record, about 200 bytes.
+type spoolEntry struct {
+	Index, Seq                uint64
+	Epoch                     int
+	Type, Environment, Branch string
+	id                        recordID
+	leaf                      tlog.Hash
+	blob                      plumbing.Hash
+	beside                    *besideRecord // nil for most
+	segment                   *segment
+	offset, size              int64 // of the frame
+}
+
+// besideRecord names what a record brings besides itself.
+type besideRecord struct {
+	blobs []string // digests
+	keep  []string // refs
+}
+
+// markSize is index and CRC-32C of the file "durable".
+const markSize = 12
+
+func (s *spool) path(first uint64) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%020d.seg", first))
+}
+
+// openSpool reads what an earlier run left and makes all of it durable.
+func openSpool(dir string, trusted *Trusted) (_ *spool, err error) {
+	s := &spool{dir: dir, disk: disk{write: (*os.File).WriteAt, sync: (*os.File).Sync}}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
-	names, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("read spool: %w", err)
+	if err := s.openSegments(); err != nil {
+		return nil, err
 	}
-	s := &spool{dir: dir, write: writeDurably}
-	for _, n := range names { // sorted, so by index
-		path := filepath.Join(dir, n.Name())
-		index, err := strconv.ParseUint(strings.TrimSuffix(n.Name(), ".json"), 10, 64)
-		if err != nil || path != s.path(index) {
-			if err := os.Remove(path); err != nil {
-				return nil, fmt.Errorf("clear spool: %w", err)
-			}
-			continue
-		}
-		item, size, err := s.read(index)
-		if err != nil {
-			return nil, err
-		}
-		r, err := openRecord(item.Envelope, trusted, 0)
-		if err != nil {
-			return nil, damaged(path, err)
-		}
-		r.Index = index
-		s.entries = append(s.entries, newSpoolEntry(r, item.Envelope, size))
-		s.bytes += size
+	if err := s.openMark(); err != nil {
+		return nil, err
+	}
+	if err := s.load(trusted); err != nil {
+		return nil, err
+	}
+	if err := s.secureTail(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-func newSpoolEntry(r Record, envelope []byte, size int64) spoolEntry {
-	return spoolEntry{
-		Record: r, bytes: size,
+// openSegments opens the segments and removes what is none.
+func (s *spool) openSegments() error {
+	names, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("read spool: %w", err)
+	}
+	for _, n := range names { // sorted, so by index
+		path := filepath.Join(s.dir, n.Name())
+		first, err := strconv.ParseUint(strings.TrimSuffix(n.Name(), ".seg"), 10, 64)
+		switch {
+		case n.Name() == "durable":
+			continue
+		case err != nil || path != s.path(first):
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("clear spool: %w", err)
+			}
+			continue
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return fmt.Errorf("open spool: %w", err)
+		}
+		s.segments = append(s.segments, &segment{first: first, file: f})
+	}
+	return nil
+}
+
+func (s *spool) openMark() error {
+	path := filepath.Join(s.dir, "durable")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if len(s.segments) > 0 {
+			return damaged(path, err)
+		}
+		if err := writeDurably(path, encodeMark(0)); err != nil {
+			return fmt.Errorf("create spool: %w", err)
+		}
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("open spool: %w", err)
+	}
+	s.mark = f
+	var data [markSize]byte
+	if _, err := f.ReadAt(data[:], 0); err != nil {
+		return damaged(path, err)
+	}
+	s.durable = binary.BigEndian.Uint64(data[:])
+	if data != [markSize]byte(encodeMark(s.durable)) {
+		return damaged(path, errTorn)
+	}
+	return nil
+}
+
+func encodeMark(durable uint64) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, markSize), durable)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// load reads the segments up to the first record that was never written whole.
+func (s *spool) load(trusted *Trusted) error {
+	segments := s.segments
+	for i, g := range segments {
+		limit := uint64(math.MaxUint64)
+		if i+1 < len(segments) {
+			limit = segments[i+1].first
+		}
+		err := g.scan(limit, func(index uint64, payload []byte, offset, size int64) error {
+			return s.loadRecord(g, index, payload, offset, size, trusted)
+		})
+		if err != nil {
+			return err
+		}
+		if g.end < s.durable && (g.end < limit || i+1 == len(segments)) {
+			return damaged(g.file.Name(), fmt.Errorf("record %d: %w", g.end, errTorn))
+		}
+		if g.end < limit && i+1 < len(segments) {
+			return s.cut(i)
+		}
+	}
+	if n := len(segments); n > 0 && segments[n-1].end == segments[n-1].first {
+		return s.cut(n - 2)
+	}
+	return nil
+}
+
+// cut removes the segments behind i, which hold nothing that was acknowledged,
+// and i itself where it holds nothing at all.
+func (s *spool) cut(i int) error {
+	for i >= 0 && s.segments[i].end == s.segments[i].first {
+		i--
+	}
+	for _, g := range s.segments[i+1:] {
+		g.close()
+		if err := os.Remove(g.file.Name()); err != nil {
+			return fmt.Errorf("clear spool: %w", err)
+		}
+	}
+	s.segments = s.segments[:i+1]
+	if err := syncDir(s.dir); err != nil {
+		return fmt.Errorf("clear spool: %w", err)
+	}
+	return nil
+}
+
+func (s *spool) loadRecord(g *segment, index uint64, payload []byte, offset, size int64, trusted *Trusted) error {
+	item, err := parseSpooled(payload)
+	if err != nil {
+		return damaged(g.file.Name(), err)
+	}
+	r, err := openRecord(item.Envelope, trusted, 0)
+	if err != nil {
+		return damaged(g.file.Name(), err)
+	}
+	r.Index = index
+	e, err := newSpoolEntry(r, item.Envelope)
+	if err != nil {
+		return damaged(g.file.Name(), err)
+	}
+	if n := len(s.entries); n > 0 && s.entries[n-1].Branch == e.Branch {
+		e.Branch = s.entries[n-1].Branch // one copy in memory
+	}
+	e.segment, e.offset, e.size = g, offset, size
+	s.entries = append(s.entries, e)
+	s.bytes += size
+	return nil
+}
+
+// secureTail writes once more what the last run perhaps did not flush. A flush
+// alone would not do: after one that failed, the system may call bytes clean that
+// never reached the disk.
+func (s *spool) secureTail() error {
+	n := len(s.entries)
+	if n == 0 || s.entries[n-1].Index < s.durable {
+		return nil
+	}
+	first := 0
+	for s.entries[first].Index < s.durable {
+		first++
+	}
+	tail := s.entries[first:]
+	g := &segment{first: tail[0].Index, end: tail[len(tail)-1].Index + 1}
+	temp, err := os.CreateTemp(s.dir, "tmp-*")
+	if err != nil {
+		return fmt.Errorf("rewrite spool: %w", err)
+	}
+	g.file = temp
+	moved := make([]spoolEntry, len(tail))
+	for i, e := range tail {
+		frame, err := e.frame()
+		if err == nil {
+			_, err = s.disk.write(temp, frame, g.size)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("rewrite spool: %w", err), temp.Close())
+		}
+		moved[i] = e
+		moved[i].segment, moved[i].offset = g, g.size
+		g.size += e.size
+	}
+	if err = errors.Join(s.disk.sync(temp), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), s.path(g.first))
+	}
+	if err == nil {
+		g.file, err = os.OpenFile(s.path(g.first), os.O_RDWR, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("rewrite spool: %w", err)
+	}
+	copy(tail, moved)
+	return s.replaceTail(g)
+}
+
+// replaceTail puts the segment in place of those that begin where it does or
+// later.
+func (s *spool) replaceTail(g *segment) error {
+	keep := s.segments[:0:0]
+	for _, old := range s.segments {
+		if old.first < g.first {
+			keep = append(keep, old)
+			continue
+		}
+		old.close()
+		if old.first == g.first {
+			continue // renamed over
+		}
+		if err := os.Remove(old.file.Name()); err != nil {
+			return errors.Join(fmt.Errorf("rewrite spool: %w", err), g.file.Close())
+		}
+	}
+	s.segments = append(keep, g)
+	if err := syncDir(s.dir); err != nil {
+		return fmt.Errorf("rewrite spool: %w", err)
+	}
+	return s.flushed(g.end)
+}
+
+func newSpoolEntry(r Record, envelope []byte) (spoolEntry, error) {
+	e := spoolEntry{
+		Index: r.Index, Seq: r.Seq, Epoch: r.Epoch, Type: r.Type, Environment: r.Environment, Branch: r.Branch,
 		leaf: tlog.RecordHash(envelope),
 		blob: plumbing.ComputeHash(plumbing.BlobObject, envelope),
 	}
+	if len(r.Blobs)+len(r.Keep) > 0 {
+		e.beside = &besideRecord{}
+		for _, b := range r.Blobs {
+			e.beside.blobs = append(e.beside.blobs, b.Digest)
+		}
+		for _, k := range r.Keep {
+			e.beside.keep = append(e.beside.keep, k.Ref)
+		}
+	}
+	n, err := hex.Decode(e.id[:], []byte(r.ID))
+	if err == nil && n != len(e.id) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return e, fmt.Errorf("parse record ID %q: %w", r.ID, err)
+	}
+	return e, nil
 }
 
 func damaged(path string, err error) error {
@@ -106,59 +325,218 @@ func damaged(path string, err error) error {
 	}
 }
 
-// add stores a record durably: when it returns nil the record survives a crash.
-func (s *spool) add(item spooled, r Record) error {
-	data, err := json.Marshal(item)
-	if err != nil {
-		return fmt.Errorf("encode spool file: %w", err)
+// end is the index of the next record, or 0 for an empty spool.
+func (s *spool) end() uint64 {
+	if n := len(s.entries); n > 0 {
+		return s.entries[n-1].Index + 1
 	}
-	if err := s.write(s.path(item.Index), data); err != nil {
-		return fmt.Errorf("write spool file: %w", err)
+	return 0
+}
+
+// add writes a record behind the others. On an error nothing was added; after a
+// [doubtError] nothing further can be.
+func (s *spool) add(e spoolEntry, item spooled) error {
+	bound := item.size()
+	if bound > maxFrame {
+		return fmt.Errorf("record with blobs and kept files of %d bytes, at most %d: %w", bound, maxFrame, ErrTooLarge)
 	}
-	s.entries = append(s.entries, newSpoolEntry(r, item.Envelope, int64(len(data))))
-	s.bytes += int64(len(data))
+	if s.active == nil || s.active.size >= segmentBytes {
+		if err := s.begin(e.Index); err != nil {
+			return err
+		}
+	}
+	g := s.active
+	frame := appendFrame(make([]byte, 0, bound), e.Index, item)
+	if _, err := s.disk.write(g.file, frame, g.size); err != nil {
+		err = fmt.Errorf("write spool: %w", err)
+		if cut := g.file.Truncate(g.size); cut != nil {
+			return &doubtError{errors.Join(err, cut)}
+		}
+		return err
+	}
+	e.segment, e.offset, e.size = g, g.size, int64(len(frame))
+	g.size, g.end, g.dirty = g.size+e.size, e.Index+1, true
+	s.entries = append(s.entries, e)
+	s.bytes += e.size
 	return nil
 }
 
-// read gives a spooled record with its parts, and the file's size in bytes.
-// It wraps [fs.ErrNotExist] when the record has been published meanwhile.
-func (s *spool) read(index uint64) (spooled, int64, error) {
-	var item spooled
-	f, err := os.Open(s.path(index))
+// begin creates the segment for the record.
+func (s *spool) begin(first uint64) error {
+	if s.active != nil && s.active.size == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(s.path(first), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return item, 0, fmt.Errorf("open spool file: %w", err)
+		return fmt.Errorf("create spool segment: %w", err)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(f) // written by this package, which bounds every part
-	if err != nil {
-		return item, 0, fmt.Errorf("read spool file: %w", err)
-	}
-	if err := json.Unmarshal(data, &item); err != nil {
-		return item, 0, damaged(f.Name(), err)
-	}
-	if item.Index != index {
-		return item, 0, damaged(f.Name(), errors.New("it holds another record"))
-	}
-	return item, int64(len(data)), nil
+	s.active = &segment{first: first, end: first, file: f}
+	s.segments = append(s.segments, s.active)
+	s.entered = true
+	return nil
 }
 
-// drop removes the first n records, which have been published.
-func (s *spool) drop(n int) error {
-	var errs []error
-	for _, e := range s.entries[:n] {
-		s.bytes -= e.bytes
-		errs = append(errs, os.Remove(s.path(e.Index)))
+// doubtError says that what is on disk is not known.
+type doubtError struct{ error }
+
+func (e *doubtError) Unwrap() error { return e.error }
+
+// flush is what must reach the disk so that the records below upTo are durable.
+type flush struct {
+	spool   *spool
+	upTo    uint64
+	files   []*os.File
+	entered bool
+}
+
+// unflushed takes over everything that was written and not flushed.
+func (s *spool) unflushed() flush {
+	w := flush{spool: s, upTo: s.end(), entered: s.entered}
+	s.entered = false
+	for _, g := range s.segments {
+		if g.dirty {
+			w.files = append(w.files, g.file)
+			g.dirty = false
+		}
 	}
-	s.entries = slices.Clone(s.entries[n:]) // readers may hold the old slice
+	return w
+}
+
+// run needs no lock.
+func (w flush) run() error {
+	for _, f := range w.files {
+		if err := w.spool.disk.sync(f); err != nil {
+			return fmt.Errorf("flush spool: %w", err)
+		}
+	}
+	if w.entered {
+		if err := syncDir(w.spool.dir); err != nil {
+			return fmt.Errorf("flush spool: %w", err)
+		}
+	}
+	return nil
+}
+
+// flushed notes that the records below upTo are durable.
+func (s *spool) flushed(upTo uint64) error {
+	if _, err := s.mark.WriteAt(encodeMark(upTo), 0); err != nil {
+		return fmt.Errorf("mark spool: %w", err)
+	}
+	s.durable = upTo
+	return nil
+}
+
+// forget begins anew: nothing was acknowledged.
+func (s *spool) forget() error {
+	if err := s.flushed(0); err != nil {
+		return err
+	}
+	if err := s.mark.Sync(); err != nil {
+		return fmt.Errorf("mark spool: %w", err)
+	}
+	return nil
+}
+
+// ready are the records that are durable.
+func (s *spool) ready() []spoolEntry {
+	n := len(s.entries)
+	for n > 0 && s.entries[n-1].Index >= s.durable {
+		n--
+	}
+	return s.entries[:n]
+}
+
+// find gives the entry of a record that is spooled.
+func (s *spool) find(index uint64) (spoolEntry, bool) {
+	if n := len(s.entries); n == 0 || index < s.entries[0].Index || index > s.entries[n-1].Index {
+		return spoolEntry{}, false
+	}
+	return s.entries[index-s.entries[0].Index], true
+}
+
+// frame reads the record's frame as it was written. It wraps [fs.ErrClosed] when
+// the record has been published meanwhile.
+func (e spoolEntry) frame() ([]byte, error) {
+	data := make([]byte, e.size)
+	if _, err := e.segment.file.ReadAt(data, e.offset); errors.Is(err, io.EOF) {
+		return nil, damaged(e.segment.file.Name(), err)
+	} else if err != nil {
+		return nil, fmt.Errorf("read spool: %w", err)
+	}
+	if binary.BigEndian.Uint64(data[8:]) != e.Index || crc32.Checksum(data[8:], castagnoli) != binary.BigEndian.Uint32(data[4:]) {
+		return nil, damaged(e.segment.file.Name(), fmt.Errorf("record %d: %w", e.Index, errTorn))
+	}
+	return data, nil
+}
+
+// read gives a spooled record with its parts. The errors are those of frame.
+func (e spoolEntry) read() (spooled, error) {
+	frame, err := e.frame()
+	if err != nil {
+		return spooled{}, err
+	}
+	item, err := parseSpooled(frame[frameHeader:])
+	if err == nil && tlog.RecordHash(item.Envelope) != e.leaf {
+		err = errors.New("it holds another record")
+	}
+	if err != nil {
+		return spooled{}, damaged(e.segment.file.Name(), err)
+	}
+	return item, nil
+}
+
+// record gives a spooled record. Its signature was verified when the log was
+// opened, or made by this process: the digest of its bytes is still the same.
+func (e spoolEntry) record() (Record, error) {
+	item, err := e.read()
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := parseRecord(item.Envelope, 0)
+	if err != nil {
+		return Record{}, damaged(e.segment.file.Name(), err)
+	}
+	r.Index = e.Index
+	return r, nil
+}
+
+// drop forgets the first n records, which have been published, and removes
+// segments that hold no others.
+func (s *spool) drop(n int) error {
+	for i := range s.entries[:n] {
+		s.bytes -= s.entries[i].size
+		s.entries[i].beside, s.entries[i].segment = nil, nil
+	}
+	s.entries = s.entries[n:]
+	if len(s.entries) == 0 {
+		s.entries = nil
+	}
+	var errs []error
+	for len(s.segments) > 0 && (len(s.entries) == 0 || s.segments[0].end <= s.entries[0].Index) {
+		g := s.segments[0]
+		g.close()
+		errs = append(errs, os.Remove(g.file.Name()))
+		if s.segments = s.segments[1:]; g == s.active {
+			s.active = nil
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clear spool: %w", err)
 	}
 	return nil
 }
 
-// writeDurably writes a file so that it has either all its bytes or does not
-// exist, even after power loss. After an error the file does not exist, or the
-// error is an [undoneError].
+func (s *spool) close() {
+	for _, g := range s.segments {
+		g.close()
+	}
+	if s.mark != nil {
+		_ = s.mark.Close()
+	}
+}
+
+// writeDurably writes a file so that it has either all its bytes or those it had
+// before, even after a loss of power.
 func writeDurably(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "tmp-*")
@@ -177,16 +555,8 @@ func writeDurably(path string, data []byte) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
-		return &undoneError{err}
-	}
-	return nil
+	return syncDir(dir)
 }
-
-// undoneError says that a file is in place but perhaps not durably.
-type undoneError struct{ error }
-
-func (e *undoneError) Unwrap() error { return e.error }
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"context"
 	"crypto"
@@ -80,8 +81,8 @@ func isLeaf(t *testing.T, f *fixture, text string) bool {
 	if err != nil {
 		t.Fatal(out)
 	}
-	e := newSpoolEntry(Record{}, []byte(out), 0)
-	return base64.StdEncoding.EncodeToString(e.leaf[:]) == text
+	leaf := tlog.RecordHash([]byte(out))
+	return base64.StdEncoding.EncodeToString(leaf[:]) == text
 }
 
 // The reference library accepts what seal writes.

@@ -253,10 +253,11 @@ func (b *branchLog) checkPlace(r *Record, seq uint64) error {
 		b.previous = r.Previous
 		r.Index = b.base() + seq
 	}
-	if first, dup := b.seen.find(r.ID); dup {
+	id := eventID(r.Type, r.Environment, r.Deployment, r.Key) // is r.ID
+	if first, dup := b.seen.find(id); dup {
 		return fmt.Errorf("record %d records the same happening", first)
 	}
-	b.seen.add(r.ID, seq)
+	b.seen.add(id, seq)
 	after := b.last
 	b.last = false
 	if r.Epoch != b.epoch {
