@@ -3,7 +3,6 @@ package render
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -11,14 +10,11 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/kustomize/api/builtins" //lint:ignore SA1019 there is no other way to the built-in plugins yet
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
-	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
 
 	"github.com/purser-gitops/purser/sources"
 )
@@ -120,40 +116,6 @@ func (r *Renderer) runKustomize(f *treeFS) (m resmap.ResMap, err error) {
 	return m, err
 }
 
-// decodeObjects reads the objects as a client of the printed YAML would.
-func decodeObjects(m resmap.ResMap, limits Limits) ([]*unstructured.Unstructured, error) {
-	if m.Size() > limits.Objects {
-		return nil, &RefusedError{Reason: fmt.Sprintf("it has %d objects, more than the limit of %d", m.Size(), limits.Objects),
-			Remedy: "split the environment into several"}
-	}
-	var total int64
-	tooLarge := &RefusedError{Reason: fmt.Sprintf("its objects have more than %d bytes", limits.OutputBytes),
-		Remedy: "split the environment into several"}
-	// Text that is copied shares its memory up to here, so it is added up first.
-	for _, res := range m.Resources() {
-		if total += textBytes(res.YNode()); total > limits.OutputBytes {
-			return nil, tooLarge
-		}
-	}
-	total = 0
-	objs := make([]*unstructured.Unstructured, 0, m.Size())
-	for _, res := range m.Resources() {
-		data, err := json.Marshal(res)
-		if err != nil {
-			return nil, fmt.Errorf("encode %s: %w", res.CurId(), err)
-		}
-		if total += int64(len(data)); total > limits.OutputBytes {
-			return nil, tooLarge
-		}
-		obj := map[string]any{}
-		if err := utiljson.Unmarshal(data, &obj); err != nil {
-			return nil, fmt.Errorf("decode %s: %w", res.CurId(), err)
-		}
-		objs = append(objs, &unstructured.Unstructured{Object: obj})
-	}
-	return objs, nil
-}
-
 // explain makes Kustomize's error readable: paths of the tree, and the place of
 // a YAML syntax error or of an object without a name.
 func (f *treeFS) explain(err error) error {
@@ -204,13 +166,4 @@ func explainFile(file string, data []byte, nameless bool) error {
 		}
 		return at
 	}
-}
-
-// textBytes adds up the text below a node, with each time it is used.
-func textBytes(n *kyaml.Node) int64 {
-	total := int64(len(n.Value)) + 1
-	for _, c := range n.Content {
-		total += textBytes(c)
-	}
-	return total
 }

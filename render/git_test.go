@@ -10,7 +10,7 @@ import (
 	"github.com/purser-gitops/purser/sources"
 )
 
-func git(t *testing.T, dir string, args ...string) string {
+func git(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(testContext(t), "git", args...)
 	cmd.Dir = dir

@@ -18,7 +18,7 @@ type cache struct {
 
 type cacheKey struct {
 	id   plumbing.Hash
-	kind byte // b(lob content), t(ree nodes), c(ommit), s(ize)
+	kind byte // b(lob content), t(ree nodes), c(ommit)
 }
 
 type cached struct {

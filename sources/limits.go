@@ -7,7 +7,7 @@ type Limits struct {
 	PackBytes   int64 // most bytes that one fetch may bring; default 512 MiB
 	PackObjects int64 // most objects that one fetch may bring; default 1 000 000
 	ObjectBytes int64 // largest object, inflated, in a fetched history; default 128 MiB
-	CacheBytes  int64 // memory for recently read objects, per repository; default 64 MiB
+	CacheBytes  int64 // memory for recently read objects, per repository; default 16 MiB
 }
 
 func (l Limits) withDefaults() Limits {
@@ -21,7 +21,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.PackBytes, 512<<20)
 	set(&l.PackObjects, 1_000_000)
 	set(&l.ObjectBytes, 128<<20)
-	set(&l.CacheBytes, 64<<20)
+	set(&l.CacheBytes, 16<<20)
 	return l
 }
 
@@ -33,5 +33,5 @@ const (
 	maxLinks     = 16       // links followed in one lookup
 	maxLinkBytes = 4096     // longest link target
 	maxDepth     = 128      // directories below each other
-	maxSizes     = 500_000  // directories remembered as complete
+	maxSizes     = 100_000  // directories remembered as complete
 )

@@ -36,7 +36,7 @@ func LocalTree(dir, ref string, limits Limits) (*Tree, Revision, error) {
 	if _, err := s.tree(c.tree); err != nil {
 		return nil, Revision{}, fmt.Errorf("read commit %s of %s: %w", id, dir, err)
 	}
-	return &Tree{root: c.tree, src: s, limits: limits}, Revision{Branch: branchOf(repo, ref), Commit: id.String()}, nil
+	return newTree(c.tree, s, limits), Revision{Branch: branchOf(repo, ref), Commit: id.String()}, nil
 }
 
 // openLocal does not look for a work tree around a bare repository.

@@ -15,7 +15,6 @@ import (
 type objects interface {
 	tree(id plumbing.Hash) ([]node, error)              // sorted by name; not to be altered
 	blob(id plumbing.Hash, limit int64) ([]byte, error) // not to be altered; *tooLargeError
-	blobSize(id plumbing.Hash) (int64, error)           // bytes
 }
 
 // node is one entry of a Git tree.

@@ -37,7 +37,12 @@ type Repository struct {
 	mu    sync.RWMutex
 	refs  map[string]plumbing.Hash // replaced as a whole, never altered
 	sizes map[plumbing.Hash]int64  // directories known to be complete; Sync's own
+	trees []*Tree                  // of the commits asked for last, at most maxTrees
 }
+
+// maxTrees is how many trees of a repository keep what was looked up in them: of a few branches before and after a
+// push.
+const maxTrees = 8
 
 // HeadChange is one branch whose head moved.
 type HeadChange struct {
@@ -116,7 +121,7 @@ func (r *Repository) heads() map[string]plumbing.Hash {
 	return r.refs
 }
 
-// Tree gives the files of a commit.
+// Tree gives the files of a commit. Commits with the same files share one.
 func (r *Repository) Tree(commit string) (*Tree, error) {
 	c, err := r.commit(commit)
 	if err != nil {
@@ -125,7 +130,24 @@ func (r *Repository) Tree(commit string) (*Tree, error) {
 	if _, err := r.store.tree(c.tree); err != nil {
 		return nil, fmt.Errorf("read tree of %s: %w", commit, err)
 	}
-	return &Tree{root: c.tree, src: r.store, limits: r.o.Limits}, nil
+	return r.recentTree(c.tree), nil
+}
+
+// recentTree gives the tree that was asked for before, or a new one in place of the one not asked for longest.
+func (r *Repository) recentTree(root plumbing.Hash) *Tree {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.trees, func(t *Tree) bool { return t.root == root })
+	t := newTree(root, r.store, r.o.Limits)
+	switch {
+	case i >= 0:
+		t = r.trees[i]
+		r.trees = slices.Delete(r.trees, i, i+1)
+	case len(r.trees) == maxTrees:
+		r.trees = slices.Delete(r.trees, 0, 1)
+	}
+	r.trees = append(r.trees, t)
+	return t
 }
 
 // Sync asks the remote where the branches are, fetches what is new and moves

@@ -37,12 +37,15 @@ func newStore(dir string, limits Limits) *store {
 	return &store{dir: dir, limits: limits, cache: newCache(limits.CacheBytes), git: openObjects(dir)}
 }
 
+// deltaBases bounds what go-git keeps to build other objects from.
+const deltaBases = 4 * gitcache.MiByte
+
 // openObjects reads the list of packs once: whoever adds or removes one calls
 // reload. go-git's ExclusiveAccess would save a failing open per lookup, but with
 // it HasEncodedObject does not find packed objects.
 func openObjects(dir string) *filesystem.ObjectStorage {
 	dg := dotgit.NewWithOptions(osfs.New(dir), dotgit.Options{KeepDescriptors: true})
-	return filesystem.NewObjectStorageWithOptions(dg, gitcache.NewObjectLRU(16*gitcache.MiByte), filesystem.Options{KeepDescriptors: true})
+	return filesystem.NewObjectStorageWithOptions(dg, gitcache.NewObjectLRU(deltaBases), filesystem.Options{KeepDescriptors: true})
 }
 
 // reload makes packs that were added since visible.
@@ -148,30 +151,4 @@ func (s *store) blob(id plumbing.Hash, limit int64) ([]byte, error) {
 	}
 	s.cache.put(id, 'b', data, int64(len(data)))
 	return data, nil
-}
-
-func (s *store) blobSize(id plumbing.Hash) (size int64, err error) {
-	if v, ok := s.cache.get(id, 'b'); ok {
-		return int64(len(v.([]byte))), nil
-	}
-	if v, ok := s.cache.get(id, 's'); ok {
-		return v.(int64), nil
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			size, err = 0, fmt.Errorf("%w: blob %s: %v", ErrDamaged, id, p)
-		}
-	}()
-	size, err = s.sizeRaw(id)
-	if err != nil {
-		return 0, fmt.Errorf("%w: blob %s: %v", ErrDamaged, id, err)
-	}
-	s.cache.put(id, 's', size, 8)
-	return size, nil
-}
-
-func (s *store) sizeRaw(id plumbing.Hash) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.git.EncodedObjectSize(id)
 }

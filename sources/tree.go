@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"sort"
 	"strings"
 	"syscall"
 
@@ -22,8 +21,14 @@ import (
 // with "..", a leading slash, a NUL or a ".git" element is refused.
 type Tree struct {
 	root   plumbing.Hash
+	id     string // of root, hex
 	src    objects
 	limits Limits
+	dirs   dirs
+}
+
+func newTree(root plumbing.Hash, src objects, limits Limits) *Tree {
+	return &Tree{root: root, id: root.String(), src: src, limits: limits}
 }
 
 // Entry is one file, directory or link.
@@ -32,12 +37,11 @@ type Entry struct {
 	Name   string // last element of Path
 	Hash   string // Git object id, hex: of the blob, of the tree, of the link's text
 	IsDir  bool
-	IsLink bool  // from ReadDir: it is a link. From Lookup: the path's last element was one
-	Size   int64 // bytes; 0 for directories
+	IsLink bool // from ReadDir: it is a link. From Lookup: the path's last element was one
 }
 
 // ID is the object id of the root tree, hex.
-func (t *Tree) ID() string { return t.root.String() }
+func (t *Tree) ID() string { return t.id }
 
 // Lookup finds the file or directory at path, following links inside the tree.
 // The error is [fs.ErrNotExist] when the tree has no such path, *[RefusedError]
@@ -47,9 +51,9 @@ func (t *Tree) Lookup(path string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	e, err := t.entry(at, n)
+	e := entry(at, n)
 	e.IsLink = linked
-	return e, err
+	return e, nil
 }
 
 // ReadFile gives the content of the file at path, following links. The errors
@@ -96,11 +100,7 @@ func (t *Tree) ReadDir(path string) ([]Entry, error) {
 	}
 	entries := make([]Entry, 0, len(nodes))
 	for _, n := range nodes {
-		e, err := t.entry(join(at, n.name), n)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, e)
+		entries = append(entries, entry(join(at, n.name), n))
 	}
 	return entries, nil
 }
@@ -117,17 +117,9 @@ func (t *Tree) list(at string, id plumbing.Hash) ([]node, error) {
 	return nodes, nil
 }
 
-func (t *Tree) entry(at string, n node) (Entry, error) {
-	e := Entry{Path: at, Name: n.name, Hash: n.id.String(), IsDir: n.isDir() || n.isSubmodule(), IsLink: n.isLink()}
-	if e.IsDir {
-		return e, nil
-	}
-	size, err := t.src.blobSize(n.id)
-	if err != nil {
-		return Entry{}, fmt.Errorf("look up %q: %w", at, err)
-	}
-	e.Size = size
-	return e, nil
+func entry(at string, n node) Entry {
+	_, name := splitLast(at)
+	return Entry{Path: at, Name: name, Hash: n.id.String(), IsDir: n.isDir() || n.isSubmodule(), IsLink: n.isLink()}
 }
 
 // walk is a lookup under way: where it is, and what remains of the path.
@@ -141,8 +133,20 @@ type walk struct {
 
 func (w *walk) at() string { return path.Join(w.names...) }
 
-// resolve walks p from the root. linked reports that p's last element is a link.
+// resolve finds p, which is at at without links. linked reports that p's last element is a link.
 func (t *Tree) resolve(p string) (at string, n node, linked bool, err error) {
+	n, found, known := t.peek(p)
+	switch {
+	case found:
+		return p, n, false, nil
+	case known:
+		return "", node{}, false, absent(p)
+	}
+	return t.walk(p)
+}
+
+// walk goes to p from the root, over links.
+func (t *Tree) walk(p string) (at string, n node, linked bool, err error) {
 	rest, err := splitPath(p)
 	if err != nil {
 		return "", node{}, false, err
@@ -188,8 +192,8 @@ func (t *Tree) child(w *walk, name string) (node, error) {
 	if err != nil {
 		return node{}, err
 	}
-	i := sort.Search(len(nodes), func(i int) bool { return nodes[i].name >= name })
-	if i == len(nodes) || nodes[i].name != name {
+	i, ok := findNode(nodes, name)
+	if !ok {
 		return node{}, fs.ErrNotExist
 	}
 	return nodes[i], nil
@@ -232,7 +236,11 @@ func explain(asked string, w *walk, promised bool, err error) error {
 		return &RefusedError{asked, fmt.Sprintf("a link on the way leads to something that is not in %q", w.at()),
 			"correct the link's target or remove the link"}
 	}
-	return &fs.PathError{Op: "look up", Path: asked, Err: fs.ErrNotExist}
+	return absent(asked)
+}
+
+func absent(p string) error {
+	return &fs.PathError{Op: "look up", Path: p, Err: fs.ErrNotExist}
 }
 
 func leavesTree(p string) error {

@@ -30,7 +30,7 @@ func WorkTree(dir string, limits Limits) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read working directory %s: %w", dir, err)
 	}
-	return &Tree{root: id, src: w, limits: w.limits}, nil
+	return newTree(id, w, w.limits), nil
 }
 
 // workTree answers for objects that are files on disk.
@@ -159,14 +159,6 @@ func (w *workTree) tree(id plumbing.Hash) ([]node, error) {
 		return nil, fmt.Errorf("tree %s: %w", id, ErrDamaged)
 	}
 	return nodes, nil
-}
-
-func (w *workTree) blobSize(id plumbing.Hash) (int64, error) {
-	f, ok := w.files[id]
-	if !ok {
-		return 0, fmt.Errorf("blob %s: %w", id, ErrDamaged)
-	}
-	return f.size, nil
 }
 
 func (w *workTree) blob(id plumbing.Hash, limit int64) ([]byte, error) {

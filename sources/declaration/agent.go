@@ -106,8 +106,8 @@ type AgentAudit struct {
 type AgentConcurrency struct {
 	// Renders at the same time.
 	Render int `json:"render" jsonschema:"default=2,minimum=1,maximum=64"`
-	// Environments at the same time, on each cluster.
-	PerCluster int `json:"perCluster" jsonschema:"default=4,minimum=1,maximum=256"`
+	// Environments of one tenant at the same time, on each cluster. Most of the time they wait for servers.
+	PerTenant int `json:"perTenant" jsonschema:"default=24,minimum=1,maximum=256"`
 }
 
 // AgentDecryption names the keys that open encrypted values.
