@@ -23,9 +23,11 @@ import (
 
 // Options of an agent beyond its configuration file.
 type Options struct {
-	Version    string        // of this program, for the records
-	Init       bool          // an empty audit remote is a new log, not a lost one
-	Heartbeat  time.Duration // how long the log may be silent; default 1 hour
+	Version   string        // of this program, for the records
+	Init      bool          // an empty audit remote is a new log, not a lost one
+	Heartbeat time.Duration // how long the log may be silent; default 1 hour
+	// At is called when a stage has come to a named point; nil for nothing. Tests end the process there.
+	At         func(point string)
 	Now        func() time.Time
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -49,15 +51,17 @@ type Agent struct {
 	mu           sync.RWMutex
 	declarations *declaration.Set        // of the approved governance commit; nil until there is one
 	observed     map[string]*observation // per environment: what is known but needs no record
+	claims       map[claim]string        // what approved releases will own → environment, until they do
 	busy         map[string]bool         // environments under reconciliation now
 	problems     map[string]error        // per source: why the last poll failed; nil when it did not
 	governed     chan struct{}           // wakes the governance stage
 }
 
-// cluster is a Kubernetes API and the queue of the environments in it.
+// cluster is a Kubernetes API, the queue of the environments in it and the watch over what they own.
 type cluster struct {
 	*apply.Cluster
 	queue    *queue
+	watcher  *apply.Watcher
 	deciding sync.Mutex // one decision at a time, so that two environments cannot both claim an object
 }
 
@@ -74,6 +78,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		clusters: map[string]*cluster{},
 		releases: lru.New(releasesKept),
 		observed: map[string]*observation{},
+		claims:   map[claim]string{},
 		busy:     map[string]bool{},
 		problems: map[string]error{},
 		governed: make(chan struct{}, 1),
@@ -122,8 +127,8 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	return a, nil
 }
 
-// releasesKept bounds the rendered releases in memory; others are read back from the audit log's keep refs.
-const releasesKept = 1024
+// releasesKept bounds the releases in memory, those under way; others are read back from the audit log's keep refs.
+const releasesKept = 128
 
 func (a *Agent) addCluster(c declaration.AgentCluster) error {
 	config, err := apply.RESTConfig(c.Kubeconfig, c.Context, c.InCluster)
@@ -135,8 +140,37 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 		return fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
 	visit := func(ctx context.Context, environment string) time.Duration { return a.visit(ctx, c.Name, environment) }
-	a.clusters[c.Name] = &cluster{Cluster: connection, queue: newQueue(a.config.Concurrency.PerCluster, visit)}
+	a.clusters[c.Name] = &cluster{
+		Cluster: connection, queue: newQueue(a.config.Concurrency.PerTenant, visit),
+		watcher: connection.NewWatcher(apply.WatchOptions{
+			Notify: a.noticed, Now: a.now, Logger: a.logger.With("cluster", c.Name), Registerer: a.options.Registerer,
+		}),
+	}
 	return nil
+}
+
+// noticed is told by the watches that something of an environment changed.
+func (a *Agent) noticed(environment string, n apply.Notice) {
+	if n == apply.Moved {
+		a.note(environment, func(o *observation) { o.moved = true })
+	}
+	a.wake(environment)
+}
+
+// cover has the objects of an environment watched.
+func (c *cluster) cover(env *declaration.Environment, owned apply.Inventory) {
+	refs := make([]render.Ref, len(owned))
+	for i, item := range owned {
+		refs[i] = item.Ref
+	}
+	c.watcher.Cover(env.Meta.Name, tenantOf(env), refs)
+}
+
+// at tells whoever asked to be told that a stage has come to a point.
+func (a *Agent) at(point string) {
+	if a.options.At != nil {
+		a.options.At(point)
+	}
 }
 
 // Run reconciles until the context ends. Then it finishes what it began, writes a stop record and publishes
@@ -174,7 +208,7 @@ const stopTimeout = 10 * time.Second
 // Close releases what New opened.
 func (a *Agent) Close() error {
 	for _, c := range a.clusters {
-		c.queue.keys.ShutDown()
+		c.queue.shutDown()
 		c.Cluster.Close()
 	}
 	if a.renderer != nil {
@@ -211,6 +245,7 @@ func (a *Agent) work(ctx context.Context) error {
 	}
 	for _, c := range a.clusters {
 		group.Go(func() error { return c.queue.run(ctx) })
+		group.Go(func() error { return c.watcher.Run(ctx) })
 	}
 	group.Go(func() error { return a.govern(ctx) })
 	group.Go(func() error { return a.beat(ctx) })
@@ -233,7 +268,7 @@ func (a *Agent) recordStart(ctx context.Context) error {
 	a.journal.read(func(s *State) {
 		for name, e := range s.Environments {
 			if e.Deployment.Intent != nil {
-				open[name] = e.clone()
+				open[name] = *e
 			}
 		}
 	})
@@ -306,7 +341,7 @@ func (a *Agent) wake(environment string) {
 	}
 	if e := a.declarations.Environments[environment]; e != nil {
 		if c := a.clusters[e.Spec.Cluster]; c != nil {
-			c.queue.add(environment)
+			c.queue.add(tenantOf(e), environment)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/purser-gitops/purser/health"
@@ -34,17 +35,18 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	cluster := a.clusters[env.Spec.Cluster]
 	cluster.deciding.Lock()
 	defer cluster.deciding.Unlock()
-	facts.Claims = a.claimsOf(env)
+	wanted := policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes)
+	facts.Claims = a.claimedByOthers(env, wanted)
 	verdict := policy.Evaluate(candidate, facts, a.now())
 	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
-		if err := a.recordDecision(ctx, env, state, candidate.Release, facts, verdict); err != nil {
+		if err := a.recordDecision(ctx, env, state, candidate.Release, wanted, verdict); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
 	return outcomeOfVerdict(verdict, a.now())
 }
 
-// recheck is how often a waiting verdict is asked again when no fact announces its change.
+// recheck is how often a waiting verdict is asked again when nothing announces that its facts changed.
 const recheck = 2 * time.Second
 
 func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
@@ -52,11 +54,13 @@ func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
 	case policy.Allow:
 		return Outcome{Kind: Applied}
 	case policy.Wait:
-		after := recheck
+		o := Outcome{Kind: Waiting, Reason: joinLines(v.Reasons())}
 		if until := v.Until(); until != nil {
-			after = max(until.Sub(now), 0)
+			o.After = max(until.Sub(now), time.Millisecond)
+		} else if !v.WaitsOnlyFor("dependencies") { // those wake their dependents
+			o.After = recheck
 		}
-		return Outcome{Kind: Waiting, Reason: joinLines(v.Reasons()), After: after}
+		return o
 	}
 	return Outcome{Kind: Denied, Reason: joinLines(v.Reasons())}
 }
@@ -130,24 +134,44 @@ func (c *cluster) scopes(release *render.Release) (map[string]bool, error) {
 // evidenceLimit is how long the audit remote may be out of reach before nothing new is approved.
 const evidenceLimit = 5 * time.Minute
 
-// claimsOf lists what the other environments of the same cluster own: what they have in the cluster, and
-// what is approved for them.
-func (a *Agent) claimsOf(env *declaration.Environment) map[string]string {
-	others := a.environments(func(e *declaration.Environment) bool {
-		return e.Spec.Cluster == env.Spec.Cluster && e.Meta.Name != env.Meta.Name
-	})
+// claimedByOthers says which of some objects belong to another declared environment of the same cluster: by what it
+// has there, or by what is approved for it.
+func (a *Agent) claimedByOthers(env *declaration.Environment, wanted []render.Ref) map[string]string {
 	claims := map[string]string{}
-	a.journal.read(func(s *State) { claims = s.owned(others) })
+	others := func(owner string) bool {
+		return owner != "" && owner != env.Meta.Name && a.declarations.Environments[owner] != nil
+	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for _, name := range others {
-		if o := a.observed[name]; o != nil {
-			for _, ref := range o.claims {
-				claims[ref.Key()] = name
+	a.journal.read(func(s *State) {
+		for _, ref := range wanted {
+			key := ref.Key()
+			if owner := s.owner(env.Spec.Cluster, key); others(owner) {
+				claims[key] = owner
+			} else if owner := a.claims[claim{env.Spec.Cluster, key}]; others(owner) {
+				claims[key] = owner
 			}
 		}
-	}
+	})
 	return claims
+}
+
+// claim is an object of a cluster.
+type claim struct{ cluster, key string }
+
+// claimFor notes what an approved release will own, until it does.
+func (a *Agent) claimFor(env *declaration.Environment, wanted []render.Ref) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unclaim(env.Meta.Name)
+	for _, ref := range wanted {
+		a.claims[claim{env.Spec.Cluster, ref.Key()}] = env.Meta.Name
+	}
+}
+
+// unclaim drops the notes of an environment. The agent's lock is held.
+func (a *Agent) unclaim(name string) {
+	maps.DeleteFunc(a.claims, func(_ claim, owner string) bool { return owner == name })
 }
 
 // dependencyOf says whether an environment runs what is approved for it, healthy.
@@ -168,7 +192,7 @@ func dependencyOf(name string, e EnvironmentState) policy.Dependency {
 
 // recordDecision writes down a verdict. An allow carries the release to the audit log first, so that a new
 // machine can restore it from there alone.
-func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, f policy.Facts, v policy.Verdict) error {
+func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, wanted []render.Ref, v policy.Verdict) error {
 	name := env.Meta.Name
 	decision := evidence.Decision{To: release.Digest, Revision: state.Proposed.Revision, Origin: state.Proposed.Origin, Verdict: v}
 	if state.Approved != nil {
@@ -184,13 +208,14 @@ func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment
 			return err
 		}
 		draft.Keep = kept
-		claims := policy.Claimed(release, env.Spec.Namespace, f.Scopes)
-		a.note(name, func(o *observation) { o.claims = claims })
 	}
 	if _, err := a.journal.record(ctx, draft); err != nil {
-		a.note(name, func(o *observation) { o.claims = nil })
 		return err
 	}
+	if v.Answer == policy.Allow {
+		a.claimFor(env, wanted)
+	}
+	a.at("decided")
 	a.logger.Info("decided", "environment", name, "release", release.Digest, "answer", v.Answer.String(), "reasons", v.Reasons())
 	if v.Answer == policy.Allow {
 		return a.supersede(ctx, name, state, release.Digest)

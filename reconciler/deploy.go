@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -39,14 +40,6 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	return outcome
 }
 
-// repair compares a release that is applied with the cluster, when that is due, and restores it.
-func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state EnvironmentState, to Pointer) Outcome {
-	if wait := remaining(a.observation(env.Meta.Name).comparedAt, a.now(), env.Spec.Reconcile.Interval); wait > 0 {
-		return Outcome{After: wait}
-	}
-	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to})
-}
-
 // try makes an attempt and turns its error into an outcome. What a person must make possible is recorded.
 func (a *Agent) try(ctx context.Context, t attempt) Outcome {
 	outcome, err := a.attempt(ctx, t)
@@ -68,12 +61,14 @@ type attempt struct {
 	env     *declaration.Environment
 	state   EnvironmentState
 	purpose string
-	to      Pointer // what is approved, or for repair what is live
+	to      Pointer    // what is approved, or for repair what is live
+	look    inspection // of a repair: which objects; a release looks at all
 
 	release *render.Release
 	client  *apply.Client
 	uid     string // of the cluster
 	plan    *apply.Plan
+	stuck   error // of a repair: what keeps other objects from being planned
 }
 
 // deployment is the number of the deployment that the attempt belongs to. A release starts a new one.
@@ -89,26 +84,9 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 	if err := a.prepare(ctx, &t); err != nil {
 		return Outcome{}, err
 	}
-	name := t.env.Meta.Name
 	if t.purpose == evidence.PurposeRepair {
-		changed := t.plan.Changed()
-		held := t.env.Spec.Reconcile.Suspend || t.env.Spec.Drift == declaration.DriftReport
-		settled := held || len(planItems(t.plan, t.state.Inventory)) == 0
-		a.note(name, func(o *observation) {
-			o.drift = nil
-			if settled {
-				o.comparedAt = a.now()
-			}
-			if held {
-				o.drift = changed
-			}
-		})
-		a.metrics.drift(name, len(changed), held)
-		if held && len(changed) > 0 {
-			a.logger.Warn("drift found and left", "environment", name, "objects", len(changed))
-		}
-		if settled {
-			return Outcome{}, nil
+		if needed, err := a.needsRepair(ctx, &t); err != nil || !needed {
+			return Outcome{}, errors.Join(err, t.stuck)
 		}
 	}
 	if t.env.Spec.Reconcile.Suspend {
@@ -118,11 +96,45 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 		// The log tries again by itself. An intent now would only be abandoned.
 		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}, nil
 	}
+	a.at("planned")
 	intent, err := a.intend(ctx, t)
 	if err != nil {
 		return Outcome{}, err
 	}
-	return a.execute(ctx, t, intent)
+	outcome, err := a.execute(ctx, t, intent)
+	return outcome, errors.Join(err, t.stuck)
+}
+
+// needsRepair records the drift that a comparison found, and narrows the plan to what may be repaired now. False when
+// there is nothing to write.
+func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
+	due, err := a.drift(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	compared := func() {
+		if t.look.all {
+			a.note(t.env.Meta.Name, func(o *observation) { o.comparedAt = a.now() })
+		}
+	}
+	if policyOf(t.env) != declaration.DriftCorrect {
+		compared()
+		return false, nil
+	}
+	later := slices.ContainsFunc(t.state.Drift, func(d evidence.Drifted) bool { return !due[d.Key()] })
+	if later { // somebody fights over the others: they wait, these do not wait with them
+		compared()
+		t.look = inspection{only: due}
+		if len(due) == 0 {
+			return false, nil
+		}
+		return true, a.plan(ctx, t)
+	}
+	if len(planItems(t.plan, t.state.Inventory)) == 0 {
+		compared()
+		return false, nil
+	}
+	return true, nil
 }
 
 // prepare reads everything an attempt needs and plans it. Nothing is changed.
@@ -140,6 +152,13 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 	if t.client, err = cluster.Tenant(tenantOf(t.env)); err != nil {
 		return err
 	}
+	cluster.cover(t.env, t.state.Inventory)
+	return a.plan(ctx, t)
+}
+
+// plan compares the release with the cluster. A repair goes on beside objects that cannot be planned without a
+// person: one that is stuck keeps none of the others from being restored.
+func (a *Agent) plan(ctx context.Context, t *attempt) error {
 	objects, err := a.decrypt.Decrypt(t.release.Objects)
 	if err != nil {
 		return &apply.StalledError{What: "decrypt the release: " + err.Error(), Hint: "check the agent's age key", Err: err}
@@ -148,7 +167,7 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 	if restores(t.state, t.to.Release) { // the way back takes away whatever the failed release brought
 		limits = declaration.Prune{MaxObjects: len(t.state.Inventory), MaxShare: 1}
 	}
-	t.plan, err = t.client.Plan(ctx, apply.Desired{
+	desired := apply.Desired{
 		Environment: t.env.Meta.Name,
 		Namespace:   t.env.Spec.Namespace,
 		Objects:     objects,
@@ -157,11 +176,26 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 		Limits:      limits,
 		// Repair and the way back go on beside a protected object that only a person may delete.
 		KeepProtected: t.purpose == evidence.PurposeRepair || restores(t.state, t.to.Release),
-	})
-	if err != nil {
+		Trust:         t.purpose == evidence.PurposeRelease,
+		Only:          t.look.only,
+	}
+	t.plan, err = t.client.Plan(ctx, desired)
+	var stalled *apply.StalledError
+	if err == nil || t.purpose != evidence.PurposeRepair || !errors.As(err, &stalled) {
 		return err
 	}
-	return t.plan.Err()
+	t.look = inspection{only: map[string]bool{}}
+	for _, entry := range t.plan.Changed() {
+		if entry.Action != apply.Deleted {
+			t.look.only[entry.Ref.Key()] = true
+		}
+	}
+	if len(t.look.only) == 0 {
+		return err
+	}
+	t.stuck, desired.Only = err, t.look.only
+	t.plan, err = t.client.Plan(ctx, desired)
+	return err
 }
 
 // samePlace refuses to apply a release where it was not made for, or to look for the inventory where it is not.
@@ -220,6 +254,10 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 		return evidence.Record{}, fmt.Errorf("encode plan: %w", err)
 	}
 	name := t.env.Meta.Name
+	var drift *uint64
+	if t.purpose == evidence.PurposeRepair && len(t.state.Drift) > 0 {
+		drift = &t.state.DriftRecord
+	}
 	intent, err := a.journal.record(ctx, evidence.Draft{
 		Type: evidence.TypePlan, Environment: name, Deployment: t.deployment(),
 		Subjects: []evidence.Subject{releaseSubject(name, t.release.Digest)},
@@ -227,6 +265,7 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 			Release: t.release.Digest, Revision: t.to.Revision, Purpose: t.purpose,
 			Cluster: t.env.Spec.Cluster, Namespace: t.env.Spec.Namespace, Tenant: tenantOf(t.env), ClusterUID: t.uid, Attempt: t.state.Deployment.Repairs + 1,
 			Summary: t.plan.Summary(), Items: planItems(t.plan, t.state.Inventory),
+			Drift: drift,
 		},
 		Blobs: []evidence.Blob{{Name: "diff", Data: diff}},
 	})
@@ -252,7 +291,10 @@ const publishTimeout = 90 * time.Second
 // execute applies the plan and records what came of it, also when it was cut short.
 func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) (Outcome, error) {
 	name := t.env.Meta.Name
+	a.clusters[t.env.Spec.Cluster].cover(t.env, a.journal.environment(name).Inventory) // with what is about to be created
+	a.at("intended")
 	set, applyErr := t.client.Apply(ctx, t.plan)
+	a.at("applied")
 	outcome := evidence.OutcomeApplied
 	if applyErr != nil {
 		outcome = evidence.OutcomeFailed
@@ -260,13 +302,25 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 	if err := a.recordOutcome(ctx, name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
 		return Outcome{}, errors.Join(applyErr, err)
 	}
+	a.at("recorded")
 	a.metrics.applied(name, t.purpose, outcome, set)
 	a.note(name, func(o *observation) {
-		o.healthAt, o.comparedAt = time.Time{}, time.Time{}
-		if applyErr == nil {
+		o.healthAt = time.Time{}
+		switch {
+		case applyErr != nil:
+			o.comparedAt = time.Time{} // nobody knows what is there
+		case t.look.all || o.comparedAt.IsZero(): // a release looks at everything that the watch does not vouch for
 			o.comparedAt = a.now()
 		}
 	})
+	if changes := a.journal.environment(name); t.purpose == evidence.PurposeRepair {
+		a.metrics.drift(name, changes.Drift)
+	}
+	if applyErr == nil && t.purpose == evidence.PurposeRelease {
+		a.mu.Lock()
+		a.unclaim(name) // the inventory says it from now on
+		a.mu.Unlock()
+	}
 	a.wakeDenied(t.env)
 	a.logger.Info("applied", "environment", name, "deployment", intent.Deployment, "purpose", t.purpose, "outcome", outcome, "changes", t.plan.Summary())
 	return Outcome{Kind: Applied, Wrote: applyErr != nil}, applyErr
@@ -333,15 +387,17 @@ func planItems(p *apply.Plan, owned apply.Inventory) []evidence.Item {
 // wakeDenied wakes the environments of a cluster whose proposals were not allowed: one of them may have waited
 // for an object that this environment gave up.
 func (a *Agent) wakeDenied(env *declaration.Environment) {
-	denied := map[string]bool{}
+	var denied []string
 	a.journal.read(func(s *State) {
 		for name, e := range s.Environments {
-			denied[name] = e.Verdict != nil && e.Verdict.Answer == policy.Deny
+			if e.Verdict != nil && e.Verdict.Answer == policy.Deny {
+				denied = append(denied, name)
+			}
 		}
 	})
-	for _, name := range a.environments(func(e *declaration.Environment) bool {
-		return e.Spec.Cluster == env.Spec.Cluster && denied[e.Meta.Name]
-	}) {
-		a.wake(name)
+	for _, name := range denied {
+		if e, _, ok := a.declared(name); ok && e.Spec.Cluster == env.Spec.Cluster {
+			a.wake(name)
+		}
 	}
 }

@@ -190,6 +190,12 @@ func (a *Agent) considerGovernance(ctx context.Context) error {
 		a.wakeFollowers(source, head.Branch)
 		return nil
 	}
+	if current.Approved != nil && current.Refused == nil && a.inForce() != nil {
+		if same, err := a.sameGovernance(current.Approved.Revision, head.Commit); err == nil && same {
+			a.wakeFollowers(source, head.Branch)
+			return nil
+		}
+	}
 	set, err := a.parseGovernance(head.Commit)
 	if err == nil {
 		a.journal.read(func(s *State) { err = errors.Join(lifecycle(set, s)...) })
@@ -220,7 +226,7 @@ func (a *Agent) approveGovernance(ctx context.Context, current Governance, revis
 			return nil // back in force after a restart
 		}
 		if same, err := a.sameGovernance(current.Approved.Revision, commit); err == nil && same && current.Refused == nil {
-			return nil
+			return nil // the folder is as it was: nothing to write down
 		}
 	}
 	origin := evidence.OriginGovernance
@@ -290,6 +296,9 @@ func (a *Agent) adopt(set *declaration.Set) {
 			if set.Environments[name] == nil {
 				a.metrics.forget(name)
 				a.forget(name)
+				if c := a.clusters[before.Environments[name].Spec.Cluster]; c != nil {
+					c.watcher.Cover(name, tenantOf(before.Environments[name]), nil)
+				}
 				a.logger.Warn("environment is no longer declared; what it owns stays", "environment", name)
 			}
 		}

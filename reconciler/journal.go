@@ -59,7 +59,7 @@ func (j *journal) environment(name string) EnvironmentState {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if e := j.state.Environments[name]; e != nil {
-		return e.clone()
+		return *e
 	}
 	return EnvironmentState{}
 }

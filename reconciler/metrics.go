@@ -8,6 +8,7 @@ import (
 
 	"github.com/purser-gitops/purser/health"
 	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/sources"
 )
 
@@ -19,7 +20,9 @@ type metrics struct {
 	outcomes  *prometheus.GaugeVec
 	objects   *prometheus.CounterVec
 	attempts  *prometheus.CounterVec
+	drifts    *prometheus.CounterVec
 	drifted   *prometheus.GaugeVec
+	contested *prometheus.GaugeVec
 	healthy   *prometheus.GaugeVec
 	leadTime  *prometheus.HistogramVec
 	liveSince *prometheus.GaugeVec
@@ -44,8 +47,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "purser_applied_objects_total", Help: "Objects acted on, by action."}, []string{"environment", "action"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "purser_applies_total", Help: "Plans carried out, by purpose and outcome."}, []string{"environment", "purpose", "outcome"}),
+		drifts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_drifts_total", Help: "Drift records, by what found the drift."}, []string{"environment", "found"}),
 		drifted: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "purser_drifted_objects", Help: "Objects that differ from the target and were left so, as of the last comparison."}, []string{"environment"}),
+			Name: "purser_drifted_objects", Help: "Objects that are known to differ from the target."}, []string{"environment"}),
+		contested: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "purser_contested_objects", Help: "Objects that somebody changes again after each repair; repairs keep a growing distance."}, []string{"environment"}),
 		healthy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "purser_environment_health", Help: "1 for the health of what runs."}, []string{"environment", "status"}),
 		leadTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -57,7 +64,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "purser_orphaned_environments", Help: "Environments that own objects and are no longer declared."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifted, m.healthy, m.leadTime, m.liveSince, m.orphaned,
+		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifts, m.drifted, m.contested, m.healthy, m.leadTime, m.liveSince, m.orphaned,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -80,12 +87,16 @@ func (m *metrics) applied(environment, purpose, outcome string, set apply.Change
 	}
 }
 
-// drift counts what a comparison left as it is; what is repaired at once is no standing drift.
-func (m *metrics) drift(environment string, objects int, held bool) {
-	if !held {
-		objects = 0
+// drift shows what is known to differ.
+func (m *metrics) drift(environment string, known []evidence.Drifted) {
+	contested := 0
+	for _, d := range known {
+		if d.Contested {
+			contested++
+		}
 	}
-	m.drifted.WithLabelValues(environment).Set(float64(objects))
+	m.drifted.WithLabelValues(environment).Set(float64(len(known)))
+	m.contested.WithLabelValues(environment).Set(float64(contested))
 }
 
 func (m *metrics) health(environment string, r health.Report) {
@@ -104,10 +115,10 @@ func (m *metrics) orphans(count int) { m.orphaned.Set(float64(count)) }
 // forget drops the series of an environment that is no longer declared.
 func (m *metrics) forget(environment string) {
 	match := prometheus.Labels{"environment": environment}
-	for _, v := range []*prometheus.GaugeVec{m.outcomes, m.drifted, m.healthy, m.liveSince} {
+	for _, v := range []*prometheus.GaugeVec{m.outcomes, m.drifted, m.contested, m.healthy, m.liveSince} {
 		v.DeletePartialMatch(match)
 	}
-	for _, v := range []*prometheus.CounterVec{m.objects, m.attempts} {
+	for _, v := range []*prometheus.CounterVec{m.objects, m.attempts, m.drifts} {
 		v.DeletePartialMatch(match)
 	}
 	m.leadTime.DeletePartialMatch(match)

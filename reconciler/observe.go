@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -17,6 +18,14 @@ import (
 
 // Health of what was just applied is looked at often, of what is live at the interval.
 const healthEvery = time.Second
+
+// movedEvery is how often health is looked at while watched objects change: what waits to be live is in a hurry.
+func movedEvery(p Phase) time.Duration {
+	if p == PhaseApplied {
+		return healthEvery / 5
+	}
+	return healthEvery
+}
 
 // observe looks at the health of what is applied. A release that is fully applied and healthy becomes live; one
 // that is not healthy in time stalls, and what was live before is still known.
@@ -36,11 +45,15 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 		every = 5 * healthEvery
 	}
 	seen := a.observation(name)
+	if seen.moved { // the watch says that something changed
+		every = min(every, movedEvery(d.Phase))
+	}
 	if wait := remaining(seen.healthAt, a.now(), every); wait > 0 {
 		outcome := a.judge(env, state, seen.report)
 		outcome.After = wait
 		return outcome
 	}
+	a.note(name, func(o *observation) { o.moved = false }) // what changes from here on is looked at again
 	report, err := a.report(ctx, env, state)
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: fmt.Sprintf("read health: %v", err)}
@@ -76,23 +89,39 @@ func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r he
 // wellEnough reports whether a release with this health may be live. Suspended objects are as declared.
 func wellEnough(s health.Status) bool { return s == health.Healthy || s == health.Suspended }
 
-// report asks the API server and the declared checks.
+// report asks the API server and the declared checks. Of kinds without a status it is enough to know that the
+// objects exist, and of that the watch knows.
 func (a *Agent) report(ctx context.Context, env *declaration.Environment, state EnvironmentState) (health.Report, error) {
-	client, err := a.clusters[env.Spec.Cluster].Tenant(tenantOf(env))
+	cluster := a.clusters[env.Spec.Cluster]
+	client, err := cluster.Tenant(tenantOf(env))
 	if err != nil {
 		return health.Report{}, err
 	}
-	refs := make([]render.Ref, len(state.Inventory))
-	for i, item := range state.Inventory {
-		refs[i] = item.Ref
+	missing := map[string]bool{}
+	for _, ref := range cluster.watcher.Deleted(env.Meta.Name) {
+		missing[ref.Key()] = true
+	}
+	for _, d := range state.Drift {
+		missing[d.Key()] = missing[d.Key()] || d.Action == apply.Created
+	}
+	var refs []render.Ref
+	var objects []health.ObjectHealth
+	for _, item := range state.Inventory {
+		switch {
+		case !health.Static(item.Ref):
+			refs = append(refs, item.Ref)
+		case missing[item.Ref.Key()]:
+			objects = append(objects, health.Of(item.Ref, nil))
+		default:
+			objects = append(objects, health.ObjectHealth{Ref: item.Ref, Status: health.Healthy})
+		}
 	}
 	live, err := client.Live(ctx, refs)
 	if err != nil {
 		return health.Report{}, err
 	}
-	objects := make([]health.ObjectHealth, len(refs))
 	for i, ref := range refs {
-		objects[i] = health.Of(ref, live[i])
+		objects = append(objects, health.Of(ref, live[i]))
 	}
 	checks := make([]health.CheckResult, len(env.Spec.Health.HTTP))
 	var group errgroup.Group
@@ -124,6 +153,9 @@ func (a *Agent) recordHealth(ctx context.Context, name string, state Environment
 		Subjects:  []evidence.Subject{releaseSubject(name, release)},
 		Predicate: evidence.Health{Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message},
 	})
+	if err == nil {
+		a.wakeDependents(name)
+	}
 	return err
 }
 
@@ -157,10 +189,16 @@ func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state 
 	}); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
+	a.at("live")
 	a.metrics.live(name, live.LeadTime, a.now())
 	a.logger.Info("live", "environment", name, "release", approved.Release, "lead time", live.LeadTime)
+	a.wakeDependents(name)
+	return Outcome{Kind: Applied}
+}
+
+// wakeDependents wakes the environments that wait for another one to be live and healthy.
+func (a *Agent) wakeDependents(name string) {
 	for _, dependent := range a.environments(func(e *declaration.Environment) bool { return slices.Contains(e.Spec.DependsOn, name) }) {
 		a.wake(dependent)
 	}
-	return Outcome{Kind: Applied}
 }

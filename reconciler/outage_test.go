@@ -343,7 +343,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	agent := w.spawn("unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o size=8m none "$0" && exec "$1"`, data, os.Args[0])
+	agent := w.spawn("", "unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o size=8m none "$0" && exec "$1"`, data, os.Args[0])
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the agent's log:\n%s", w.logs)

@@ -31,7 +31,7 @@ func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outco
 	}
 	name := env.Meta.Name
 	state := a.journal.environment(name)
-	release, err := a.renderHead(ctx, env, src, head)
+	digest, err := a.renderHead(ctx, env, src, head, state)
 	if err != nil {
 		if passing(err) {
 			return Outcome{Kind: Failed, Reason: err.Error()}
@@ -40,12 +40,18 @@ func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outco
 		a.refuse(ctx, name, state.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageRender, Errors: messages(err)})
 		return Outcome{Kind: Stalled, Reason: "refused: " + firstLine(err), Hint: "push a commit that renders"}
 	}
-	if state.Proposed != nil && state.Proposed.Release == release.Digest && state.Refused == nil {
+	if state.Proposed != nil && state.Proposed.Release == digest && state.Refused == nil {
 		return Outcome{}
 	}
+	release, err := a.release(ctx, env, Pointer{Release: digest, Revision: evidence.Revision{Source: src.name, Revision: head.String()}})
+	if err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
+	a.at("rendered")
 	if err := a.recordChange(ctx, env, state, release, head); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
+	a.at("proposed")
 	return Outcome{}
 }
 
@@ -59,33 +65,51 @@ func passing(err error) bool {
 	return false
 }
 
-// renderHead gives the release of an environment at the head of its branch, from memory when nothing it
-// depends on changed.
-func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, src *source, head sources.Revision) (*render.Release, error) {
-	seen := a.observation(env.Meta.Name)
-	if seen.inputs != nil {
-		tree, err := src.repo.Tree(head.Commit)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", head, err)
-		}
-		binding, err := bindingOf(env)
-		if err != nil {
-			return nil, err
-		}
-		release, ok := a.releases.Get(seen.digest)
-		if ok && seen.path == env.Spec.Source.Path && sameBinding(seen.binding, binding) && seen.inputs.Unchanged(tree) {
-			return release.(*render.Release), nil
+// renderHead gives the digest of an environment's release at the head of its branch. It renders only when something
+// changed that the last render read; after a restart the last render is that of the approved release.
+func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, src *source, head sources.Revision, state EnvironmentState) (string, error) {
+	tree, err := src.repo.Tree(head.Commit)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", head, err)
+	}
+	binding, err := bindingOf(env)
+	if err != nil {
+		return "", err
+	}
+	seen := a.observation(env.Meta.Name).rendered
+	if seen == nil && state.Approved != nil {
+		if release, err := a.kept(env.Meta.Name, state.Approved.Release); err == nil && release.Renderer == render.Version {
+			seen = renderedOf(release)
 		}
 	}
-	release, err := a.renderCommit(ctx, env, src, head)
+	if seen != nil && seen.from(env.Spec.Source.Path) && sameBinding(seen.binding, binding) && seen.inputs.Unchanged(tree) {
+		a.note(env.Meta.Name, func(o *observation) { o.rendered = seen })
+		return seen.digest, nil
+	}
+	release, err := Build(ctx, a.renderer, a.decrypt, tree, env)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	a.releases.Add(release.Digest, release)
-	a.note(env.Meta.Name, func(o *observation) {
-		o.inputs, o.digest, o.binding, o.path = release.Inputs, release.Digest, release.Binding, env.Spec.Source.Path
-	})
-	return release, nil
+	a.note(env.Meta.Name, func(o *observation) { o.rendered = renderedOf(release) })
+	return release.Digest, nil
+}
+
+// rendered is what is remembered of a render. It is not changed once made.
+type rendered struct {
+	digest  string // of the release
+	inputs  render.Inputs
+	binding render.Binding
+}
+
+func renderedOf(r *render.Release) *rendered {
+	return &rendered{digest: r.Digest, inputs: r.Inputs, binding: r.Binding}
+}
+
+// from reports whether a folder was rendered: every render looks for release.yaml there.
+func (r *rendered) from(dir string) bool {
+	about := path.Join(dir, declaration.ReleaseFile)
+	return slices.ContainsFunc(r.inputs, func(i render.Input) bool { return i.Path == about })
 }
 
 // renderCommit makes the release of an environment at a commit.

@@ -8,50 +8,100 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// queue runs the reconciliations of one cluster. An environment is never reconciled twice at the same time,
-// and a cluster that hangs holds only its own workers.
+// queue runs the reconciliations of one cluster. Each tenant has a lane with workers of its own: a thousand changes
+// of one tenant, or a webhook that holds all its workers, keep no other tenant waiting. An environment is never
+// reconciled twice at the same time.
 type queue struct {
-	keys    workqueue.TypedDelayingInterface[string]
-	workers int
+	workers int // of each lane
 	// reconcile looks at one environment and says when to look again at the latest; 0: not by itself.
 	reconcile func(ctx context.Context, environment string) time.Duration
+
+	mu    sync.Mutex
+	lanes map[string]*lane // by tenant
+	grown chan struct{}    // capacity 1: there is a lane that does not run yet
+}
+
+// lane is what of one tenant waits to be reconciled.
+type lane struct {
+	keys    workqueue.TypedDelayingInterface[string]
+	running bool
 }
 
 func newQueue(workers int, reconcile func(context.Context, string) time.Duration) *queue {
-	return &queue{
-		keys:      workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{}),
-		workers:   workers,
-		reconcile: reconcile,
-	}
+	return &queue{workers: workers, reconcile: reconcile, lanes: map[string]*lane{}, grown: make(chan struct{}, 1)}
 }
 
 // add asks for a reconciliation now.
-func (q *queue) add(environment string) { q.keys.Add(environment) }
+func (q *queue) add(tenant, environment string) { q.lane(tenant).keys.Add(environment) }
+
+func (q *queue) lane(tenant string) *lane {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lanes[tenant]
+	if l == nil {
+		l = &lane{keys: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{})}
+		q.lanes[tenant] = l
+		select {
+		case q.grown <- struct{}{}:
+		default: // it is known already that there are new ones
+		}
+	}
+	return l
+}
 
 // run works until the context ends, and returns when every worker has.
 func (q *queue) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, q.keys.ShutDown)
-	defer stop()
 	var workers sync.WaitGroup
-	for range q.workers {
-		workers.Go(func() {
-			for q.next(ctx) {
+	defer workers.Wait()
+	defer q.shutDown()
+	for {
+		for _, l := range q.idle() {
+			for range q.workers {
+				workers.Go(func() {
+					for q.next(ctx, l) {
+					}
+				})
 			}
-		})
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.grown:
+		}
 	}
-	workers.Wait()
-	return ctx.Err()
 }
 
-// next handles one key; false when the queue was shut down.
-func (q *queue) next(ctx context.Context) bool {
-	environment, shutdown := q.keys.Get()
+// idle takes the lanes that nobody works on yet.
+func (q *queue) idle() []*lane {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var idle []*lane
+	for _, l := range q.lanes {
+		if !l.running {
+			l.running = true
+			idle = append(idle, l)
+		}
+	}
+	return idle
+}
+
+func (q *queue) shutDown() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lanes {
+		l.keys.ShutDown()
+	}
+}
+
+// next handles one key; false when the lane was shut down.
+func (q *queue) next(ctx context.Context, l *lane) bool {
+	environment, shutdown := l.keys.Get()
 	if shutdown || ctx.Err() != nil {
 		return false
 	}
-	defer q.keys.Done(environment)
+	defer l.keys.Done(environment)
 	if after := q.reconcile(ctx, environment); after > 0 {
-		q.keys.AddAfter(environment, after)
+		l.keys.AddAfter(environment, after)
 	}
 	return true
 }

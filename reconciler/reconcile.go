@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/health"
-	"github.com/purser-gitops/purser/reconciler/apply"
-	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -77,19 +75,14 @@ func (a *Agent) leave(name string) {
 
 // observation is what the agent knows of an environment without a record: it can be found out again.
 type observation struct {
-	inputs  render.Inputs  // what the last render read
-	digest  string         // and gave
-	binding render.Binding // under this declaration
-	path    string         // from this folder
-	claims  []render.Ref   // objects of the approved release
-
+	rendered   *rendered // last render
 	outcome    Outcome
 	since      time.Time // of the outcome
 	failures   int       // outcomes in a row that failed or stalled
 	comparedAt time.Time // last comparison of the target with the cluster
 	healthAt   time.Time // last look at health
+	moved      bool      // something changed since, says the watch
 	report     health.Report
-	drift      []apply.Entry // what the last comparison found and did not repair
 }
 
 // observation is a copy of what is known of an environment.
@@ -107,6 +100,7 @@ func (a *Agent) forget(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.observed, name)
+	a.unclaim(name)
 }
 
 // note changes what is known of an environment.

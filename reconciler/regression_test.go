@@ -363,7 +363,7 @@ func TestCrashWhileAdopting(t *testing.T) {
 	proxy := w.proxied()
 	w.configure()
 	hung := w.hangWrites(proxy, "/c4")
-	agent := w.spawn(os.Args[0])
+	agent := w.spawn("", os.Args[0])
 	<-hung
 	w.waitFor("c0 is written", func(ctx context.Context) error {
 		for i := range 4 {

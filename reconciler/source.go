@@ -68,6 +68,9 @@ func (a *Agent) synced(s *source, moved []sources.HeadChange, err error) {
 	if err != nil {
 		a.logger.Warn("source not synced; its last good state stays", "source", s.name, "error", err)
 	}
+	if len(moved) > 0 {
+		a.at("fetched")
+	}
 	for _, m := range moved {
 		a.logger.Info("branch moved", "source", s.name, "branch", m.Branch, "from", m.From, "to", m.To, "forced", m.Forced)
 		if m.Forced {

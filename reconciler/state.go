@@ -3,7 +3,6 @@ package reconciler
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -18,6 +17,8 @@ type State struct {
 	Environments map[string]*EnvironmentState `json:"environments"`
 	ClusterUIDs  map[string]string            `json:"clusterUIDs"` // UID of kube-system, by cluster, as of the first plan
 	Records      int                          `json:"records"`     // of the estate as a whole
+
+	owners map[claim]string // object → environment that owns it; follows from the inventories
 }
 
 // Governance says which commit's declarations are in force.
@@ -27,7 +28,8 @@ type Governance struct {
 	Since    time.Time          `json:"since"`
 }
 
-// EnvironmentState holds the pointers of one environment and what surrounds them.
+// EnvironmentState holds the pointers of one environment and what surrounds them. Folding a record replaces what its
+// pointers, slices and maps refer to and never alters it: a copy of the struct stays as it is.
 type EnvironmentState struct {
 	Proposed *Pointer `json:"proposed,omitempty"` // newest release offered
 	Approved *Pointer `json:"approved,omitempty"` // newest whose gates all passed
@@ -41,7 +43,12 @@ type EnvironmentState struct {
 	Inventory  apply.Inventory   `json:"inventory"`
 	Place      Place             `json:"place"` // of the inventory
 	Health     *evidence.Health  `json:"health,omitempty"`
-	Records    int               `json:"records"` // of this environment
+	// What is known to differ from the target, the record that says so, and the objects that were repaired lately.
+	Drift       []evidence.Drifted `json:"drift,omitempty"`
+	DriftRecord uint64             `json:"driftRecord,omitempty"`
+	Fought      map[string]Fought  `json:"fought,omitempty"` // by object key
+
+	Records int `json:"records"` // of this environment
 }
 
 // Place is where an environment's objects are, and as whom they are reached.
@@ -96,7 +103,7 @@ const (
 
 // NewState is the state before the first record.
 func NewState() *State {
-	return &State{Environments: map[string]*EnvironmentState{}, ClusterUIDs: map[string]string{}}
+	return &State{Environments: map[string]*EnvironmentState{}, ClusterUIDs: map[string]string{}, owners: map[claim]string{}}
 }
 
 // Target is the digest of the release that repair aims at: the release under deployment once its first
@@ -133,13 +140,6 @@ func (s *State) recorded(environment string) int {
 	return 0
 }
 
-// clone copies the pointers of an environment, deep enough that folding another record changes no copy.
-func (e *EnvironmentState) clone() EnvironmentState {
-	c := *e
-	c.Inventory = slices.Clone(e.Inventory)
-	return c
-}
-
 // Fold adds one record. A record that does not decode is an error: state must not be guessed.
 func (s *State) Fold(r evidence.Record) error {
 	if r.Environment == "" {
@@ -164,6 +164,7 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeSuperseded: folding(foldSuperseded),
 	evidence.TypePlan:       folding(foldPlan),
 	evidence.TypeApply:      folding(foldApply),
+	evidence.TypeDrift:      folding(foldDrift),
 	evidence.TypeHealth:     folding(foldHealth),
 	evidence.TypeLive:       folding(foldLive),
 	evidence.TypeState:      foldState,
@@ -189,6 +190,11 @@ func foldState(s *State, r evidence.Record) error {
 	}
 	if err := json.Unmarshal(p.State, next); err != nil {
 		return err
+	}
+	for name, e := range next.Environments {
+		for _, item := range e.Inventory {
+			next.owners[claim{e.Place.Cluster, item.Ref.Key()}] = name
+		}
 	}
 	*s = *next
 	return nil
@@ -261,12 +267,14 @@ func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	d.Intent = &Intent{Record: r.Index, Release: p.Release, Purpose: p.Purpose}
 	// What is about to be created, taken over or found as desired is owned from now on: a crash before the
 	// outcome must not orphan it.
+	var set apply.ChangeSet
 	for _, item := range p.Items {
 		switch item.Action {
 		case apply.Created, apply.Configured, apply.Unchanged:
-			e.Inventory = e.Inventory.Add(apply.Item{Ref: item.Ref, Digest: item.Digest})
+			set = append(set, apply.Change{Ref: item.Ref, Action: apply.Unchanged, Digest: item.Digest})
 		}
 	}
+	s.merge(r.Environment, set)
 }
 
 func foldApply(s *State, r evidence.Record, p evidence.Apply) {
@@ -276,12 +284,15 @@ func foldApply(s *State, r evidence.Record, p evidence.Apply) {
 		return
 	}
 	d.Intent, d.Error = nil, p.Error
-	e.Inventory = e.Inventory.Merge(changeSetOf(p.Items))
+	set := changeSetOf(p.Items)
+	s.merge(r.Environment, set)
 	if p.Purpose != evidence.PurposeRelease {
+		foldRepaired(e, set, r.Time)
 		return
 	}
 	if p.Outcome == evidence.OutcomeApplied {
 		d.Phase, d.AppliedAt = PhaseApplied, r.Time
+		e.Drift = nil // another release runs: it starts anew
 	} else {
 		d.Phase = PhaseFailed
 	}
@@ -314,15 +325,23 @@ func foldLive(s *State, r evidence.Record, p evidence.Live) {
 	e.Deployment.Phase = PhaseLive
 }
 
-// owned lists, for every object key that an environment of the state owns, the environment.
-func (s *State) owned(environments []string) map[string]string {
-	claims := map[string]string{}
-	for _, name := range environments {
-		if e := s.Environments[name]; e != nil {
-			for _, item := range e.Inventory {
-				claims[item.Ref.Key()] = name
-			}
+// merge brings a change set into the inventory of an environment, and into the index of owners.
+func (s *State) merge(name string, set apply.ChangeSet) {
+	e := s.environment(name)
+	e.Inventory = e.Inventory.Merge(set)
+	has := make(map[string]bool, len(e.Inventory))
+	for _, item := range e.Inventory {
+		has[item.Ref.Key()] = true
+	}
+	for _, c := range set {
+		object := claim{e.Place.Cluster, c.Ref.Key()}
+		if has[object.key] {
+			s.owners[object] = name
+		} else if s.owners[object] == name {
+			delete(s.owners, object)
 		}
 	}
-	return claims
 }
+
+// owner is the environment that owns an object of a cluster, "" when none does.
+func (s *State) owner(cluster, key string) string { return s.owners[claim{cluster, key}] }

@@ -59,12 +59,12 @@ type EnvironmentStatus struct {
 	Refused  *evidence.Refused `json:"refused,omitempty"`
 	Blocked  *evidence.Refused `json:"blocked,omitempty"`
 
-	Deployment Deployment    `json:"deployment"`
-	Inventory  []render.Ref  `json:"inventory"`
-	Drift      []render.Ref  `json:"drift"` // found by the last comparison and left
-	Health     health.Status `json:"health"`
-	HealthWhy  string        `json:"healthWhy,omitempty"`
-	Cause      string        `json:"cause,omitempty"`
+	Deployment Deployment         `json:"deployment"`
+	Inventory  []render.Ref       `json:"inventory"`
+	Drift      []evidence.Drifted `json:"drift"` // what is known to differ from the target
+	Health     health.Status      `json:"health"`
+	HealthWhy  string             `json:"healthWhy,omitempty"`
+	Cause      string             `json:"cause,omitempty"`
 }
 
 // Status reads everything.
@@ -78,7 +78,7 @@ func (a *Agent) Status() Status {
 	a.journal.read(func(state *State) {
 		s.Governance, s.Refused = state.Governance.Approved, state.Governance.Refused
 		for name, e := range state.Environments {
-			states[name] = e.clone()
+			states[name] = *e
 		}
 	})
 	a.mu.RLock()
@@ -108,7 +108,7 @@ func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentSt
 	s := EnvironmentStatus{
 		Name: name, Proposed: e.Proposed, Approved: e.Approved, Live: e.Live, Verdict: e.Verdict,
 		Refused: e.Refused, Blocked: e.Blocked, Deployment: e.Deployment,
-		Inventory: []render.Ref{}, Drift: []render.Ref{}, Outcome: Waiting.String(), Health: health.Unknown,
+		Inventory: []render.Ref{}, Drift: append([]evidence.Drifted{}, e.Drift...), Outcome: Waiting.String(), Health: health.Unknown,
 	}
 	for _, item := range e.Inventory {
 		s.Inventory = append(s.Inventory, item.Ref)
@@ -128,9 +128,6 @@ func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentSt
 		s.Outcome, s.Reason, s.Hint, s.Since = o.outcome.Kind.String(), o.outcome.Reason, o.outcome.Hint, o.since
 		if o.report.Status != "" {
 			s.Health, s.HealthWhy, s.Cause = o.report.Status, o.report.Message, string(o.report.Cause)
-		}
-		for _, entry := range o.drift {
-			s.Drift = append(s.Drift, entry.Ref)
 		}
 	}
 	return s

@@ -89,11 +89,15 @@ func printRecords(w io.Writer, records []record) error {
 
 func newEvidenceShowCommand() *cobra.Command {
 	var c clone
+	var blob string
 	cmd := &cobra.Command{
 		Use:   "show INDEX|ID",
 		Short: "Print one record with everything it says",
-		Long:  "Print, as JSON, everything that one record says.\n" + evidenceExits,
-		Args:  cobra.ExactArgs(1),
+		Long: `Print, as JSON, everything that one record says. What is bulky stands in blobs beside the
+log, which may be erased without harm to it: --blob prints one, such as the "diff" of a plan or
+a drift record.
+` + evidenceExits,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var found *record
 			report, err := c.verify(cmd, func(r evidence.Record) {
@@ -108,16 +112,35 @@ func newEvidenceShowCommand() *cobra.Command {
 			if found == nil {
 				return errors.Join(fmt.Errorf("no record with the index or ID %q", args[0]), report.explain())
 			}
+			var shown any = found
+			if blob != "" {
+				if shown, err = c.blob(found, blob); err != nil {
+					return errors.Join(err, report.explain())
+				}
+			}
 			encoder := json.NewEncoder(cmd.OutOrStdout())
 			encoder.SetIndent("", "  ")
-			if err := encoder.Encode(found); err != nil {
+			if err := encoder.Encode(shown); err != nil {
 				return err
 			}
 			return report.explain()
 		},
 	}
 	c.flags(cmd)
+	cmd.Flags().StringVar(&blob, "blob", "", "print this blob of the record instead")
 	return cmd
+}
+
+// blob reads a blob of a record; all of them are JSON.
+func (c *clone) blob(r *record, name string) (json.RawMessage, error) {
+	var names []string
+	for _, b := range r.Blobs {
+		if b.Name == name {
+			return evidence.ReadBlob(c.repo, b)
+		}
+		names = append(names, b.Name)
+	}
+	return nil, fmt.Errorf("record %d has no blob %q; it has %q", r.Index, name, names)
 }
 
 func newEvidenceVerifyCommand() *cobra.Command {

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
@@ -213,8 +215,29 @@ func printEnvironment(w io.Writer, e reconciler.EnvironmentStatus) error {
 			row("Refused", "%s", message)
 		}
 	}
+	for _, d := range e.Drift {
+		row("Drift", "%s", driftLine(d))
+	}
 	for _, ref := range e.Inventory {
 		row("Owns", "%s", ref)
 	}
 	return nil
+}
+
+// driftLine says what differs and who wrote it, as far as that is known.
+func driftLine(d evidence.Drifted) string {
+	line := d.Ref.String()
+	if d.Action == apply.Created {
+		line += ": it was deleted"
+	} else {
+		line += ": " + strings.Join(d.Fields, ", ")
+	}
+	if len(d.By) > 0 {
+		line += fmt.Sprintf(", by %s at %s", d.By[0].Manager, d.By[0].Time.Local().Format(time.RFC3339))
+	}
+	line += ", user " + d.User
+	if d.Contested {
+		line += ", contested"
+	}
+	return line
 }

@@ -22,6 +22,7 @@ const (
 	TypeSuperseded = "superseded" // an approved release was replaced before it was live
 	TypePlan       = "plan"       // intent: what is about to be changed in a cluster
 	TypeApply      = "apply"      // outcome of exactly one plan
+	TypeDrift      = "drift"      // what runs differs from its release, which is unchanged
 	TypeHealth     = "health"     // what runs changed its health
 	TypeLive       = "live"       // a release is fully applied and healthy
 )
@@ -143,10 +144,54 @@ type Plan struct {
 	Cluster    string         `json:"cluster"`
 	Namespace  string         `json:"namespace"`
 	Tenant     string         `json:"tenant"`
-	ClusterUID string         `json:"clusterUID"` // UID of the namespace kube-system
-	Attempt    int            `json:"attempt"`    // of this purpose within the deployment
-	Summary    map[string]int `json:"summary"`    // objects by action
-	Items      []Item         `json:"items"`      // all but the unchanged ones; the field diff is the blob "diff"
+	ClusterUID string         `json:"clusterUID"`      // UID of the namespace kube-system
+	Attempt    int            `json:"attempt"`         // of this purpose within the deployment
+	Summary    map[string]int `json:"summary"`         // objects by action
+	Items      []Item         `json:"items"`           // all but the unchanged ones; the field diff is the blob "diff"
+	Drift      *uint64        `json:"drift,omitempty"` // of a repair: index of the drift record it answers, where there is one
+}
+
+// Drift says which objects of an environment differ from the release that runs, and who changed them. Objects is all
+// that is known to differ now; where it is empty, what an earlier record named is as desired again without a repair.
+// The field diff is the blob "diff"; values of Secrets are masked.
+type Drift struct {
+	Release string    `json:"release"`
+	Policy  string    `json:"policy"` // correct, report or suspended: what happens about it
+	Found   string    `json:"found"`  // watch or comparison
+	Objects []Drifted `json:"objects"`
+}
+
+// How drift was found.
+const (
+	FoundByWatch      = "watch"
+	FoundByComparison = "comparison"
+)
+
+// PolicySuspended stands in a drift record where the environment is suspended.
+const PolicySuspended = "suspended"
+
+// Drifted is one object that differs.
+type Drifted struct {
+	render.Ref
+	Action string   `json:"action"`           // of the repair: created (it was deleted) or configured
+	Diff   string   `json:"diff"`             // digest of the field diff: what tells one drift of the object from the next
+	Fields []string `json:"fields,omitempty"` // paths that differ, the first ones
+	By     []Writer `json:"by,omitempty"`     // who holds these fields, newest first; a deletion names nobody
+	User   string   `json:"user"`             // who, where that is known; Unattributed where not
+	Reason string   `json:"reason,omitempty"`
+	// Contested: it was repaired several times in a row and changed again each time; repairs keep a growing distance.
+	Contested bool `json:"contested,omitempty"`
+}
+
+// Unattributed is the user of a change that the API server's metadata tells a field manager of, at most.
+const Unattributed = "unattributed"
+
+// Writer is a field manager that wrote an object.
+type Writer struct {
+	Manager     string    `json:"manager"`
+	Operation   string    `json:"operation,omitempty"` // Apply or Update
+	Subresource string    `json:"subresource,omitempty"`
+	Time        time.Time `json:"time"`
 }
 
 // Outcomes of a plan.

@@ -46,6 +46,8 @@ func (r Record) Summary() string {
 		}
 	case TypePlan, TypeApply:
 		return strings.Join(strings.Fields(p.Purpose+" "+p.Outcome+" "+counts(p.Summary)), " ")
+	case TypeDrift:
+		return driftSummary(r)
 	case TypeHealth:
 		return strings.TrimSuffix(p.To+": "+p.Message, ": ")
 	case TypeLive:
@@ -65,4 +67,24 @@ func counts(summary map[string]int) string {
 		parts = append(parts, fmt.Sprintf("%d %s", summary[action], action))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// driftSummary says which objects differ, and which field manager wrote the first of them.
+func driftSummary(r Record) string {
+	var p Drift
+	if json.Unmarshal(r.Predicate, &p) != nil {
+		return ""
+	}
+	if len(p.Objects) == 0 {
+		return p.Policy + ": as desired again"
+	}
+	first := p.Objects[0]
+	text := fmt.Sprintf("%s: %s", p.Policy, first.Ref)
+	if len(p.Objects) > 1 {
+		text += fmt.Sprintf(" and %d more", len(p.Objects)-1)
+	}
+	if len(first.By) > 0 {
+		text += ", by " + first.By[0].Manager
+	}
+	return text + ", user " + first.User
 }

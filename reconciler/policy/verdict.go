@@ -78,6 +78,16 @@ func (v Verdict) Reasons() []string {
 	return out
 }
 
+// WaitsOnlyFor reports whether one gate alone keeps the verdict from being an allow, by waiting.
+func (v Verdict) WaitsOnlyFor(gate string) bool {
+	for _, g := range v.Gates {
+		if g.Answer != Allow && (g.Gate != gate || g.Answer != Wait) {
+			return false
+		}
+	}
+	return v.Answer == Wait
+}
+
 // Until is the earliest time at which the verdict may change by itself; nil when no gate knows one.
 func (v Verdict) Until() *time.Time {
 	var first *time.Time

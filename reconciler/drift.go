@@ -1,0 +1,279 @@
+package reconciler
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// Fought counts the repairs of one object in a row: each was undone by somebody within contestWindow.
+type Fought struct {
+	Repairs int       `json:"repairs"`
+	At      time.Time `json:"at"` // of the last one
+}
+
+// Two managers that want different things of one field would overwrite each other for ever. The first repairs are
+// made at once; from then on each waits twice as long as the one before, and the object counts as contested.
+const (
+	contestFree   = 3 // repairs in a row that are made at once
+	contestFirst  = 5 * time.Second
+	contestLast   = 5 * time.Minute
+	contestWindow = 10 * time.Minute // longer than contestLast, so that a fight stays one
+)
+
+// next is the count after one more repair.
+func (f Fought) next(at time.Time) Fought {
+	if f.over(at) {
+		return Fought{Repairs: 1, At: at}
+	}
+	return Fought{Repairs: f.Repairs + 1, At: at}
+}
+
+// over reports whether the last repair held so long that the next drift is another matter.
+func (f Fought) over(now time.Time) bool { return now.Sub(f.At) > contestWindow }
+
+func (f Fought) contested(now time.Time) bool { return !f.over(now) && f.Repairs >= contestFree }
+
+// due is how long the next repair has to wait; 0 is now. A clock that went back makes it due.
+func (f Fought) due(now time.Time) time.Duration {
+	if !f.contested(now) {
+		return 0
+	}
+	return remaining(f.At, now, min(contestFirst<<min(f.Repairs-contestFree, 16), contestLast))
+}
+
+// inspection is what of an environment is to be compared with the cluster now.
+type inspection struct {
+	all  bool
+	only map[string]bool // keys of objects, when not all
+	next time.Duration   // when something is due that is not now
+}
+
+func (i inspection) empty() bool { return !i.all && len(i.only) == 0 }
+
+func (i inspection) found() string {
+	if i.all {
+		return evidence.FoundByComparison
+	}
+	return evidence.FoundByWatch
+}
+
+// inspect decides what to compare: everything once the interval is over; before that what the watch suspects, and
+// drift whose repair was put off until now. What is known to differ and has to wait is not looked at again.
+func inspect(e *EnvironmentState, suspects []render.Ref, correct bool, untilAll time.Duration, now time.Time) inspection {
+	if untilAll <= 0 {
+		return inspection{all: true}
+	}
+	i := inspection{only: map[string]bool{}, next: untilAll}
+	waits := map[string]bool{}
+	for _, d := range e.Drift {
+		if !correct {
+			continue
+		}
+		if due := e.Fought[d.Key()].due(now); due > 0 {
+			waits[d.Key()] = true
+			i.next = min(i.next, due)
+		} else {
+			i.only[d.Key()] = true
+		}
+	}
+	for _, ref := range suspects {
+		if !waits[ref.Key()] {
+			i.only[ref.Key()] = true
+		}
+	}
+	return i
+}
+
+// driftAfter is all that is known to differ after some objects were compared: what was found, and what was known of
+// those that were not looked at.
+func driftAfter(known []evidence.Drifted, looked inspection, found []evidence.Drifted) []evidence.Drifted {
+	after := slices.Clone(found)
+	if !looked.all {
+		for _, d := range known {
+			if !looked.only[d.Key()] {
+				after = append(after, d)
+			}
+		}
+	}
+	slices.SortFunc(after, func(a, b evidence.Drifted) int { return cmp.Compare(a.Key(), b.Key()) })
+	return after
+}
+
+// sameDrift reports whether two findings name the same differences of the same objects.
+func sameDrift(a, b []evidence.Drifted) bool {
+	return slices.EqualFunc(a, b, func(x, y evidence.Drifted) bool { return x.Key() == y.Key() && x.Diff == y.Diff })
+}
+
+// driftedOf describes the objects of a comparison that differ. A deletion that is still to be done is no drift.
+func driftedOf(plan *apply.Plan, fought map[string]Fought, now time.Time) ([]evidence.Drifted, error) {
+	list := []evidence.Drifted{}
+	for _, entry := range plan.Changed() {
+		if entry.Action == apply.Deleted {
+			continue
+		}
+		diff, err := json.Marshal(entry.Diff)
+		if err != nil {
+			return nil, fmt.Errorf("encode drift of %s: %w", entry.Ref, err)
+		}
+		sum := sha256.Sum256(append([]byte(entry.Action), diff...))
+		d := evidence.Drifted{
+			Ref: entry.Ref, Action: entry.Action, Diff: "sha256:" + hex.EncodeToString(sum[:]), Reason: entry.Reason,
+			User: evidence.Unattributed, Contested: fought[entry.Ref.Key()].contested(now),
+		}
+		for _, f := range entry.Diff[:min(len(entry.Diff), fieldsMax)] {
+			d.Fields = append(d.Fields, f.Path)
+		}
+		for _, w := range entry.By {
+			d.By = append(d.By, evidence.Writer(w))
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// fieldsMax bounds the paths that a drift record repeats from its diff.
+const fieldsMax = 20
+
+// policyOf says what happens about drift of an environment.
+func policyOf(env *declaration.Environment) string {
+	if env.Spec.Reconcile.Suspend {
+		return evidence.PolicySuspended
+	}
+	return cmp.Or(env.Spec.Drift, declaration.DriftCorrect)
+}
+
+// repair compares a release that is applied with the cluster, as far as that is due, and restores it.
+func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state EnvironmentState, to Pointer) Outcome {
+	name := env.Meta.Name
+	untilAll := remaining(a.observation(name).comparedAt, a.now(), env.Spec.Reconcile.Interval)
+	suspects := a.clusters[env.Spec.Cluster].watcher.Suspects(name)
+	look := inspect(&state, suspects, policyOf(env) == declaration.DriftCorrect, untilAll, a.now())
+	outcome := Outcome{}
+	if !look.empty() {
+		outcome = a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to, look: look})
+		state = a.journal.environment(name)
+	}
+	return outcome.join(contest(&state, policyOf(env), a.now())).join(Outcome{After: look.next})
+}
+
+// contest says what of an environment waits because somebody keeps changing it.
+func contest(e *EnvironmentState, policy string, now time.Time) Outcome {
+	var names []string
+	wait := time.Duration(0)
+	for _, d := range e.Drift {
+		due := e.Fought[d.Key()].due(now)
+		if policy != declaration.DriftCorrect || due == 0 {
+			continue
+		}
+		names = append(names, d.Ref.String()+byWhom(d.By))
+		if wait == 0 || due < wait {
+			wait = due
+		}
+	}
+	if len(names) == 0 {
+		return Outcome{}
+	}
+	return Outcome{Kind: Waiting, After: wait,
+		Reason: fmt.Sprintf("repaired again and again, and changed each time: %s", strings.Join(names, ", ")),
+		Hint:   "let the other manager leave the fields alone, or remove them from the object in Git"}
+}
+
+func byWhom(by []evidence.Writer) string {
+	if len(by) == 0 {
+		return ""
+	}
+	return " (by " + by[0].Manager + ")"
+}
+
+// drift records what a comparison found, if that is news, and says which of it may be repaired now.
+func (a *Agent) drift(ctx context.Context, t *attempt) (due map[string]bool, err error) {
+	now := a.now()
+	found, err := driftedOf(t.plan, t.state.Fought, now)
+	if err != nil {
+		return nil, err
+	}
+	after := driftAfter(t.state.Drift, t.look, found)
+	name, policy := t.env.Meta.Name, policyOf(t.env)
+	if !sameDrift(t.state.Drift, after) {
+		if err := a.recordDrift(ctx, t, policy, after); err != nil {
+			return nil, err
+		}
+		t.state = a.journal.environment(name)
+	}
+	a.metrics.drift(name, after)
+	due = map[string]bool{}
+	if policy != declaration.DriftCorrect {
+		return due, nil
+	}
+	for _, d := range found {
+		if t.state.Fought[d.Key()].due(now) == 0 {
+			due[d.Key()] = true
+		}
+	}
+	return due, nil
+}
+
+func (a *Agent) recordDrift(ctx context.Context, t *attempt, policy string, objects []evidence.Drifted) error {
+	diff, err := json.Marshal(t.plan.Changed())
+	if err != nil {
+		return fmt.Errorf("encode drift: %w", err)
+	}
+	name := t.env.Meta.Name
+	if _, err := a.journal.record(ctx, evidence.Draft{
+		Type: evidence.TypeDrift, Environment: name, Deployment: t.state.Deployment.Number,
+		Subjects:  []evidence.Subject{releaseSubject(name, t.release.Digest)},
+		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.look.found(), Objects: objects},
+		Blobs:     []evidence.Blob{{Name: "diff", Data: diff}},
+	}); err != nil {
+		return err
+	}
+	a.at("drifted")
+	a.note(name, func(o *observation) { o.healthAt = time.Time{} }) // what is missing is not healthy
+	for _, d := range objects {
+		a.logger.Warn("drift", "environment", name, "object", d.Ref.String(), "action", d.Action, "fields", d.Fields,
+			"by", d.By, "policy", policy, "contested", d.Contested)
+	}
+	a.metrics.drifts.WithLabelValues(name, t.look.found()).Inc()
+	return nil
+}
+
+func foldDrift(s *State, r evidence.Record, p evidence.Drift) {
+	e := s.environment(r.Environment)
+	e.Drift, e.DriftRecord = p.Objects, r.Index
+}
+
+// foldRepaired takes what a repair wrote out of the known drift, and counts it.
+func foldRepaired(e *EnvironmentState, set apply.ChangeSet, at time.Time) {
+	repaired := map[string]bool{}
+	for _, c := range set {
+		if c.Error == "" && (c.Action == apply.Created || c.Action == apply.Configured) {
+			repaired[c.Ref.Key()] = true
+		}
+	}
+	fought := map[string]Fought{}
+	for key, f := range e.Fought {
+		if !f.over(at) {
+			fought[key] = f
+		}
+	}
+	e.Drift = slices.DeleteFunc(slices.Clone(e.Drift), func(d evidence.Drifted) bool {
+		if !repaired[d.Key()] {
+			return false
+		}
+		fought[d.Key()] = fought[d.Key()].next(at)
+		return true
+	})
+	e.Fought = fought
+}

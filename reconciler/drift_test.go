@@ -1,0 +1,154 @@
+package reconciler
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/apply"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/render"
+)
+
+func configMap(name string) render.Ref {
+	return render.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "north-dev", Name: name}
+}
+
+func drifted(name, diff string) evidence.Drifted {
+	return evidence.Drifted{Ref: configMap(name), Action: apply.Configured, Diff: diff, User: evidence.Unattributed}
+}
+
+// TestFightsAreDamped repairs an object as soon as it may be, and has somebody undo it at once each time.
+func TestFightsAreDamped(t *testing.T) {
+	now := time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
+	start := now
+	var f Fought
+	var pauses []time.Duration
+	for range 20 {
+		wait := f.due(now)
+		pauses = append(pauses, wait)
+		now = now.Add(wait)
+		if f.due(now) != 0 {
+			t.Fatalf("not due after %s", wait)
+		}
+		f = f.next(now)
+	}
+	want := []time.Duration{0, 0, 0, 5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 5 * time.Minute, 5 * time.Minute}
+	if !slices.Equal(pauses[:len(want)], want) {
+		t.Errorf("pauses %v, want %v", pauses[:len(want)], want)
+	}
+	if f.Repairs != 20 || !f.contested(now) {
+		t.Errorf("%d repairs in a row, contested %v", f.Repairs, f.contested(now))
+	}
+	if hour := now.Sub(start); hour < 55*time.Minute {
+		t.Errorf("20 repairs took %s: a fight costs too much", hour)
+	}
+	later := now.Add(contestWindow + time.Second)
+	if f.contested(later) || f.due(later) != 0 || f.next(later).Repairs != 1 {
+		t.Error("a repair that held is still counted")
+	}
+	if f.due(now.Add(-time.Hour)) != 0 {
+		t.Error("a clock that went back puts the repair off")
+	}
+}
+
+func TestInspect(t *testing.T) {
+	now := time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
+	fight := map[string]Fought{configMap("fought").Key(): {Repairs: 5, At: now.Add(-time.Second)}}
+	suspects := []render.Ref{configMap("edited"), configMap("fought")}
+	for name, c := range map[string]struct {
+		state    EnvironmentState
+		suspects []render.Ref
+		report   bool
+		untilAll time.Duration
+		all      bool
+		only     []string
+		next     time.Duration
+	}{
+		"the interval is over":             {suspects: suspects, untilAll: 0, all: true},
+		"nothing happened":                 {untilAll: time.Minute, next: time.Minute},
+		"the watch suspects":               {suspects: suspects[:1], untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
+		"known drift that was put off":     {state: EnvironmentState{Drift: []evidence.Drifted{drifted("fought", "x")}, Fought: fight}, suspects: suspects, untilAll: time.Minute, only: []string{"edited"}, next: 19 * time.Second},
+		"fought, and its drift is unknown": {state: EnvironmentState{Fought: fight}, suspects: suspects, untilAll: time.Minute, only: []string{"edited", "fought"}, next: time.Minute},
+		"known drift that is due":          {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, untilAll: time.Minute, only: []string{"left"}, next: time.Minute},
+		"known drift that is reported":     {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, report: true, untilAll: time.Minute, next: time.Minute},
+		"reported drift that changed":      {state: EnvironmentState{Drift: []evidence.Drifted{drifted("edited", "x")}}, suspects: suspects[:1], report: true, untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := inspect(&c.state, c.suspects, !c.report, c.untilAll, now)
+			if got.all != c.all || len(got.only) != len(c.only) || got.next != c.next {
+				t.Errorf("got %+v, want all %v, only %v, next %s", got, c.all, c.only, c.next)
+			}
+			for _, name := range c.only {
+				if !got.only[configMap(name).Key()] {
+					t.Errorf("%s is not looked at", name)
+				}
+			}
+			if c.all && got.only != nil {
+				t.Error("a full comparison is restricted")
+			}
+		})
+	}
+}
+
+func TestDriftAfter(t *testing.T) {
+	known := []evidence.Drifted{drifted("a", "1"), drifted("b", "1")}
+	partial := inspection{only: map[string]bool{configMap("b").Key(): true, configMap("c").Key(): true}}
+	got := driftAfter(known, partial, []evidence.Drifted{drifted("c", "1")})
+	if want := []evidence.Drifted{drifted("a", "1"), drifted("c", "1")}; !sameDrift(got, want) {
+		t.Errorf("got %v, want a, which was not looked at, and c", got)
+	}
+	if got := driftAfter(known, inspection{all: true}, nil); len(got) != 0 {
+		t.Errorf("a full comparison leaves %v", got)
+	}
+	if sameDrift(known, []evidence.Drifted{drifted("a", "1"), drifted("b", "2")}) {
+		t.Error("another difference of the same object is no news")
+	}
+}
+
+// TestDriftIsFolded records drift, its repair, and the same again; the state survives being stored at each step.
+func TestDriftIsFolded(t *testing.T) {
+	h := &history{t: t, at: time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)}
+	h.propose("r1")
+	h.decide("r1", 0)
+	item := evidence.Item{Ref: configMap("a"), Action: apply.Created, Digest: "d"}
+	h.outcome(1, h.plan(1, "r1", item), "r1", evidence.OutcomeApplied, item)
+	for round := 1; round <= contestFree+1; round++ {
+		h.add(evidence.TypeDrift, "dev", 1, evidence.Drift{Release: "r1", Policy: "correct", Objects: []evidence.Drifted{drifted("a", "1")}})
+		if e := h.fold().Environments["dev"]; len(e.Drift) != 1 {
+			t.Fatalf("round %d: drift %v", round, e.Drift)
+		}
+		plan := h.add(evidence.TypePlan, "dev", 1, evidence.Plan{Release: "r1", Purpose: evidence.PurposeRepair, Cluster: "lab", ClusterUID: "u1"})
+		fixed := evidence.Item{Ref: configMap("a"), Action: apply.Configured, Digest: "d"}
+		h.add(evidence.TypeApply, "dev", 1, evidence.Apply{Plan: plan, Release: "r1", Purpose: evidence.PurposeRepair, Outcome: evidence.OutcomeApplied, Items: []evidence.Item{fixed}})
+		e := h.fold().Environments["dev"]
+		if len(e.Drift) != 0 || e.Fought[configMap("a").Key()].Repairs != round {
+			t.Fatalf("round %d: drift %v, fought %v", round, e.Drift, e.Fought)
+		}
+	}
+	e := h.fold().Environments["dev"]
+	if !e.Fought[configMap("a").Key()].contested(h.at) {
+		t.Error("the object is not contested")
+	}
+	h.at = h.at.Add(contestWindow)
+	h.add(evidence.TypeDrift, "dev", 1, evidence.Drift{Release: "r1", Policy: "report"})
+	if e := h.fold().Environments["dev"]; len(e.Drift) != 0 {
+		t.Errorf("what was reported as gone is still there: %v", e.Drift)
+	}
+}
+
+// TestOwnersFollowInventories claims and gives up objects, by records and through a stored state.
+func TestOwnersFollowInventories(t *testing.T) {
+	h := &history{t: t, at: time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)}
+	a, b := evidence.Item{Ref: configMap("a"), Action: apply.Created}, evidence.Item{Ref: configMap("b"), Action: apply.Created}
+	h.outcome(1, h.plan(1, "r1", a, b), "r1", evidence.OutcomeApplied, a, b)
+	s := h.fold()
+	if s.owner("lab", a.Key()) != "dev" || s.owner("lab", b.Key()) != "dev" || s.owner("other", a.Key()) != "" {
+		t.Errorf("owners %v", s.owners)
+	}
+	gone := evidence.Item{Ref: configMap("b"), Action: apply.Deleted}
+	h.outcome(2, h.plan(2, "r2", gone), "r2", evidence.OutcomeApplied, gone)
+	if s := h.fold(); s.owner("lab", a.Key()) != "dev" || s.owner("lab", b.Key()) != "" {
+		t.Errorf("owners after a deletion %v", s.owners)
+	}
+}
