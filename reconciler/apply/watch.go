@@ -26,7 +26,7 @@ const (
 
 // WatchOptions of a Watcher.
 type WatchOptions struct {
-	Notify     func(environment string, n Notice) // must not block and not call the Watcher; may come more often than needed
+	Notify     func(environment string, n Notice) // must not block; may come more often than needed
 	Now        func() time.Time                   // default: time.Now
 	Logger     *slog.Logger                       // default: discards
 	Registerer prometheus.Registerer              // default: none
