@@ -110,6 +110,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		Now:        o.Now,
 		Logger:     o.Logger.With("component", "evidence"),
 		Registerer: o.Registerer,
+		At:         o.At,
 	})
 	if err != nil {
 		return nil, err
@@ -182,7 +183,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			err = nil
 		}
 		a.logger.Info("stopping")
-		_, stopErr := a.journal.record(ctx, a.stopDraft(ctx))
+		_, stopErr := a.journal.record(a.stopDraft(ctx))
 		return errors.Join(err, stopErr)
 	})
 }
@@ -236,7 +237,7 @@ func trustedKeys(c declaration.AgentAudit, own *evidence.Key) (*evidence.Trusted
 
 // work runs the loops: sources, governance, one queue per cluster, heartbeat.
 func (a *Agent) work(ctx context.Context) error {
-	if err := a.recordStart(ctx); err != nil {
+	if err := a.recordStart(); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -254,9 +255,9 @@ func (a *Agent) work(ctx context.Context) error {
 
 // recordStart records the start, and gives every intent that a crash left without an outcome the outcome
 // "interrupted": some of it may have happened, so the inventory keeps what it named.
-func (a *Agent) recordStart(ctx context.Context) error {
+func (a *Agent) recordStart() error {
 	_, gap := a.journal.log.Epoch()
-	if _, err := a.journal.record(ctx, evidence.Draft{
+	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeStart,
 		Predicate: evidence.Start{
 			Version: a.options.Version, Renderer: render.Version, PossibleGap: gap,
@@ -273,7 +274,7 @@ func (a *Agent) recordStart(ctx context.Context) error {
 		}
 	})
 	for name, e := range open {
-		if err := a.recordOutcome(ctx, name, e.Deployment, evidence.OutcomeInterrupted, nil, errInterrupted); err != nil {
+		if err := a.recordOutcome(name, e.Deployment, evidence.OutcomeInterrupted, nil, errInterrupted); err != nil {
 			return err
 		}
 	}
@@ -310,7 +311,7 @@ func (a *Agent) beat(ctx context.Context) error {
 			a.mu.RLock()
 			count := len(a.observed)
 			a.mu.RUnlock()
-			r, err := a.journal.record(ctx, evidence.Draft{
+			r, err := a.journal.record(evidence.Draft{
 				Type:      evidence.TypeHeartbeat,
 				Predicate: evidence.Heartbeat{Environments: count, Interval: interval},
 			})
@@ -365,10 +366,10 @@ func (a *Agent) declared(name string) (*declaration.Environment, *declaration.Te
 func (a *Agent) BeginLog(ctx context.Context) (records uint64, err error) {
 	err = a.publishing(ctx, func() error {
 		if a.journal.log.Status().Records == 0 {
-			if err := a.recordStart(ctx); err != nil {
+			if err := a.recordStart(); err != nil {
 				return err
 			}
-			if _, err := a.journal.record(ctx, a.stopDraft(ctx)); err != nil {
+			if _, err := a.journal.record(a.stopDraft(ctx)); err != nil {
 				return err
 			}
 		}

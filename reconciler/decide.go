@@ -39,7 +39,7 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	facts.Claims = a.claimedByOthers(env, wanted)
 	verdict := policy.Evaluate(candidate, facts, a.now())
 	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
-		if err := a.recordDecision(ctx, env, state, candidate.Release, wanted, verdict); err != nil {
+		if err := a.recordDecision(env, state, candidate.Release, wanted, verdict); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
@@ -192,7 +192,7 @@ func dependencyOf(name string, e EnvironmentState) policy.Dependency {
 
 // recordDecision writes down a verdict. An allow carries the release to the audit log first, so that a new
 // machine can restore it from there alone.
-func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment, state EnvironmentState, release *render.Release, wanted []render.Ref, v policy.Verdict) error {
+func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentState, release *render.Release, wanted []render.Ref, v policy.Verdict) error {
 	name := env.Meta.Name
 	decision := evidence.Decision{To: release.Digest, Revision: state.Proposed.Revision, Origin: state.Proposed.Origin, Verdict: v}
 	if state.Approved != nil {
@@ -209,7 +209,7 @@ func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment
 		}
 		draft.Keep = kept
 	}
-	if _, err := a.journal.record(ctx, draft); err != nil {
+	if _, err := a.journal.record(draft); err != nil {
 		return err
 	}
 	if v.Answer == policy.Allow {
@@ -218,13 +218,13 @@ func (a *Agent) recordDecision(ctx context.Context, env *declaration.Environment
 	a.at("decided")
 	a.logger.Info("decided", "environment", name, "release", release.Digest, "answer", v.Answer.String(), "reasons", v.Reasons())
 	if v.Answer == policy.Allow {
-		return a.supersede(ctx, name, state, release.Digest)
+		return a.supersede(name, state, release.Digest)
 	}
 	return nil
 }
 
 // supersede closes the account of a release that was approved and never became live.
-func (a *Agent) supersede(ctx context.Context, name string, before EnvironmentState, by string) error {
+func (a *Agent) supersede(name string, before EnvironmentState, by string) error {
 	if before.Approved == nil || before.Live != nil && before.Live.Release == before.Approved.Release {
 		return nil
 	}
@@ -236,6 +236,6 @@ func (a *Agent) supersede(ctx context.Context, name string, before EnvironmentSt
 	if before.Deployment.Release == before.Approved.Release {
 		draft.Deployment = before.Deployment.Number
 	}
-	_, err := a.journal.record(ctx, draft)
+	_, err := a.journal.record(draft)
 	return err
 }

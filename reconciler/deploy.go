@@ -23,7 +23,7 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 		return Outcome{}
 	}
 	if state.Deployment.Intent != nil { // its outcome could not be recorded: the disk or the spool was full
-		if err := a.recordOutcome(ctx, env.Meta.Name, state.Deployment, evidence.OutcomeInterrupted, nil, errUnrecorded); err != nil {
+		if err := a.recordOutcome(env.Meta.Name, state.Deployment, evidence.OutcomeInterrupted, nil, errUnrecorded); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 		state = a.journal.environment(env.Meta.Name)
@@ -49,7 +49,7 @@ func (a *Agent) try(ctx context.Context, t attempt) Outcome {
 	after := outcomeOf(err)
 	after.Wrote = outcome.Wrote
 	if after.Kind == Stalled {
-		a.block(ctx, t, err)
+		a.block(t, err)
 	}
 	return after
 }
@@ -108,7 +108,7 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 // needsRepair records the drift that a comparison found, and narrows the plan to what may be repaired now. False when
 // there is nothing to write.
 func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
-	due, err := a.drift(ctx, t)
+	due, err := a.drift(t)
 	if err != nil {
 		return false, err
 	}
@@ -258,7 +258,7 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 	if t.purpose == evidence.PurposeRepair && len(t.state.Drift) > 0 {
 		drift = &t.state.DriftRecord
 	}
-	intent, err := a.journal.record(ctx, evidence.Draft{
+	intent, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypePlan, Environment: name, Deployment: t.deployment(),
 		Subjects: []evidence.Subject{releaseSubject(name, t.release.Digest)},
 		Predicate: evidence.Plan{
@@ -273,13 +273,13 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 		return evidence.Record{}, err
 	}
 	if t.purpose == evidence.PurposeRepair {
-		return intent, nil
+		return intent, a.journal.durable(ctx, intent.Index)
 	}
 	wait, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := a.journal.log.Published(wait, intent.Index); err != nil {
 		err = fmt.Errorf("intent not seen in the audit remote: %w", err)
-		return intent, errors.Join(err, a.recordOutcome(ctx, name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
+		return intent, errors.Join(err, a.recordOutcome(name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
 	}
 	return intent, nil
 }
@@ -299,7 +299,7 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 	if applyErr != nil {
 		outcome = evidence.OutcomeFailed
 	}
-	if err := a.recordOutcome(ctx, name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
+	if err := a.recordOutcome(name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
 		return Outcome{}, errors.Join(applyErr, err)
 	}
 	a.at("recorded")
@@ -327,7 +327,7 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 }
 
 // recordOutcome records the outcome of the open intent of a deployment.
-func (a *Agent) recordOutcome(ctx context.Context, name string, d Deployment, outcome string, set apply.ChangeSet, cause error) error {
+func (a *Agent) recordOutcome(name string, d Deployment, outcome string, set apply.ChangeSet, cause error) error {
 	if d.Intent == nil {
 		return fmt.Errorf("deployment %d of %q has no open intent", d.Number, name)
 	}
@@ -346,7 +346,7 @@ func (a *Agent) recordOutcome(ctx context.Context, name string, d Deployment, ou
 	if cause != nil {
 		result.Error = joinLines(messages(cause))
 	}
-	_, err := a.journal.record(ctx, evidence.Draft{
+	_, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeApply, Environment: name, Deployment: d.Number,
 		Subjects: []evidence.Subject{releaseSubject(name, d.Intent.Release)}, Predicate: result,
 	})
@@ -354,7 +354,7 @@ func (a *Agent) recordOutcome(ctx context.Context, name string, d Deployment, ou
 }
 
 // block records, once, why an approved release cannot be planned without a person's help.
-func (a *Agent) block(ctx context.Context, t attempt, cause error) {
+func (a *Agent) block(t attempt, cause error) {
 	if t.purpose == evidence.PurposeRepair {
 		return // the status says it; records are about what is meant to change
 	}
@@ -365,7 +365,7 @@ func (a *Agent) block(ctx context.Context, t attempt, cause error) {
 	if last != nil && last.Release != r.Release {
 		last = nil
 	}
-	a.refuse(ctx, t.env.Meta.Name, last, r)
+	a.refuse(t.env.Meta.Name, last, r)
 }
 
 // planItems lists what a plan changes, leaves for a reason, or finds as desired and not in the inventory yet.

@@ -198,7 +198,7 @@ func byWhom(by []evidence.Writer) string {
 }
 
 // drift records what a comparison found, if that is news, and says which of it may be repaired now.
-func (a *Agent) drift(ctx context.Context, t *attempt) (due map[string]bool, err error) {
+func (a *Agent) drift(t *attempt) (due map[string]bool, err error) {
 	now := a.now()
 	found, err := driftedOf(t.plan, t.state.Fought, now)
 	if err != nil {
@@ -207,7 +207,7 @@ func (a *Agent) drift(ctx context.Context, t *attempt) (due map[string]bool, err
 	after := driftAfter(t.state.Drift, t.look, found)
 	name, policy := t.env.Meta.Name, policyOf(t.env)
 	if !sameDrift(t.state.Drift, after) {
-		if err := a.recordDrift(ctx, t, policy, after); err != nil {
+		if err := a.recordDrift(t, policy, after); err != nil {
 			return nil, err
 		}
 		t.state = a.journal.environment(name)
@@ -225,13 +225,13 @@ func (a *Agent) drift(ctx context.Context, t *attempt) (due map[string]bool, err
 	return due, nil
 }
 
-func (a *Agent) recordDrift(ctx context.Context, t *attempt, policy string, objects []evidence.Drifted) error {
+func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifted) error {
 	diff, err := json.Marshal(t.plan.Changed())
 	if err != nil {
 		return fmt.Errorf("encode drift: %w", err)
 	}
 	name := t.env.Meta.Name
-	if _, err := a.journal.record(ctx, evidence.Draft{
+	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeDrift, Environment: name, Deployment: t.state.Deployment.Number,
 		Subjects:  []evidence.Subject{releaseSubject(name, t.release.Digest)},
 		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.look.found(), Objects: objects},

@@ -27,7 +27,7 @@ func (a *Agent) govern(ctx context.Context) error {
 	a.wakeAll()
 	for {
 		var again <-chan time.Time
-		if err := a.considerGovernance(ctx); err != nil {
+		if err := a.considerGovernance(); err != nil {
 			a.logger.Error("governance not considered; trying again", "error", err)
 			again = time.After(retryLast)
 		}
@@ -177,7 +177,7 @@ func (a *Agent) parseGovernance(commit string) (*declaration.Set, error) {
 
 // considerGovernance looks at the head of the governance branch. What does not parse, or contradicts what
 // runs, is refused with every reason; the approved declarations stay in force.
-func (a *Agent) considerGovernance(ctx context.Context) error {
+func (a *Agent) considerGovernance() error {
 	source := a.config.Governance.Source
 	head, ok := a.sources[source].repo.Head(a.config.Governance.Branch)
 	if !ok {
@@ -204,11 +204,11 @@ func (a *Agent) considerGovernance(ctx context.Context) error {
 		return fmt.Errorf("read governance at %s: %w", revision.Revision, err)
 	}
 	if err != nil {
-		a.refuse(ctx, "", current.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageDeclaration, Errors: messages(err)})
+		a.refuse("", current.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageDeclaration, Errors: messages(err)})
 		a.wakeFollowers(source, head.Branch) // releases are judged by the approved governance
 		return nil
 	}
-	if err := a.approveGovernance(ctx, current, revision, head.Commit); err != nil {
+	if err := a.approveGovernance(current, revision, head.Commit); err != nil {
 		return err
 	}
 	a.adopt(set)
@@ -218,7 +218,7 @@ func (a *Agent) considerGovernance(ctx context.Context) error {
 
 // approveGovernance records the governance commit as proposed and approved. Unchanged declarations need no
 // record of their own when the commit altered nothing under the governance folder.
-func (a *Agent) approveGovernance(ctx context.Context, current Governance, revision evidence.Revision, commit string) error {
+func (a *Agent) approveGovernance(current Governance, revision evidence.Revision, commit string) error {
 	from := ""
 	if current.Approved != nil {
 		from = current.Approved.Revision
@@ -233,7 +233,7 @@ func (a *Agent) approveGovernance(ctx context.Context, current Governance, revis
 	if from == "" {
 		origin = evidence.OriginFirst
 	}
-	if _, err := a.journal.record(ctx, evidence.Draft{
+	if _, err := a.journal.record(evidence.Draft{
 		Type:      evidence.TypeChange,
 		Predicate: evidence.Change{From: from, To: revision.Revision, Revision: revision, Origin: origin},
 	}); err != nil {
@@ -243,7 +243,7 @@ func (a *Agent) approveGovernance(ctx context.Context, current Governance, revis
 	if err != nil {
 		return err
 	}
-	_, err = a.journal.record(ctx, evidence.Draft{
+	_, err = a.journal.record(evidence.Draft{
 		Type: evidence.TypeDecision, Keep: kept,
 		Predicate: evidence.Decision{From: from, To: revision.Revision, Revision: revision, Origin: origin,
 			Verdict: policy.Verdict{Answer: policy.Allow, Gates: []policy.Result{{

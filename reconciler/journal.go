@@ -40,19 +40,23 @@ func (j *journal) fold(r evidence.Record) error { return j.state.Fold(r) }
 // inside an append, under the journal's lock.
 func (j *journal) encode() (json.RawMessage, error) { return json.Marshal(j.state) }
 
-// record makes a happening durable and then true. It is not cut short by a cancelled context: what was done
-// must be written down. A record's ID derives from its place in the history of its environment, so the same
-// happening cannot be recorded twice and two happenings never share an ID.
-func (j *journal) record(ctx context.Context, d evidence.Draft) (evidence.Record, error) {
+// record writes a happening down and makes it true. A crash of the process cannot take the record any more; before
+// something is done that only this record allows, call durable as well, for a crash of the machine. A record's ID
+// derives from its place in the history of its environment, so the same happening cannot be recorded twice and two
+// happenings never share an ID.
+func (j *journal) record(d evidence.Draft) (evidence.Record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	d.Key = append(d.Key, strconv.Itoa(j.state.recorded(d.Environment)))
-	r, err := j.log.Append(context.WithoutCancel(ctx), d)
+	r, err := j.log.Add(d)
 	if err != nil {
 		return evidence.Record{}, fmt.Errorf("record %s: %w", d.Type, err)
 	}
 	return r, j.fold(r)
 }
+
+// durable waits until a record and all before it survive a loss of power.
+func (j *journal) durable(ctx context.Context, index uint64) error { return j.log.Durable(ctx, index) }
 
 // environment is a copy of the state of one environment.
 func (j *journal) environment(name string) EnvironmentState {

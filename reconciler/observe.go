@@ -63,7 +63,7 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	}
 	a.note(name, func(o *observation) { o.healthAt, o.report = a.now(), report })
 	a.metrics.health(name, report)
-	if err := a.recordHealth(ctx, name, state, report); err != nil {
+	if err := a.recordHealth(name, state, report); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
 	if d.Phase == PhaseApplied && wellEnough(report.Status) {
@@ -136,7 +136,7 @@ func (a *Agent) report(ctx context.Context, env *declaration.Environment, state 
 }
 
 // recordHealth writes down a transition between states that last. Progressing is on the way to one of them.
-func (a *Agent) recordHealth(ctx context.Context, name string, state EnvironmentState, r health.Report) error {
+func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Report) error {
 	if r.Status == health.Progressing || r.Status == health.Unknown {
 		return nil
 	}
@@ -148,7 +148,7 @@ func (a *Agent) recordHealth(ctx context.Context, name string, state Environment
 	if last.Release == release && last.To == string(r.Status) {
 		return nil
 	}
-	_, err := a.journal.record(ctx, evidence.Draft{
+	_, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeHealth, Environment: name, Deployment: state.Deployment.Number,
 		Subjects:  []evidence.Subject{releaseSubject(name, release)},
 		Predicate: evidence.Health{Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message},
@@ -183,7 +183,7 @@ func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state 
 			}
 		}
 	}
-	if _, err := a.journal.record(ctx, evidence.Draft{
+	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeLive, Environment: name, Deployment: state.Deployment.Number,
 		Subjects: []evidence.Subject{releaseSubject(name, approved.Release)}, Predicate: live, Keep: kept,
 	}); err != nil {

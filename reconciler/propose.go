@@ -37,7 +37,7 @@ func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outco
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 		revision := evidence.Revision{Source: src.name, Revision: head.String()}
-		a.refuse(ctx, name, state.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageRender, Errors: messages(err)})
+		a.refuse(name, state.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageRender, Errors: messages(err)})
 		return Outcome{Kind: Stalled, Reason: "refused: " + firstLine(err), Hint: "push a commit that renders"}
 	}
 	if state.Proposed != nil && state.Proposed.Release == digest && state.Refused == nil {
@@ -204,7 +204,7 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 		Predicate: change,
 		Blobs:     []evidence.Blob{{Name: "diff", Data: text}},
 	}
-	if _, err := a.journal.record(ctx, draft); err != nil {
+	if _, err := a.journal.record(draft); err != nil {
 		return err
 	}
 	a.logger.Info("release proposed", "environment", env.Meta.Name, "release", release.Digest, "revision", at.String(), "origin", change.Origin, "diff", change.Diff)
@@ -253,7 +253,7 @@ func (a *Agent) landed(env *declaration.Environment, approved evidence.Revision,
 const landedMax = 1000
 
 // refuse records input that could not become a release, once for each new reason.
-func (a *Agent) refuse(ctx context.Context, environment string, last *evidence.Refused, r evidence.Refused) {
+func (a *Agent) refuse(environment string, last *evidence.Refused, r evidence.Refused) {
 	if last != nil && slices.Equal(last.Errors, r.Errors) {
 		return
 	}
@@ -261,7 +261,7 @@ func (a *Agent) refuse(ctx context.Context, environment string, last *evidence.R
 	for _, message := range r.Errors {
 		a.logger.Error("refused", "environment", environment, "revision", r.Revision.Revision, "error", message)
 	}
-	if _, err := a.journal.record(ctx, evidence.Draft{
+	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeRefused, Environment: environment,
 		Predicate: r,
 	}); err != nil {

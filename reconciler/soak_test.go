@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,7 +124,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 			agent = w.agentProcess("")
 			w.write("apps/dev/objects.yaml", configMaps(5, "three"))
 			w.push("Release three")
-			w.waitFor("the newest release runs", func(ctx context.Context) error { return w.runs(ctx, "three") })
+			w.untilProcessLive("three")
 			agent.end(syscall.SIGTERM)
 			records := w.records()
 			everyIntentHasOneOutcome(t, records)
@@ -167,6 +168,19 @@ func (a agentProcess) end(signal syscall.Signal) {
 	if err := a.wait(); err != nil && signal != syscall.SIGKILL {
 		a.t.Errorf("the agent ended: %v", err)
 	}
+}
+
+// untilProcessLive waits until an agent of its own process says that the newest proposed release is live.
+func (w *world) untilProcessLive(value string) {
+	w.t.Helper()
+	newest := regexp.MustCompile(`msg="release proposed" environment=dev release=(\S+)`)
+	eventually(w.t, time.Minute, value+" is live", func(ctx context.Context) error {
+		if err := w.runs(ctx, value); err != nil {
+			return err
+		}
+		proposed := newest.FindAllStringSubmatch(w.logs.String(), -1)
+		return w.logged("msg=live environment=dev release=" + proposed[len(proposed)-1][1])
+	})
 }
 
 // everyChangeIsAccountedFor checks that each proposed release was decided upon or replaced by another proposal, and
@@ -251,7 +265,7 @@ func TestSoakKills(t *testing.T) {
 	// Only an agent that is up runs this one: it is there to be told to end.
 	w.write("apps/dev/objects.yaml", configMaps(5, "the end"))
 	w.push("the end")
-	eventually(t, time.Minute, "the last push runs", func(ctx context.Context) error { return w.runs(ctx, "the end") })
+	w.untilProcessLive("the end")
 	w.setByHand("c0", "after the end")
 	w.waitFor("a last edit is healed", func(ctx context.Context) error { return w.runs(ctx, "the end") })
 	agent.end(syscall.SIGTERM)

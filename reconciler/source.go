@@ -1,7 +1,6 @@
 package reconciler
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -74,7 +73,7 @@ func (a *Agent) synced(s *source, moved []sources.HeadChange, err error) {
 	for _, m := range moved {
 		a.logger.Info("branch moved", "source", s.name, "branch", m.Branch, "from", m.From, "to", m.To, "forced", m.Forced)
 		if m.Forced {
-			if _, err := a.journal.record(context.Background(), evidence.Draft{
+			if _, err := a.journal.record(evidence.Draft{
 				Type:      evidence.TypeForcePush,
 				Predicate: evidence.ForcePush{Source: s.name, Branch: m.Branch, From: m.From, To: m.To},
 			}); err != nil {
