@@ -51,7 +51,7 @@ func (r *Renderer) timed(ctx context.Context, t *sources.Tree, dir string, alone
 		Reason: fmt.Sprintf("the build took longer than the limit of %s", r.limits.Time),
 		Remedy: "include fewer and smaller bases, patches and replacements, or split the environment"})
 	defer cancel()
-	return r.attempt(newTreeFS(ctx, t, dir, r.limits, alone))
+	return r.attempt(newTreeFS(ctx, t, dir, r.limits, r.known, alone))
 }
 
 // attempt runs Kustomize and judges what it gives.

@@ -47,13 +47,39 @@ type check struct {
 	file string // resolved path
 	dir  string // what its paths are relative to
 	pos  positions
-	kust types.Kustomization
+	kust *kustomization
 }
 
 // check returns the first thing in a kustomization that Purser refuses. Its
 // fields are those that Kustomize's own decoder finds, so that both see the same.
-func (f *treeFS) check(file, dir string, data []byte) error {
-	c := &check{fs: f, file: file, dir: dir, pos: positions{data}}
+func (f *treeFS) check(file, dir, blob string, data []byte) error {
+	c := &check{fs: f, file: file, dir: dir, pos: positions{data}, kust: f.known.base(blob)}
+	if c.kust == nil {
+		if err := c.decode(data); err != nil {
+			return err
+		}
+		if dir != f.root {
+			f.known.addBase(blob, c.kust, len(data))
+		}
+	}
+	if dir == f.root {
+		f.managedLabel = slices.Contains(c.kust.BuildMetadata, types.ManagedByLabelOption)
+	}
+	for _, r := range c.kust.refs {
+		if err := c.reference(r); err != nil {
+			return err
+		}
+	}
+	f.copying[file+"\x00"+dir] = c.copiesOf()
+	if !f.exclusive && (len(c.kust.OpenAPI) > 0 || len(c.kust.Crds) > 0) {
+		return errNeedsExclusive
+	}
+	return nil
+}
+
+// decode judges what follows from the text alone.
+func (c *check) decode(data []byte) error {
+	c.kust = &kustomization{}
 	if err := c.kust.Unmarshal(data); err != nil {
 		return c.malformed(err)
 	}
@@ -62,27 +88,16 @@ func (f *treeFS) check(file, dir string, data []byte) error {
 	}
 	c.kust.FixKustomization()
 	if err := c.kust.CheckEmpty(); err != nil {
-		return &RefusedError{File: file, Line: 1, Column: 1, Reason: "the kustomization is empty", Remedy: "list its resources", Err: ErrEmpty}
-	}
-	if dir == f.root {
-		f.managedLabel = slices.Contains(c.kust.BuildMetadata, types.ManagedByLabelOption)
+		return &RefusedError{File: c.file, Line: 1, Column: 1, Reason: "the kustomization is empty", Remedy: "list its resources", Err: ErrEmpty}
 	}
 	if err := c.literals(); err != nil {
 		return err
 	}
-	for _, r := range c.references() {
-		if err := c.reference(r); err != nil {
-			return err
-		}
-	}
-	f.copying[file+"\x00"+dir] = c.copiesOf()
-	if line := tooDeepInside(c.pos.docs()); line > 0 {
-		return &RefusedError{File: file, Line: line, Column: 1,
+	if line := tooDeepInside(data); line > 0 {
+		return &RefusedError{File: c.file, Line: line, Column: 1,
 			Reason: fmt.Sprintf("the text has values nested more than %d deep", maxNesting), Remedy: "nest them less"}
 	}
-	if !f.exclusive && (len(c.kust.OpenAPI) > 0 || len(c.kust.Crds) > 0) {
-		return errNeedsExclusive
-	}
+	c.kust.refs = c.references()
 	return nil
 }
 
@@ -108,7 +123,7 @@ const helmRemedy = "render the chart in CI (helm template) and commit the manife
 // references lists every path of the kustomization.
 func (c *check) references() []reference {
 	var refs []reference
-	k := &c.kust
+	k := c.kust
 	add := func(kind refKind, keys []string, texts ...string) {
 		for _, t := range texts {
 			if t != "" {

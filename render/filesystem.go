@@ -34,6 +34,7 @@ type treeFS struct {
 	tree   *sources.Tree
 	root   string // directory of the rendered kustomization
 	limits Limits
+	known  *known
 	err    error
 
 	inputs    map[string]string // path → Input.Hash
@@ -56,9 +57,9 @@ type found struct {
 	err   error
 }
 
-func newTreeFS(ctx context.Context, t *sources.Tree, root string, limits Limits, exclusive bool) *treeFS {
+func newTreeFS(ctx context.Context, t *sources.Tree, root string, limits Limits, known *known, exclusive bool) *treeFS {
 	return &treeFS{
-		ctx: ctx, tree: t, root: root, limits: limits, exclusive: exclusive,
+		ctx: ctx, tree: t, root: root, limits: limits, known: known, exclusive: exclusive,
 		inputs: map[string]string{}, looked: map[string]found{}, content: map[string][]byte{},
 		roots: map[string]string{}, copying: map[string][]copied{}, checked: map[string]bool{}, depth: map[string]int{root: 0},
 	}
@@ -151,15 +152,26 @@ func (f *treeFS) read(p string) ([]byte, sources.Entry, error) {
 	if err != nil {
 		return nil, e, f.fail(f.refusal(p, err))
 	}
-	if err := checkAliases(data); err != nil {
-		return nil, e, f.fail(&RefusedError{File: e.Path, Line: 1, Column: 1, Reason: err.Error(), Remedy: "write the values out, or use fewer YAML anchors"})
-	}
-	if line := tooDeep(data); line > 0 {
-		return nil, e, f.fail(&RefusedError{File: e.Path, Line: line, Column: 1,
-			Reason: fmt.Sprintf("its values are nested more than %d deep", maxNesting), Remedy: "nest them less"})
+	if !f.known.readable(e.Hash) {
+		if err := f.readable(e.Path, data); err != nil {
+			return nil, e, f.fail(err)
+		}
+		f.known.addReadable(e.Hash)
 	}
 	f.content[e.Path] = data
 	return data, e, f.charge(len(data))
+}
+
+// readable refuses YAML that would take Kustomize too much memory or time.
+func (f *treeFS) readable(file string, data []byte) error {
+	if err := checkAliases(data); err != nil {
+		return &RefusedError{File: file, Line: 1, Column: 1, Reason: err.Error(), Remedy: "write the values out, or use fewer YAML anchors"}
+	}
+	if line := tooDeep(data); line > 0 {
+		return &RefusedError{File: file, Line: line, Column: 1,
+			Reason: fmt.Sprintf("its values are nested more than %d deep", maxNesting), Remedy: "nest them less"}
+	}
+	return nil
 }
 
 // charge bounds what a build reads, repeated reads included: the size of the
@@ -230,7 +242,7 @@ func (f *treeFS) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	if dir, ok := f.roots[e.Path]; ok {
-		if err := f.checkOnce(e.Path, dir, data); err != nil {
+		if err := f.checkOnce(e, dir, data); err != nil {
 			return nil, f.fail(err)
 		}
 	}
@@ -239,11 +251,12 @@ func (f *treeFS) ReadFile(name string) ([]byte, error) {
 
 // checkOnce checks a kustomization at its first read, and counts what it copies
 // at each: Kustomize runs it as often.
-func (f *treeFS) checkOnce(file, dir string, data []byte) error {
+func (f *treeFS) checkOnce(e sources.Entry, dir string, data []byte) error {
+	file := e.Path
 	key := file + "\x00" + dir
 	if !f.checked[key] {
 		f.checked[key] = true
-		if err := f.check(file, dir, data); err != nil {
+		if err := f.check(file, dir, e.Hash, data); err != nil {
 			return err
 		}
 	}

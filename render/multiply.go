@@ -139,7 +139,7 @@ func plainStep(step string) bool {
 
 // copiesOf lists what the patches and replacements of a kustomization copy.
 func (c *check) copiesOf() []copied {
-	k := &c.kust
+	k := c.kust
 	var list []copied
 	for _, p := range k.Patches {
 		list = append(list, c.patchCopies(p)...)

@@ -11,6 +11,8 @@ import (
 // for a local one.
 func remoteKind(p string) string {
 	switch {
+	case !strings.ContainsAny(p, ":@") && !hasPrefixFold(p, "github.com/"):
+		return "" // every address has one of these
 	case isHTTP(p):
 		return "an HTTP address"
 	case isGitRepository(p):

@@ -59,6 +59,7 @@ type Renderer struct {
 	log    *slog.Logger
 	slots  chan struct{}
 	cache  *cache
+	known  *known
 	stats  *metrics
 
 	mu      sync.Mutex
@@ -84,7 +85,7 @@ func New(o Options) *Renderer {
 	}
 	r := &Renderer{
 		limits: o.Limits.withDefaults(), log: o.Logger,
-		slots: make(chan struct{}, o.Concurrency), cache: newCache(o.CacheBytes),
+		slots: make(chan struct{}, o.Concurrency), cache: newCache(o.CacheBytes), known: newKnown(),
 		flights: map[string]*flight{},
 	}
 	r.stats = newMetrics(o.Registerer, r.cache)

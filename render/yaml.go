@@ -103,12 +103,38 @@ func deepLine(n *yaml.Node, depth int) int {
 
 // tooDeepInside is [tooDeep] for the YAML in texts of a kustomization, such as
 // inline patches.
-func tooDeepInside(nodes []*yaml.Node) int {
+func tooDeepInside(data []byte) int {
+	if !canBeDeepInside(data) {
+		return 0
+	}
+	return deepTextLine(positions{data}.docs())
+}
+
+// canBeDeepInside reports cheaply whether a text in the YAML can be nested so deep at all. Such a text has no bracket
+// and no marker that data has not, but for escapes; where lines are joined, each gives a space at most.
+func canBeDeepInside(data []byte) bool {
+	levels, columns, lines := 0, 0, 0
+	for line := range bytes.Lines(data) {
+		lines++
+		columns = max(columns, len(line)-len(bytes.TrimLeft(line, " \t-?:")))
+	}
+	for _, c := range data {
+		switch c {
+		case '[', '{', '-', '?', ':':
+			levels++
+		case '\\':
+			return true
+		}
+	}
+	return levels+columns+lines+1 >= maxNesting
+}
+
+func deepTextLine(nodes []*yaml.Node) int {
 	for _, n := range nodes {
 		if n.Kind == yaml.ScalarNode && tooDeep([]byte(n.Value)) > 0 {
 			return n.Line
 		}
-		if line := tooDeepInside(n.Content); line > 0 {
+		if line := deepTextLine(n.Content); line > 0 {
 			return line
 		}
 	}

@@ -28,7 +28,7 @@ func LocalTree(dir, ref string, limits Limits) (*Tree, Revision, error) {
 		return nil, Revision{}, hint(fmt.Errorf("find commit %q in %s: %w", ref, dir, err), "name a branch, a tag or a commit of this repository")
 	}
 	limits = limits.withDefaults()
-	s := &store{dir: dir, limits: limits, cache: newCache(limits.CacheBytes), git: sharedObjects{storage}}
+	s := &store{dir: dir, limits: limits, cache: newCache(limits.CacheBytes), git: storage}
 	c, err := s.commit(*id)
 	if err != nil {
 		return nil, Revision{}, fmt.Errorf("read commit %s of %s: %w", id, dir, err)
@@ -38,6 +38,9 @@ func LocalTree(dir, ref string, limits Limits) (*Tree, Revision, error) {
 	}
 	return newTree(c.tree, s, limits), Revision{Branch: branchOf(repo, ref), Commit: id.String()}, nil
 }
+
+// looseInMemory is the largest loose object that is read before its size is compared with a limit, in bytes.
+const looseInMemory = 1 << 20
 
 // openLocal does not look for a work tree around a bare repository.
 func openLocal(dir string) (*gogit.Repository, *filesystem.Storage, error) {
@@ -59,7 +62,7 @@ func openLocal(dir string) (*gogit.Repository, *filesystem.Storage, error) {
 		return nil, nil, errors.New("it is not kept in files")
 	}
 	// Once more, so that objects shared with another repository are found.
-	storage := filesystem.NewStorageWithOptions(found.Filesystem(), gitcache.NewObjectLRUDefault(), filesystem.Options{AlternatesFS: osfs.New("/")})
+	storage := filesystem.NewStorageWithOptions(found.Filesystem(), gitcache.NewObjectLRUDefault(), filesystem.Options{AlternatesFS: osfs.New("/"), LargeObjectThreshold: looseInMemory})
 	repo, err = gogit.Open(storage, nil)
 	return repo, storage, err
 }
@@ -71,20 +74,4 @@ func branchOf(repo *gogit.Repository, ref string) string {
 		}
 	}
 	return ref
-}
-
-// sharedObjects also finds the size of objects that a clone shares with another
-// repository, which go-git looks for in EncodedObject only.
-type sharedObjects struct{ *filesystem.Storage }
-
-func (s sharedObjects) EncodedObjectSize(id plumbing.Hash) (int64, error) {
-	size, err := s.Storage.EncodedObjectSize(id)
-	if !errors.Is(err, plumbing.ErrObjectNotFound) {
-		return size, err
-	}
-	obj, err := s.EncodedObject(plumbing.AnyObject, id)
-	if err != nil {
-		return 0, err
-	}
-	return obj.Size(), nil
 }

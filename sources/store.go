@@ -28,7 +28,6 @@ type store struct {
 // packedObjects is what a store needs of go-git's object storage.
 type packedObjects interface {
 	EncodedObject(t plumbing.ObjectType, id plumbing.Hash) (plumbing.EncodedObject, error)
-	EncodedObjectSize(id plumbing.Hash) (int64, error)
 	HasEncodedObject(id plumbing.Hash) error
 	Close() error
 }
@@ -102,16 +101,12 @@ func (s *store) readRaw(id plumbing.Hash, want plumbing.ObjectType, limit int64)
 	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	size, err := s.git.EncodedObjectSize(id)
+	obj, err := s.git.EncodedObject(want, id) // reads only small ones by itself
 	if err != nil {
 		return nil, err
 	}
-	if size > limit {
+	if size := obj.Size(); size > limit {
 		return nil, &tooLargeError{size, limit}
-	}
-	obj, err := s.git.EncodedObject(want, id)
-	if err != nil {
-		return nil, err
 	}
 	r, err := obj.Reader()
 	if err != nil {
