@@ -46,8 +46,9 @@ type site struct {
 }
 
 // newSite makes a namespace, a tenant with the ClusterRole admin-like rights in it, and the agent's rights.
-func newSite(t *testing.T) *site {
-	l := labtest.Shared(t)
+func newSite(t *testing.T) *site { return siteIn(t, labtest.Shared(t)) }
+
+func siteIn(t *testing.T, l *lab.Endpoints) *site {
 	s := &site{t: t, lab: l, ns: labtest.Namespace(t, l)}
 	cfg := labtest.Config(t, l)
 	root, err := dynamic.NewForConfig(cfg)

@@ -131,11 +131,15 @@ subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: purser-reader
 
 // cover covers the inventory.
 func (v *watched) cover() {
-	refs := make([]render.Ref, len(v.inventory))
-	for i, it := range v.inventory {
+	v.w.Cover(v.ns, v.ns, refsOf(v.inventory))
+}
+
+func refsOf(inv Inventory) []render.Ref {
+	refs := make([]render.Ref, len(inv))
+	for i, it := range inv {
 		refs[i] = it.Ref
 	}
-	v.w.Cover(v.ns, v.ns, refs)
+	return refs
 }
 
 // settle applies a release, covers it and waits until the watcher vouches for all of it.

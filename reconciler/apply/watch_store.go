@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -100,7 +101,7 @@ func (s *stream) Replace(list []any, version string) error {
 	s.w.mu.Lock()
 	back := newer(s.version, version)
 	s.seen, s.version, s.synced, s.heard = seen, version, true, s.w.o.Now()
-	s.refused, s.unserved = false, false
+	s.refused, s.unserved, s.denied = false, false, time.Time{}
 	if s.open {
 		s.why = nil
 	}

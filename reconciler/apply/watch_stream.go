@@ -40,7 +40,8 @@ type stream struct {
 	version    string                        // up to which seen is complete
 	synced     bool                          // seen has been loaded
 	open       bool                          // a watch is established
-	refused    bool                          // the last try was forbidden
+	denied     time.Time                     // since when every try is forbidden
+	refused    bool                          // it is, and for long enough to give the watch up for now
 	unserved   bool                          // the last try found no such resource
 	why        error                         // why it is not open
 	heard      time.Time                     // of the last event or bookmark
@@ -112,19 +113,27 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
-// next notes why the watch ended and says how long to wait, given the last pause.
+// next notes why the watch ended and says how long to wait, given the last pause. An API server that has just started
+// refuses what it permits a moment later, so a watch that was permitted before is first tried again soon.
 func (s *stream) next(err error, last time.Duration) time.Duration {
 	first, longest := s.w.o.retry, maxPause
-	refused, unserved := apierrors.IsForbidden(err), apierrors.IsNotFound(err)
-	if refused || unserved {
-		first, longest = s.w.o.denied, maxDenied
-	}
+	denied, unserved := apierrors.IsForbidden(err), apierrors.IsNotFound(err)
+	now := s.w.o.Now()
 	s.w.mu.Lock()
+	if denied || unserved {
+		longest = maxDenied
+		if !s.synced {
+			first = s.w.o.denied / 4
+		}
+	}
+	if !denied {
+		s.denied = time.Time{}
+	} else if s.denied.IsZero() {
+		s.denied = now
+	}
+	refused := denied && (!s.synced || now.Sub(s.denied) >= s.w.o.denied/2)
 	changed := s.refused != refused
 	s.open, s.refused, s.unserved = false, refused, unserved
-	if unserved || refused && s.place == (place{}) {
-		s.synced = false // what was seen is of no more use
-	}
 	s.w.mu.Unlock()
 	s.ended(err)
 	if changed {
@@ -206,8 +215,8 @@ func (s *stream) watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 		return nil, err
 	}
 	s.w.metrics.opened(!first)
-	s.established(true)
-	return &tap{Interface: w, stop: sync.OnceFunc(func() { s.established(false) })}, nil
+	s.established(true, first)
+	return &tap{Interface: w, stop: sync.OnceFunc(func() { s.established(false, false) })}, nil
 }
 
 // tap notices when a watch ends.
@@ -221,13 +230,14 @@ func (t *tap) Stop() {
 	t.Interface.Stop()
 }
 
-func (s *stream) established(open bool) {
+// established notes that a watch was opened or has ended. Whoever streams the first state sends bookmarks too.
+func (s *stream) established(open, bookmarks bool) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	s.open, s.heard = open, s.w.o.Now()
+	s.open, s.heard, s.bookmarked = open, s.w.o.Now(), s.bookmarked || bookmarks
 	s.w.metrics.established(open)
 	if open && s.synced {
-		s.why, s.refused, s.unserved = nil, false, false
+		s.why, s.refused, s.unserved, s.denied = nil, false, false, time.Time{}
 	}
 }
 
