@@ -99,6 +99,7 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	if err := b.flush(); err != nil {
 		return err
 	}
+	kept := false
 	for ref, hash := range want {
 		if !strings.HasPrefix(ref, keepPrefix) {
 			continue
@@ -110,12 +111,22 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 		if err := l.keeps.put(ref, files); err != nil {
 			return err
 		}
+		kept = true
+	}
+	if kept {
+		if err := syncDir(l.keeps.dir); err != nil {
+			return fmt.Errorf("store kept files: %w", err)
+		}
 	}
 	if b.last.Writer != l.o.Writer {
 		return &StalledError{
 			What: fmt.Sprintf("branch %s is the log of writer %q, not %q", branch, b.last.Writer, l.o.Writer),
 			Hint: "give every writer a branch of its own: audit/<writer>/<year>",
 		}
+	}
+	signed, err := checkpoint{Origin: origin(l.o.Writer, branch), Size: b.frontier.Size, Root: b.frontier.root()}.sign(l.o.Key)
+	if err != nil {
+		return err
 	}
 	base := b.last.Index - b.last.Seq
 	l.state = state{
@@ -124,7 +135,7 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 			Branch: branch, Base: base, Tip: want["refs/heads/"+branch],
 			Frontier: b.frontier, Spine: b.spine,
 		},
-		Branches: []branchStart{{Branch: branch, Base: base}},
+		Branches: []branchStart{{Branch: branch, Base: base, Checkpoint: signed}},
 	}
 	l.state.EpochStart = l.state.Published.index()
 	return nil

@@ -4,7 +4,11 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"flag"
+	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -62,16 +66,121 @@ func floor(b *testing.B, data []byte, key *Key) time.Duration {
 	return time.Since(start) / sample * time.Duration(*benchRecords)
 }
 
-// BenchmarkAppend measures durable records per second.
-func BenchmarkAppend(b *testing.B) {
+// BenchmarkAdd measures signed records per second, on one core: what a caller
+// does under its own lock.
+func BenchmarkAdd(b *testing.B) {
 	f := newFixture(b)
-	f.o.SpoolRecords = 1 << 30
+	f.o.SpoolRecords, f.o.SpoolBytes = 1<<30, 1<<40
 	f.open()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		if _, err := f.log.Append(b.Context(), applyDraft(n)); err != nil {
+		if _, err := f.log.Add(applyDraft(n)); err != nil {
 			b.Fatal(err)
 		}
 		n++
 	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkAppend measures durable records per second, by goroutines that append.
+func BenchmarkAppend(b *testing.B) {
+	for _, writers := range []int{1, 8, 64} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			f := newFixture(b)
+			f.o.SpoolRecords, f.o.SpoolBytes = 1<<30, 1<<40
+			f.open()
+			var flushes, n atomic.Int64
+			f.log.spool.disk.sync = func(file *os.File) error { flushes.Add(1); return file.Sync() }
+			b.SetParallelism((writers + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+			if writers == 1 {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+			}
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					if _, err := f.log.Append(b.Context(), applyDraft(int(n.Add(1)))); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(n.Load())/float64(flushes.Load()), "records/flush")
+		})
+	}
+}
+
+// BenchmarkFlush is the floor of BenchmarkAppend: one write and one flush.
+func BenchmarkFlush(b *testing.B) {
+	file, err := os.Create(filepath.Join(b.TempDir(), "x"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	data := make([]byte, 1200)
+	for b.Loop() {
+		if _, err := file.Write(data); err != nil {
+			b.Fatal(err)
+		}
+		if err := file.Sync(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPublish measures the time from Add until the record was seen on a
+// remote that Git's own HTTP backend serves.
+func BenchmarkPublish(b *testing.B) {
+	for _, kept := range []int{0, 1_000} {
+		b.Run(fmt.Sprintf("%d refs", kept), func(b *testing.B) {
+			f := newFixture(b)
+			s := serve(b, filepath.Dir(f.bare))
+			f.o.Remote.URL = s.URL + "/audit.git"
+			f.run()
+			for i := range kept {
+				d := applyDraft(i)
+				d.Keep = []Keep{{Ref: fmt.Sprintf("%se%d/live", keepPrefix, i), Files: map[string][]byte{"i": fmt.Append(nil, i)}}}
+				if _, err := f.log.Add(d); err != nil {
+					b.Fatal(err)
+				}
+			}
+			f.wait(f.add(1).Index)
+			s.requests.Store(0)
+			n := 0
+			for b.Loop() {
+				if err := f.log.Published(b.Context(), f.add(1).Index); err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+			b.ReportMetric(float64(s.requests.Load())/float64(n), "requests")
+		})
+	}
+}
+
+// BenchmarkReplay measures records per second and what a published log keeps in
+// memory.
+func BenchmarkReplay(b *testing.B) {
+	f := newFixture(b)
+	f.o.SpoolRecords = 1 << 30
+	f.open()
+	f.log.spool.disk.sync = func(*os.File) error { return nil }
+	f.add(*benchRecords)
+	if _, err := f.log.publish(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	f.close()
+	open := time.Now()
+	f.open()
+	opened := time.Since(open)
+	n := 0
+	for b.Loop() {
+		n = 0
+		if err := f.log.Replay(0, func(Record) error { n++; return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(opened.Seconds()*1e3, "open-ms")
 }

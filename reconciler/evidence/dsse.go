@@ -50,7 +50,7 @@ func pae(typ string, payload []byte) []byte {
 func seal(key *Key, payload []byte) ([]byte, error) {
 	b64 := base64.StdEncoding
 	data := make([]byte, 0, b64.EncodedLen(len(payload))+512)
-	data = append(data, `{"payloadType":"`+payloadType+`","payload":"`...)
+	data = append(data, envelopeStart...)
 	data = b64.AppendEncode(data, payload)
 	data = append(data, `","signatures":[{"keyid":"`...)
 	data = append(data, key.ID()...) // base64 and a colon: nothing to escape
@@ -61,6 +61,21 @@ func seal(key *Key, payload []byte) ([]byte, error) {
 		return nil, fmt.Errorf("record of %d bytes, at most %d: %w", len(data), maxEnvelope, ErrTooLarge)
 	}
 	return data, nil
+}
+
+// envelopeStart is how [seal] begins an envelope. Others may write the same in
+// another way.
+const envelopeStart = `{"payloadType":"` + payloadType + `","payload":"`
+
+// cutPayload gives the payload of an envelope that seal wrote.
+func cutPayload(data []byte) ([]byte, bool) {
+	text, ok := bytes.CutPrefix(data, []byte(envelopeStart))
+	end := bytes.IndexByte(text, '"')
+	if !ok || end < 0 {
+		return nil, false
+	}
+	payload, err := base64.StdEncoding.AppendDecode(make([]byte, 0, end), text[:end])
+	return payload, err == nil
 }
 
 // marshal encodes one line of JSON without HTML escapes, newline included.

@@ -229,6 +229,10 @@ func (f *fixture) wait(index uint64) {
 	if err := f.log.Published(ctx, index); err != nil {
 		f.t.Fatalf("published: %v", err)
 	}
+	eventually(f.t, "the spool forgets", func() bool {
+		s := f.log.Status()
+		return s.Records-uint64(s.Spooled) > index
+	})
 }
 
 // fill makes a published log of n records and closes it.

@@ -20,6 +20,7 @@ func (s keepStore) path(ref string) string {
 	return filepath.Join(s.dir, url.PathEscape(strings.TrimPrefix(ref, keepPrefix)))
 }
 
+// put writes what the ref keeps; it is durable once the directory is flushed.
 func (s keepStore) put(ref string, files map[string][]byte) error {
 	data, err := json.Marshal(files)
 	if err != nil {
@@ -28,7 +29,7 @@ func (s keepStore) put(ref string, files map[string][]byte) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("create keep store: %w", err)
 	}
-	if err := writeDurably(s.path(ref), data); err != nil {
+	if err := writeFlushed(s.path(ref), data); err != nil {
 		return fmt.Errorf("store kept files: %w", err)
 	}
 	return nil
@@ -86,6 +87,7 @@ func (s blobStore) monthDir(ref string) string {
 	return filepath.Join(s.dir, strings.TrimPrefix(ref, blobPrefix))
 }
 
+// put writes a blob; it is durable once the month's directory is flushed.
 func (s blobStore) put(ref, digest string, data []byte) error {
 	name, err := hexDigest(digest)
 	if err != nil {
@@ -98,7 +100,7 @@ func (s blobStore) put(ref, digest string, data []byte) error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
-	if err := writeDurably(path, data); err != nil {
+	if err := writeFlushed(path, data); err != nil {
 		return fmt.Errorf("store blob: %w", err)
 	}
 	return nil

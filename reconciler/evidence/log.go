@@ -57,6 +57,7 @@ type Log struct {
 	blobs   blobStore
 	keeps   keepStore
 	wake    chan struct{} // capacity 1: something to publish, or closing
+	known   *pushSession  // refs and capabilities of the remote after the last batch, or nil; used by Run alone
 
 	mu       sync.Mutex
 	state    state
@@ -64,6 +65,7 @@ type Log struct {
 	spool    *spool
 	flushing chan struct{} // closed when the flush under way ends; nil for none
 	ids      idWindow
+	seen     uint64        // records below are on the remote; state notes it a little later
 	broken   error         // why nothing can be added any more
 	lastErr  error         // of the newest publishing attempt
 	lastTime time.Time     // of the newest successful one
@@ -85,7 +87,7 @@ type Status struct {
 	Epoch       int
 	Records     uint64 // added, over all branches
 	Published   uint64 // of these seen on the remote
-	Spooled     int
+	Spooled     int    // those that are not, and those that were seen just now
 	LastPublish time.Time // zero before the first
 	Err         error     // of the newest publishing attempt; a *StalledError needs a human
 }
@@ -325,13 +327,17 @@ func (l *Log) Epoch() (epoch int, gap bool) {
 	return l.state.Epoch, l.state.Epoch > 1
 }
 
+// published is the index after the last record known to be on the remote. l.mu is
+// held.
+func (l *Log) published() uint64 { return max(l.seen, l.state.Published.index()) }
+
 // Status is a snapshot.
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Status{
 		Branch: l.head.Branch, Epoch: l.state.Epoch,
-		Records: l.head.index(), Published: l.state.Published.index(),
+		Records: l.head.index(), Published: l.published(),
 		Spooled:     len(l.spool.entries),
 		LastPublish: l.lastTime, Err: errors.Join(l.broken, l.lastErr),
 	}
@@ -343,7 +349,7 @@ func (l *Log) Status() Status {
 func (l *Log) Published(ctx context.Context, index uint64) error {
 	for {
 		l.mu.Lock()
-		published, head, err, changed, closed := l.state.Published.index(), l.head.index(), l.lastErr, l.changed, l.closed
+		published, head, err, changed, closed := l.published(), l.head.index(), l.lastErr, l.changed, l.closed
 		broken := l.broken
 		if index < l.spool.durable {
 			broken = nil // it can be published all the same

@@ -577,7 +577,7 @@ func TestLocalCopyCannotBeWritten(t *testing.T) {
 	}
 	f.run()
 	f.failing("archive")
-	if s := f.log.Status(); s.Published != 0 || s.Spooled != 3 {
+	if s := f.log.Status(); s.Published != 3 || s.Spooled != 3 {
 		t.Errorf("status %+v", s)
 	}
 	remove(t, blocker)

@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
 	maxBatchRecords = 1_000
-	maxBatchBytes   = 32 << 20 // of spool files, so that a push fits in memory
+	maxBatchBytes   = 8 << 20 // in the spool; a push holds three times as much in memory
 )
 
 // Run publishes what Append spools until ctx or the log ends: at once when idle,
@@ -99,7 +101,6 @@ func (l *Log) report(err error, took time.Duration) {
 	defer l.mu.Unlock()
 	if err == nil {
 		l.metrics.duration.Observe(took.Seconds())
-		l.lastTime = l.o.Now()
 		if l.lastErr != nil {
 			l.o.Logger.Info("publishing evidence works again")
 		}
@@ -117,14 +118,28 @@ func (l *Log) report(err error, took time.Duration) {
 // down the commit, send it, read the branch back, and only then forget the
 // spooled copies. A crash or a lost answer at any point leaves the remote at the
 // last acknowledged commit or at the pending one; both are recognised.
+//
+// Where the batch before was read back a moment ago, the first look is spared: a
+// remote that moved meanwhile refuses the push, and then it is looked at.
 func (l *Log) publishBatch(ctx context.Context) error {
 	if err := l.leaveBranch(); err != nil {
 		return err
+	}
+	session := l.remote.resumePush(ctx, l.known)
+	l.known = nil
+	if session != nil {
+		if err := l.publishTo(ctx, session); err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
 	session, err := l.remote.openPush(ctx)
 	if err != nil {
 		return err
 	}
+	return l.publishTo(ctx, session)
+}
+
+func (l *Log) publishTo(ctx context.Context, session *pushSession) error {
 	defer session.close()
 	arrived, err := l.checkTip(session.refs)
 	if err != nil {
@@ -134,25 +149,57 @@ func (l *Log) publishBatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := session.refs
 	if !arrived {
 		if err := l.setPending(b.pending); err != nil {
 			return err
 		}
+		l.at("before-push")
 		if err := l.push(ctx, session, b); err != nil {
 			return err
 		}
-		if seen, err = l.remote.list(ctx); err != nil {
-			return fmt.Errorf("read back audit branch: %w", err)
-		}
-		if arrived, err = l.checkTip(seen); err != nil {
+		l.at("pushed")
+		b.objects = nil // sent
+		if err := l.readBack(ctx, session); err != nil {
 			return err
 		}
-		if !arrived {
-			return errors.New("read back audit branch: the server accepted the push but does not show it")
-		}
 	}
-	return l.acknowledge(b, seen)
+	l.see(b.after.index())
+	if err := l.acknowledge(b, session.refs); err != nil {
+		return err
+	}
+	l.known = session
+	return nil
+}
+
+// readBack looks whether the branch is where the push was to bring it. When not,
+// it looks at everything, to say what is wrong.
+func (l *Log) readBack(ctx context.Context, session *pushSession) error {
+	seen, err := l.remote.look(ctx, session.refs, "refs/heads/"+l.state.Published.Branch, blobPrefix)
+	if err != nil {
+		return fmt.Errorf("read back audit branch: %w", err)
+	}
+	session.refs = seen
+	if arrived, err := l.checkTip(seen); arrived && err == nil {
+		return nil
+	}
+	if seen, err = l.remote.list(ctx); err != nil {
+		return fmt.Errorf("read back audit branch: %w", err)
+	}
+	arrived, err := l.checkTip(seen)
+	if err == nil && !arrived {
+		err = errors.New("read back audit branch: the server accepted the push but does not show it")
+	}
+	session.refs = seen
+	return err
+}
+
+// see tells those who wait that the remote shows the records below end.
+func (l *Log) see(end uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = end
+	l.lastTime = l.o.Now()
+	l.notify()
 }
 
 // leaveBranch moves on to the next year's branch once the earlier one's records
@@ -229,25 +276,20 @@ func (l *Log) push(ctx context.Context, session *pushSession, b *batch) error {
 // acknowledge forgets the spooled copies of records that the remote shows.
 // Until the state is saved it can be repeated.
 func (l *Log) acknowledge(b *batch, seen refs) error {
-	var envelopes [][]byte
-	for _, item := range b.items {
-		envelopes = append(envelopes, item.Envelope)
-		for _, blob := range item.Blobs {
-			if err := l.blobs.put(blob.Ref, blob.Digest, blob.Data); err != nil {
-				return err
-			}
-		}
-		for _, k := range item.Keep {
-			if err := l.keeps.put(k.Ref, k.Files); err != nil {
-				return err
-			}
-		}
+	if err := l.store(b); err != nil {
+		return err
+	}
+	envelopes := make([][]byte, len(b.items))
+	for i, item := range b.items {
+		envelopes[i] = item.Envelope
 	}
 	if err := l.archive.append(envelopes, b.ids); err != nil {
 		return err
 	}
 	next := l.state
 	next.Published, next.Pending = b.after, nil
+	next.Branches = slices.Clone(l.state.Branches)
+	next.Branches[len(next.Branches)-1].Checkpoint = b.pending.Checkpoint
 	if err := next.save(l.o.Dir); err != nil {
 		return err
 	}
@@ -261,6 +303,41 @@ func (l *Log) acknowledge(b *batch, seen refs) error {
 	}
 	if err := l.blobs.forgetErased(seen); err != nil {
 		l.o.Logger.Warn("erased blobs could not be removed from this machine", "error", err)
+	}
+	l.at("acknowledged")
+	return nil
+}
+
+// storeWorkers is how many files are flushed at the same time: a disk flushes
+// several for little more than the price of one.
+const storeWorkers = 8
+
+// store keeps the batch's blobs, and of every keep ref the newest files.
+func (l *Log) store(b *batch) error {
+	var workers errgroup.Group
+	workers.SetLimit(storeWorkers)
+	kept, dirs := map[string]spooledKeep{}, map[string]bool{}
+	for _, item := range b.items {
+		for _, blob := range item.Blobs {
+			dirs[l.blobs.monthDir(blob.Ref)] = true
+			dirs[l.blobs.dir] = true
+			workers.Go(func() error { return l.blobs.put(blob.Ref, blob.Digest, blob.Data) })
+		}
+		for _, k := range item.Keep {
+			dirs[l.keeps.dir] = true
+			kept[k.Ref] = k
+		}
+	}
+	for _, k := range kept {
+		workers.Go(func() error { return l.keeps.put(k.Ref, k.Files) })
+	}
+	if err := workers.Wait(); err != nil {
+		return err
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			return fmt.Errorf("store blobs and kept files: %w", err)
+		}
 	}
 	return nil
 }

@@ -265,6 +265,9 @@ func openRecord(data []byte, trusted *Trusted, base uint64) (Record, error) {
 
 // parseRecord parses the bytes of a record file that were verified before.
 func parseRecord(data []byte, base uint64) (Record, error) {
+	if payload, ok := cutPayload(data); ok {
+		return parseStatement(payload, base)
+	}
 	e, err := parseEnvelope(data)
 	if err != nil {
 		return Record{}, err

@@ -51,6 +51,7 @@ type remote struct {
 	mu       sync.Mutex
 	http     *http.Transport // guarded by mu; replaced when the CA file changes
 	timeout  time.Duration   // of one exchange
+	v0       bool            // the server does not speak protocol version 2; used by Run alone
 }
 
 func newRemote(r Remote, timeout time.Duration) (*remote, error) {
@@ -128,6 +129,19 @@ func (r *remote) client() (transport.Transport, transport.AuthMethod, error) {
 	if r.endpoint.Protocol == "file" {
 		return file.DefaultClient, nil, nil
 	}
+	client, auth, err := r.httpClient()
+	if err != nil || auth == nil {
+		return githttp.NewClient(client), nil, err
+	}
+	return githttp.NewClient(client), auth, nil
+}
+
+func (r *remote) overHTTP() bool {
+	return r.endpoint.Protocol == "http" || r.endpoint.Protocol == "https"
+}
+
+// httpClient has no auth where there is no password.
+func (r *remote) httpClient() (*http.Client, *githttp.BasicAuth, error) {
 	user, password, roots, err := r.auth.HTTP()
 	if err != nil {
 		return nil, nil, err
@@ -139,7 +153,7 @@ func (r *remote) client() (transport.Transport, transport.AuthMethod, error) {
 		r.http = r.http.Clone()
 		r.http.TLSClientConfig.RootCAs = roots
 	}
-	client := githttp.NewClient(&http.Client{Transport: r.http})
+	client := &http.Client{Transport: r.http}
 	if password == "" {
 		return client, nil, nil
 	}
@@ -224,6 +238,20 @@ func (r *remote) openPush(ctx context.Context) (*pushSession, error) {
 	return &pushSession{session: session, caps: adv.Capabilities, refs: adv.References}, nil
 }
 
+// resumePush starts a push to a server whose refs and capabilities are known. It
+// is nil where a connection begins with them anyway. Should they have changed,
+// the server refuses the push: every update names the ref's old value.
+func (r *remote) resumePush(ctx context.Context, last *pushSession) *pushSession {
+	if last == nil || !r.overHTTP() {
+		return nil
+	}
+	session, err := r.receiver(ctx)
+	if err != nil {
+		return nil // openPush says why
+	}
+	return &pushSession{session: session, caps: last.caps, refs: last.refs}
+}
+
 func (s *pushSession) atomic() bool { return s.caps.Supports(capability.Atomic) }
 
 func (s *pushSession) thin() bool { return !s.caps.Supports(capability.Capability("no-thin")) }
@@ -245,6 +273,9 @@ func (s *pushSession) send(ctx context.Context, pack []byte, updates []refUpdate
 	req.Packfile = io.NopCloser(bytes.NewReader(pack))
 	if _, err := s.session.ReceivePack(ctx, req); err != nil {
 		return fmt.Errorf("push to audit remote: %w%s", err, said)
+	}
+	for _, u := range updates {
+		s.refs[u.name] = u.new
 	}
 	return nil
 }

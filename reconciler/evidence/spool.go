@@ -537,9 +537,17 @@ func (s *spool) close() {
 
 // writeDurably writes a file so that it has either all its bytes or those it had
 // before, even after a loss of power.
-func writeDurably(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "tmp-*")
+func writeDurably(path string, data []byte) error {
+	if err := writeFlushed(path, data); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeFlushed is like writeDurably, but after a loss of power the file may be as
+// it was before until its directory is flushed.
+func writeFlushed(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "tmp-*")
 	if err != nil {
 		return err
 	}
@@ -552,10 +560,7 @@ func writeDurably(path string, data []byte) (err error) {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return os.Rename(f.Name(), path)
 }
 
 func syncDir(dir string) error {

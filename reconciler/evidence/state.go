@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +17,7 @@ import (
 const (
 	yearWord    = "<year>"
 	writerWord  = "<writer>"
-	stateFormat = 1
+	stateFormat = 2
 )
 
 // branchNames turns years into branch names and back.
@@ -42,19 +41,16 @@ func (b branchNames) name(year int) string {
 
 // year is 0 for a branch that is never left.
 func (b branchNames) year(branch string) (int, bool) {
-	if !b.yearly() {
-		return 0, branch == b.name(0)
+	before, after, yearly := strings.Cut(strings.ReplaceAll(b.template, writerWord, b.writer), yearWord)
+	if !yearly {
+		return 0, branch == before
 	}
-	pattern := strings.NewReplacer(
-		regexp.QuoteMeta(yearWord), `(\d{4})`,
-		regexp.QuoteMeta(writerWord), regexp.QuoteMeta(b.writer),
-	).Replace(regexp.QuoteMeta(b.template))
-	match := regexp.MustCompile("^" + pattern + "$").FindStringSubmatch(branch)
-	if match == nil {
-		return 0, false
+	text, ok := strings.CutPrefix(branch, before)
+	if ok {
+		text, ok = strings.CutSuffix(text, after)
 	}
-	year, err := strconv.Atoi(match[1])
-	return year, err == nil
+	year, err := strconv.ParseUint(text, 10, 16)
+	return int(year), ok && err == nil && len(text) == len("2006")
 }
 
 // position is a place in the log: after Frontier.Size records of Branch.
@@ -96,6 +92,9 @@ type state struct {
 type branchStart struct {
 	Branch string `json:"branch"`
 	Base   uint64 `json:"base"`
+	// Checkpoint is the newest acknowledged one, signed: it proves what the
+	// archive holds. Empty before the first.
+	Checkpoint []byte `json:"checkpoint,omitempty"`
 }
 
 type stateFile struct {
