@@ -35,6 +35,8 @@ type bench struct {
 var benches = []bench{
 	{"render", 10 * time.Minute, func(ctx context.Context, s *session) ([]figure, error) { return benchRender(ctx, s.samples) }},
 	{"cold", 15 * time.Minute, benchCold},
+	{"one-change", 15 * time.Minute, benchOneChange},
+	{"drift", 15 * time.Minute, benchDrift},
 }
 
 func main() {

@@ -19,6 +19,7 @@ type world struct {
 	estate  *generated
 	agent   *agent
 	audit   string // address of the audit remote
+	changes int    // that were pushed so far
 }
 
 func (w *world) stop() error {
