@@ -409,3 +409,52 @@ func (w *world) auditBranch() string {
 	w.t.Helper()
 	return w.auditGit("for-each-ref", "--format", "%(refname)", "refs/heads")
 }
+
+// TestTenantThatHangsDelaysNoOther gives another tenant of the same cluster more environments than it has workers, and
+// lets each of their requests hang.
+func TestTenantThatHangsDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	var north string
+	w := newWorld(t, func(w *world) {
+		north = labtest.Namespace(t, w.lab)
+		w.allow("north", north)
+		w.write("purser/north.yaml", fmt.Sprintf("apiVersion: purser.dev/v1alpha1\nkind: Tenant\nmetadata: {name: north}\nspec:\n  namespaces: [%s]\n", north))
+		w.write("apps/north/base/kustomization.yaml", "resources: [objects.yaml]\n")
+		w.write("apps/north/base/objects.yaml", configMaps(2, "one"))
+		for i := range 40 {
+			name := fmt.Sprintf("n%d", i)
+			declared := w.environment(name, "apps/north/"+name, "tenant: north")
+			w.write("purser/"+name+".yaml", strings.Replace(declared, "namespace: "+w.namespace, "namespace: "+north, 1))
+			w.write("apps/north/"+name+"/kustomization.yaml", "namePrefix: "+name+"-\nresources: [../base]\n")
+		}
+	})
+	proxy := w.proxied()
+	if err := proxy.Set(lab.Fault{Mode: lab.Hang, Match: func(r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/namespaces/"+north+"/")
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	w.untilLive("dev", "one")
+	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
+	start := time.Now()
+	w.push("Release two")
+	w.untilLive("dev", "two")
+	t.Logf("live %s after the push", time.Since(start))
+	for _, e := range w.agent.Status().Environments {
+		if e.Tenant == "north" && e.Live != nil {
+			t.Errorf("%s is live although its requests hang", e.Name)
+		}
+	}
+	if err := proxy.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the other tenant is live, too", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		for _, e := range s.Environments {
+			if e.Live == nil {
+				return fmt.Errorf("%s is %s: %s", e.Name, e.Outcome, e.Reason)
+			}
+		}
+		return nil
+	})
+}

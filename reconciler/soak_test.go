@@ -106,6 +106,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	for _, point := range crashPoints {
 		t.Run(point, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, nil)
 			w.configure()
 			agent := w.agentProcess("")
