@@ -46,6 +46,7 @@ var chapters = []struct {
 	{"An estate of six environments goes live", (*demo).goLive},
 	{"A push releases to one environment", (*demo).release},
 	{"A bad commit is refused, and nothing is lost", (*demo).refuse},
+	{"Somebody edits what runs by hand, and it is healed", (*demo).heal},
 	{"The agent is killed in the middle of a release", (*demo).kill},
 	{"An auditor checks the log, offline", (*demo).verify},
 }
