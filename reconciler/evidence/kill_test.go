@@ -12,9 +12,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // childEnv holds a child's configuration: the test binary runs itself as a
@@ -28,6 +32,10 @@ type childConfig struct {
 	Run                               int
 	FileLimit                         uint64 // RLIMIT_FSIZE, bytes; 0 for none
 	Count                             int    // of records; 0 for no end
+	Writers                           int    // goroutines that write; 0 is 1
+	Split                             bool   // Add in order under a lock, then Durable, as the agent does
+	DieAt                             string // point at which the process kills itself,
+	DieAfter                          int    // having been there that often before
 }
 
 type ack struct {
@@ -36,57 +44,106 @@ type ack struct {
 	Error string
 }
 
+// child is a writer in a process of its own.
+type child struct {
+	childConfig
+	log   *Log
+	order sync.Mutex // as the agent's over its state
+	out   sync.Mutex
+	died  atomic.Int64
+}
+
 // runChild appends records and says so on standard output after each.
 func runChild() int {
-	var c childConfig
-	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &c); err != nil {
+	var c child
+	err := json.Unmarshal([]byte(os.Getenv(childEnv)), &c.childConfig)
+	if err == nil {
+		err = c.run()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	return 0
+}
+
+func (c *child) run() error {
 	key, err := LoadKey(c.KeyFile)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
+		return err
 	}
 	ctx := context.Background()
-	l, err := Open(ctx, Options{
+	c.log, err = Open(ctx, Options{
 		Dir: c.Dir, Remote: Remote{URL: c.URL}, Branch: c.Branch, Writer: c.Writer, Init: true,
 		Key: key, Trusted: Trust(key.Public()), RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
+		At: c.die,
 	})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
+		return err
 	}
+	var all errgroup.Group
 	if c.FileLimit == 0 {
-		go func() { _ = l.Run(ctx) }()
+		all.Go(func() error { return c.log.Run(ctx) })
 	} else {
 		signal.Ignore(syscall.SIGXFSZ)
 	}
-	say := json.NewEncoder(os.Stdout)
+	for w := range max(c.Writers, 1) {
+		all.Go(func() error { return c.write(ctx, w) })
+	}
+	return all.Wait()
+}
+
+// die ends the process at the point that was asked for, as kill -9 does.
+func (c *child) die(point string) {
+	if point == c.DieAt && c.died.Add(1) > int64(c.DieAfter) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until the signal arrives
+	}
+}
+
+func (c *child) write(ctx context.Context, writer int) error {
 	for i := 0; c.Count == 0 || i < c.Count; i++ {
 		d := applyDraft(i)
-		d.Key = append(d.Key, fmt.Sprint("run ", c.Run))
+		d.Key = append(d.Key, fmt.Sprint("run ", c.Run), fmt.Sprint("writer ", writer))
 		if i%5 == 0 {
-			d.Keep = []Keep{{Ref: "refs/purser/keep/" + c.Writer + "/live", Files: map[string][]byte{"i": fmt.Append(nil, i)}}}
-			d.Blobs = []Blob{{Name: "diff", Data: fmt.Appendf(nil, "%s %d %d", c.Writer, c.Run, i)}}
+			d.Keep = []Keep{{Ref: fmt.Sprintf("refs/purser/keep/%s/%d/live", c.Writer, writer), Files: map[string][]byte{"i": fmt.Append(nil, i)}}}
+			d.Blobs = []Blob{{Name: "diff", Data: fmt.Appendf(nil, "%s %d %d %d", c.Writer, c.Run, writer, i)}}
 		}
 		if c.FileLimit > 0 && i == c.Count/2 {
 			limit := syscall.Rlimit{Cur: c.FileLimit, Max: c.FileLimit}
 			if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 2
+				return err
 			}
 		}
-		r, err := l.Append(ctx, d)
+		r, err := c.record(ctx, d)
 		a := ack{Index: r.Index, ID: r.ID}
 		if err != nil {
 			a.Error = err.Error()
 		}
-		if err := say.Encode(a); err != nil {
-			return 2
+		if err := c.say(a); err != nil {
+			return err
 		}
 	}
-	return 0
+	return nil
+}
+
+func (c *child) record(ctx context.Context, d Draft) (Record, error) {
+	if !c.Split {
+		return c.log.Append(ctx, d)
+	}
+	c.order.Lock()
+	r, err := c.log.Add(d)
+	c.order.Unlock()
+	if err != nil {
+		return r, err
+	}
+	return r, c.log.Durable(ctx, r.Index)
+}
+
+func (c *child) say(a ack) error {
+	c.out.Lock()
+	defer c.out.Unlock()
+	return json.NewEncoder(os.Stdout).Encode(a)
 }
 
 // startChild runs the test binary as a writer.
@@ -183,8 +240,67 @@ func TestKilledWriters(t *testing.T) {
 	}
 }
 
+// TestKilledAmidWriters kills a process with four writers again and again: in
+// the middle of writes that others flush for them.
+func TestKilledAmidWriters(t *testing.T) {
+	for name, split := range map[string]bool{"Append": false, "Add and Durable": true} {
+		t.Run(name, func(t *testing.T) {
+			f, s := httpFixture(t)
+			c := childConfig{Dir: f.o.Dir, URL: s.URL + "/audit.git", KeyFile: f.keyAt, Writer: "hq", Writers: 4, Split: split}
+			var acks []ack
+			for c.Run = range *soakKills {
+				cmd, out, complaints := startChild(t, c)
+				time.Sleep(20*time.Millisecond + rand.N(200*time.Millisecond))
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				_ = cmd.Wait() // it was killed
+				if complaints.Len() > 0 {
+					t.Fatalf("run %d: %s", c.Run, complaints)
+				}
+				acks = append(acks, parseAcks(t, out)...)
+				removeStaleLocks(t, f.bare)
+			}
+			f.drained(c, acks)
+		})
+	}
+}
+
+// TestKilledAtEveryPoint ends the process at each of the points that Options.At
+// knows, the first and later times it gets there.
+func TestKilledAtEveryPoint(t *testing.T) {
+	for _, point := range []string{"added", "durable", "before-push", "pushed", "acknowledged"} {
+		t.Run(point, func(t *testing.T) {
+			f, s := httpFixture(t)
+			c := childConfig{Dir: f.o.Dir, URL: s.URL + "/audit.git", KeyFile: f.keyAt, Writer: "hq", Writers: 2, Split: true, DieAt: point}
+			var acks []ack
+			for c.Run = range 4 {
+				c.DieAfter = c.Run % 3
+				cmd, out, complaints := startChild(t, c)
+				if err := cmd.Wait(); err == nil || complaints.Len() > 0 {
+					t.Fatalf("run %d: %v, %s", c.Run, err, complaints)
+				}
+				acks = append(acks, parseAcks(t, out)...)
+				removeStaleLocks(t, f.bare)
+			}
+			f.drained(c, acks)
+		})
+	}
+}
+
+// drained publishes what the killed writer left and verifies the whole.
+func (f *fixture) drained(c childConfig, acks []ack) {
+	f.t.Helper()
+	drain(f.t, c, f.o.Trusted, acks)
+	r := f.verify(f.bare, VerifyOptions{})
+	if r.ExitCode() != ExitComplete || r.Records < uint64(len(acks)) || r.Records == 0 {
+		f.t.Errorf("exit %d, %d records for %d acknowledged: %v", r.ExitCode(), r.Records, len(acks), r.Problems)
+	}
+	f.t.Logf("%d acknowledged, %d recorded", len(acks), r.Records)
+}
+
 // drain publishes what a writer left and compares it with what it acknowledged.
-func drain(t *testing.T, c childConfig, trust *Trusted, acks []ack) {
+func drain(t testing.TB, c childConfig, trust *Trusted, acks []ack) {
 	t.Helper()
 	key, err := LoadKey(c.KeyFile)
 	if err != nil {
@@ -200,6 +316,11 @@ func drain(t *testing.T, c childConfig, trust *Trusted, acks []ack) {
 		f.wait(n - 1)
 	}
 	all := f.records(0)
+	for i, r := range all {
+		if r.Index != uint64(i) {
+			t.Fatalf("writer %s: record %d at place %d", c.Writer, r.Index, i)
+		}
+	}
 	for _, a := range acks {
 		if a.Error != "" || a.Index >= uint64(len(all)) || all[a.Index].ID != a.ID {
 			t.Fatalf("writer %s: acknowledged %+v is lost", c.Writer, a)

@@ -85,9 +85,9 @@ type runner struct {
 type Status struct {
 	Branch      string
 	Epoch       int
-	Records     uint64 // added, over all branches
-	Published   uint64 // of these seen on the remote
-	Spooled     int    // those that are not, and those that were seen just now
+	Records     uint64    // added, over all branches
+	Published   uint64    // of these seen on the remote
+	Spooled     int       // those that are not, and those that were seen just now
 	LastPublish time.Time // zero before the first
 	Err         error     // of the newest publishing attempt; a *StalledError needs a human
 }

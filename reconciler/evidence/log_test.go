@@ -1,12 +1,14 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -389,6 +391,10 @@ func TestAppendRefusesNonsense(t *testing.T) {
 		"deployment":   func(d *Draft) { d.Deployment = -1 },
 		"subject":      func(d *Draft) { d.Subjects = []Subject{{Name: "x"}} },
 		"digest":       func(d *Draft) { d.Subjects = []Subject{{Name: "x", Digest: map[string]string{"sha256": "sha256:ab"}}} },
+		"key text":     func(d *Draft) { d.Key = []string{"\xff"} },
+		"subject text": func(d *Draft) { d.Subjects[0].Name = "\xff" },
+		"algorithm":    func(d *Draft) { d.Subjects = []Subject{{Name: "x", Digest: map[string]string{"\xff": "ab"}}} },
+		"blob text":    func(d *Draft) { d.Blobs = []Blob{{Name: "\xff"}} },
 		"predicate":    func(d *Draft) { d.Predicate = make(chan int) },
 		"large record": func(d *Draft) { d.Predicate = strings.Repeat("x", maxEnvelope) },
 		"blob name":    func(d *Draft) { d.Blobs = []Blob{{}} },
@@ -416,6 +422,103 @@ func TestAppendRefusesNonsense(t *testing.T) {
 	}
 	if err := f.log.Published(t.Context(), 0); err == nil {
 		t.Error("a record that does not exist was published")
+	}
+}
+
+// What Add returns is not read back from what it wrote; it must be the same.
+func TestAddedIsWhatReadersSee(t *testing.T) {
+	f := newFixture(t)
+	f.o.Now = time.Now
+	f.o.State = func() (json.RawMessage, error) { return json.RawMessage(" {\n\"a\": [1, 2]} "), nil }
+	f.open()
+	var want []Record
+	for i, change := range []func(*Draft){
+		func(*Draft) {},
+		func(d *Draft) { d.Key = nil },
+		func(d *Draft) { d.Key = []string{"", "\u2028<&>\"\\\x00\x7f", "ü€😀"} },
+		func(d *Draft) { d.Environment, d.Deployment = "", 0 },
+		func(d *Draft) { d.Subjects = nil },
+		func(d *Draft) {
+			d.Subjects = append(d.Subjects, Subject{Name: "\t<", Digest: map[string]string{"sha1": "00", "sha512": "ff"}})
+		},
+		func(d *Draft) { d.Predicate = nil },
+		func(d *Draft) { d.Predicate = "bad \xff text, \u2029" },
+		func(d *Draft) { d.Predicate = json.RawMessage(" { \"a\" : [ 1.50 , 1e400, \"\\u003c\xff\" ] } ") },
+		func(d *Draft) { d.Predicate = map[string]any{"f": 1e21, "n": nil, "t": time.Unix(0, 1).UTC()} },
+		func(d *Draft) { d.Blobs = []Blob{{Name: "<ü>", Data: nil}, {Name: "b", Data: []byte{0, 1, 2}}} },
+		func(d *Draft) {
+			d.Keep = []Keep{{Ref: "refs/purser/keep/a/live", Files: map[string][]byte{"a/b": {1}, "c": nil}}, {Ref: "refs/purser/keep/b"}}
+		},
+	} {
+		d := applyDraft(i)
+		change(&d)
+		r, err := f.log.Add(d)
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		want = append(want, r)
+	}
+	check := func(state string) {
+		t.Helper()
+		got := f.records(0)
+		if len(got) != len(want) {
+			t.Fatalf("%s: %d records, want %d", state, len(got), len(want))
+		}
+		for i, r := range got {
+			if !reflect.DeepEqual(r, want[i]) {
+				t.Errorf("%s: read\n%+v, added\n%+v", state, r, want[i])
+			}
+		}
+	}
+	check("spooled")
+	f.run()
+	f.wait(uint64(len(want) - 1))
+	check("published")
+	f.close()
+	f.open()
+	check("after a restart")
+	f.close()
+	f.o.Dir += "-new"
+	f.open()
+	check("fetched")
+	f.verified(len(want))
+}
+
+// Replay finds a changed byte in the files of this machine before it passes any
+// record, by the checkpoint, and by the signature where it reads few of them.
+func TestReplayFindsDamage(t *testing.T) {
+	f := newFixture(t)
+	f.fill(40)
+	path := filepath.Join(f.o.Dir, "records/audit/2026/00000.jsonl")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	for name, c := range map[string]struct {
+		change func([][]byte)
+		from   uint64
+	}{
+		"payload":   {func(l [][]byte) { l[39][200] ^= 1 }, 0},
+		"signature": {func(l [][]byte) { l[39][len(l[39])-20] ^= 1 }, 0},
+		"order":     {func(l [][]byte) { l[3], l[4] = l[4], l[3] }, 0},
+		"alone":     {func(l [][]byte) { l[39][len(l[39])-20] ^= 1 }, 39},
+	} {
+		changed := make([][]byte, len(lines))
+		for i, line := range lines {
+			changed[i] = bytes.Clone(line)
+		}
+		c.change(changed)
+		if err := os.WriteFile(path, bytes.Join(changed, nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.open()
+		n := 0
+		wantStalled(t, f.log.Replay(c.from, func(Record) error { n++; return nil }), "records")
+		if n > 0 {
+			t.Errorf("%s: %d records were passed", name, n)
+		}
+		f.close()
 	}
 }
 

@@ -3,6 +3,8 @@ package evidence
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -251,6 +253,97 @@ func TestForeignHistoryStalls(t *testing.T) {
 			f.close()
 			f.verified(4)
 		})
+	}
+}
+
+// A batch takes two requests: the push and the look at what became of it.
+func TestTwoRequestsPerBatch(t *testing.T) {
+	f, s := httpFixture(t)
+	f.run()
+	f.wait(f.add(1).Index)
+	before := s.requests.Load()
+	const batches = 5
+	for range batches {
+		f.wait(f.add(1).Index)
+	}
+	if n := s.requests.Load() - before; n != 2*batches {
+		t.Errorf("%d requests for %d batches", n, batches)
+	}
+	f.close()
+	f.verified(1 + batches)
+}
+
+// A server that does not know protocol version 2 is asked for all its refs.
+func TestServerWithoutProtocolV2(t *testing.T) {
+	for name, refuse := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"ignores it": func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Git-Protocol"); return false },
+		"refuses it": func(w http.ResponseWriter, r *http.Request) bool {
+			asked := r.Header.Get("Git-Protocol") != ""
+			if asked {
+				http.Error(w, "no", http.StatusBadRequest)
+			}
+			return asked
+		},
+		"redirects": func(w http.ResponseWriter, r *http.Request) bool {
+			asked := r.Header.Get("Git-Protocol") != ""
+			if asked {
+				http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+			}
+			return asked
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, s := httpFixture(t)
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !refuse(w, r) {
+					s.Config.Handler.ServeHTTP(w, r)
+				}
+			}))
+			defer front.Close()
+			f.o.Remote.URL = front.URL + "/audit.git"
+			f.run()
+			for range 3 {
+				f.wait(f.add(1).Index)
+			}
+			f.close()
+			f.verified(3)
+		})
+	}
+}
+
+// The refs that the last batch left are taken for granted, and asked for again
+// when the server says otherwise.
+func TestRefsMoveBetweenBatches(t *testing.T) {
+	f, s := httpFixture(t)
+	f.run()
+	month, live := "refs/purser/blobs/2026-03", "refs/purser/keep/north-dev/live"
+	put := func(n int) {
+		t.Helper()
+		d := applyDraft(n)
+		d.Blobs = []Blob{{Name: "b", Data: []byte{byte(n)}}}
+		d.Keep = []Keep{{Ref: live, Files: map[string][]byte{"n": {byte(n)}}}}
+		r, err := f.log.Append(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.wait(r.Index)
+	}
+	put(0)
+	git(t, f.bare, "update-ref", "-d", month) // erased
+	put(1)
+	git(t, f.bare, "update-ref", "-d", live) // somebody's mistake
+	put(2)
+	git(t, f.bare, "update-ref", "refs/heads/main", "audit/2026")
+	put(3)
+	if err := f.log.Status().Err; err != nil {
+		t.Error(err)
+	}
+	s.loseAcks.Store(1)
+	put(4)
+	f.close()
+	f.verified(5)
+	if refs := git(t, f.bare, "for-each-ref", "--format=%(refname)", "refs/purser"); refs != month+"\n"+live {
+		t.Errorf("refs %q", refs)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -156,18 +157,26 @@ func (d Draft) check() error {
 	if d.Deployment < 0 {
 		return fmt.Errorf("deployment %d is negative", d.Deployment)
 	}
+	for _, k := range d.Key {
+		if !utf8.ValidString(k) {
+			return fmt.Errorf("key %q is not UTF-8", k)
+		}
+	}
 	for _, s := range d.Subjects {
+		if !utf8.ValidString(s.Name) {
+			return fmt.Errorf("subject %q is not UTF-8", s.Name)
+		}
 		if len(s.Digest) == 0 {
 			return fmt.Errorf("subject %q has no digest", s.Name)
 		}
 		for alg, hex := range s.Digest {
-			if !digestPattern.MatchString(hex) {
-				return fmt.Errorf("subject %q: %s digest %q is not lower-case hex", s.Name, alg, hex)
+			if !namePattern.MatchString(alg) || !digestPattern.MatchString(hex) {
+				return fmt.Errorf("subject %q: %q digest %q is not lower-case hex", s.Name, alg, hex)
 			}
 		}
 	}
 	for _, b := range d.Blobs {
-		if b.Name == "" || len(b.Data) > maxBlob {
+		if b.Name == "" || !utf8.ValidString(b.Name) || len(b.Data) > maxBlob {
 			return fmt.Errorf("blob %q of %d bytes: want a name and at most %d bytes", b.Name, len(b.Data), maxBlob)
 		}
 	}
