@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/metadata"
 
 	"github.com/purser-gitops/purser/render"
 )
@@ -55,6 +56,7 @@ type Watcher struct {
 	index        map[string][]*object // by Ref.Key()
 	needs        map[need]int         // how many covered objects ask for it
 	kinds        map[schema.GroupKind]*kind
+	clients      map[string]metadata.Interface // by tenant; "" is the agent
 }
 
 // environment is what one environment owns and what was examined of it.
@@ -103,7 +105,7 @@ func (c *Cluster) NewWatcher(o WatchOptions) *Watcher {
 	w := &Watcher{
 		cluster: c, o: o,
 		wake: make(chan struct{}, 1), opening: make(chan struct{}, maxOpening),
-		environments: map[string]*environment{}, index: map[string][]*object{}, needs: map[need]int{}, kinds: map[schema.GroupKind]*kind{},
+		environments: map[string]*environment{}, index: map[string][]*object{}, needs: map[need]int{}, kinds: map[schema.GroupKind]*kind{}, clients: map[string]metadata.Interface{},
 	}
 	w.metrics = newWatchMetrics(o.Registerer, c.name, o.Logger)
 	c.watch.Store(w)

@@ -74,10 +74,11 @@ func (v *watched) run(o WatchOptions) {
 	if o.retry == 0 {
 		o.retry = 20 * time.Millisecond
 	}
-	v.w = v.cluster.NewWatcher(o)
+	w := v.cluster.NewWatcher(o)
+	v.w = w
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- v.w.Run(ctx) }()
+	go func() { done <- w.Run(ctx) }()
 	v.t.Cleanup(func() {
 		cancel()
 		select {

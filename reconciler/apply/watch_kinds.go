@@ -216,6 +216,20 @@ func (c *Cluster) metadataClient(tenant string) (metadata.Interface, error) {
 	return client, nil
 }
 
+// client is the metadata client of all watches of a tenant, or of the agent.
+func (w *Watcher) client(tenant string) (metadata.Interface, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if client, ok := w.clients[tenant]; ok {
+		return client, nil
+	}
+	client, err := w.cluster.metadataClient(tenant)
+	if err == nil {
+		w.clients[tenant] = client
+	}
+	return client, err
+}
+
 // jittered is between half and all of a pause, so that what failed together is not tried again together.
 func jittered(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)

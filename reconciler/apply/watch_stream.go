@@ -79,7 +79,7 @@ func (s *stream) again() {
 
 // run opens the watch until the context ends.
 func (s *stream) run(ctx context.Context) {
-	client, err := s.w.cluster.metadataClient(s.place.tenant)
+	client, err := s.w.client(s.place.tenant)
 	if err != nil {
 		s.ended(err)
 		return
