@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 )
 
 // figure is one measured number and the least it could be.
@@ -74,9 +75,9 @@ func quantile(samples []float64, q float64) float64 {
 
 // round keeps four significant digits: more would be noise.
 func round(n float64) float64 {
-	if n == 0 || math.IsInf(n, 0) || math.IsNaN(n) {
+	rounded, err := strconv.ParseFloat(strconv.FormatFloat(n, 'g', 4, 64), 64)
+	if err != nil {
 		return n
 	}
-	scale := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(n))))
-	return math.Round(n*scale) / scale
+	return rounded
 }

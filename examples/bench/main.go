@@ -37,11 +37,20 @@ var benches = []bench{
 	{"cold", 15 * time.Minute, benchCold},
 	{"one-change", 15 * time.Minute, benchOneChange},
 	{"drift", 15 * time.Minute, benchDrift},
+	{"idle", 15 * time.Minute, benchIdle},
+	{"memory", 25 * time.Minute, benchMemory},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if kubeconfig := os.Getenv(watchVariable); kubeconfig != "" {
+		if err := onlyWatch(ctx, kubeconfig); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := options{progress: os.Stderr}
 	flag.IntVar(&o.samples, "samples", 0, "how often to measure each figure; 0: often enough for a steady one")
 	flag.IntVar(&o.environments, "environments", defaultEnvironments, "environments of the generated estate")

@@ -134,5 +134,4 @@ func onManaged(r request) bool {
 	})
 }
 
-// besidesWatches: neither a watch nor the bench's own look at the metrics.
-func besidesWatches(r request) bool { return !watching(r) && r.subresource != "/metrics" }
+func besidesWatches(r request) bool { return !watching(r) }

@@ -84,6 +84,11 @@ func (s *surface) get(ctx context.Context, path string, read func(io.Reader) err
 	return read(io.LimitReader(response.Body, maxStatus))
 }
 
+// ready says why the agent is not ready to work.
+func (s *surface) ready(ctx context.Context) error {
+	return s.get(ctx, "/readyz", func(io.Reader) error { return nil })
+}
+
 func (s *surface) status(ctx context.Context) (agentStatus, error) {
 	var status agentStatus
 	err := s.get(ctx, "/api/v1/status", func(r io.Reader) error { return json.NewDecoder(r).Decode(&status) })
