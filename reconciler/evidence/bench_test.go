@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -183,4 +184,63 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(opened.Seconds()*1e3, "open-ms")
+}
+
+// BenchmarkPublished measures records per second that four writers bring to a
+// remote which Git's own HTTP backend serves, each waiting for durability alone.
+func BenchmarkPublished(b *testing.B) {
+	f := newFixture(b)
+	s := serve(b, filepath.Dir(f.bare))
+	f.o.Remote.URL = s.URL + "/audit.git"
+	f.run()
+	var n atomic.Int64
+	most := 0
+	for b.Loop() {
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 250 {
+					if _, err := f.log.Append(b.Context(), applyDraft(int(n.Add(1)))); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		most = max(most, f.log.Status().Spooled)
+		if err := f.log.Published(b.Context(), uint64(n.Load())-1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(most), "spooled-at-most")
+}
+
+// BenchmarkMemory measures what the log keeps in memory: per spooled record, and
+// in all after everything was published.
+func BenchmarkMemory(b *testing.B) {
+	heap := func() float64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	f := newFixture(b)
+	f.o.SpoolRecords = 1 << 30
+	var spooled, published float64
+	for b.Loop() {
+		f.open()
+		f.log.spool.disk.sync = func(*os.File) error { return nil }
+		before := heap()
+		f.add(*benchRecords)
+		spooled = (heap() - before) / float64(*benchRecords)
+		if _, err := f.log.publish(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		published = heap() - before
+		f.close()
+	}
+	b.ReportMetric(spooled, "B/spooled-record")
+	b.ReportMetric(published, "B-published")
 }

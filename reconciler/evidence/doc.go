@@ -110,25 +110,54 @@
 //
 // # Writing
 //
-// [Log.Append] signs a record and stores it, with blobs and kept files, as one
-// spool file: written under another name, flushed to disk, renamed, the
-// directory flushed. Only then does it return. [Log.Run] sends what is spooled in
-// one commit and one push that carries only new objects and moves all refs or
-// none (blobs and keep refs first where the server cannot). Directories are sent
-// as differences to those the server has, so what a push costs depends on the
-// number of its records, not on the log's.
+// [Log.Add] signs a record and writes it, with blobs and kept files, behind the
+// others of the spool; [Log.Durable] waits until it is on disk. One flush serves
+// all who wait, so many writers cost the disk little more than one. [Log.Append]
+// is both. Nothing may rest on a record, and nothing is published, before it is
+// durable.
+//
+// The spool is a row of segments: files of frames with length, checksum and
+// index. How far it was flushed is noted beside them. At the next start a frame
+// that is not whole is a write that never ended if it lies behind that note, and
+// is dropped with what follows it; before the note the disk lost data, and the log
+// does not open. Frames behind the note that are whole are written once more: what
+// a flush that failed left in memory may never have reached the disk. For the same
+// reason a flush is never tried again; after one that failed, the log refuses
+// everything until it is opened anew. A segment is removed when all its records
+// are published.
+//
+// [Log.Run] sends what is durable in one commit and one push that carries only new
+// objects and moves all refs or none (blobs and keep refs first where the server
+// cannot). Directories are sent as differences to those the server has, so what a
+// push costs depends on the number of its records, not on the log's.
 //
 // Before a commit is sent it is written down, and it is sent unchanged until the
 // remote shows it. The remote's tip is therefore the last acknowledged commit or
 // the pending one; anything else means that the branch was rewound, replaced or
 // written by another, and stops publishing until a person has looked. Nothing is
 // ever forced or rebased. A record leaves the spool once the branch, listed
-// again, shows the commit that holds its bytes.
+// again, shows the commit that holds its bytes. Over http a batch takes two
+// requests: the push, which names the values that the refs must still have, and a
+// listing of the branch and the blobs' months (ls-refs of protocol version 2; of
+// everything where a server does not know it).
 //
 // The directory keeps, besides the spool, the published records in files of
-// 10,000, the kept files, the blobs of months that the remote has, and the right
-// edge of both trees. All of it but the spool can be rebuilt from the remote: an
-// empty directory fetches and verifies the newest branch and begins an epoch.
+// 10,000, the kept files, the blobs of months that the remote has, the right edge
+// of both trees, and of every branch the newest acknowledged checkpoint. That one
+// signature verifies the records of this machine when they are replayed. All of it
+// but the spool can be rebuilt from the remote: an empty directory fetches and
+// verifies the newest branch and begins an epoch.
+//
+// In memory the log holds some 300 bytes of a spooled record, the IDs of the
+// newest 65,536 records (about 6 MB), and nothing of published ones.
+//
+// Tests follow a record, or end the process, with [Options].At. Its points are
+//
+//	added         the record has its place and is in the spool
+//	durable       a flush ended well, those who wait are about to be told
+//	before-push   the commit is written down, nothing of it was sent
+//	pushed        the server accepted the push, nobody looked yet
+//	acknowledged  the spool has forgotten the batch
 //
 // # Verifying
 //

@@ -177,15 +177,18 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if l.remote, err = newRemote(l.o.Remote, l.o.Timeout); err != nil {
 		return err
 	}
-	if l.spool, err = openSpool(filepath.Join(l.o.Dir, "spool"), l.o.Trusted); err != nil {
+	l.state, err = loadState(l.o.Dir)
+	known := !errors.Is(err, fs.ErrNotExist)
+	if err != nil && known {
 		return err
 	}
-	l.state, err = loadState(l.o.Dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		err = l.begin(ctx)
-	case err == nil:
+	if l.spool, err = openSpool(filepath.Join(l.o.Dir, "spool"), l.state.Published.index(), l.o.Trusted); err != nil {
+		return err
+	}
+	if known {
 		err = l.resume(ctx)
+	} else {
+		err = l.begin(ctx)
 	}
 	if err != nil {
 		return err

@@ -70,8 +70,9 @@ func (s *spool) path(first uint64) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%020d.seg", first))
 }
 
-// openSpool reads what an earlier run left and makes all of it durable.
-func openSpool(dir string, trusted *Trusted) (_ *spool, err error) {
+// openSpool reads what an earlier run left and makes all of it durable. Records
+// below published may be missing.
+func openSpool(dir string, published uint64, trusted *Trusted) (_ *spool, err error) {
 	s := &spool{dir: dir, disk: disk{write: (*os.File).WriteAt, sync: (*os.File).Sync}}
 	defer func() {
 		if err != nil {
@@ -87,7 +88,7 @@ func openSpool(dir string, trusted *Trusted) (_ *spool, err error) {
 	if err := s.openMark(); err != nil {
 		return nil, err
 	}
-	if err := s.load(trusted); err != nil {
+	if err := s.load(published, trusted); err != nil {
 		return nil, err
 	}
 	if err := s.secureTail(); err != nil {
@@ -156,7 +157,12 @@ func encodeMark(durable uint64) []byte {
 }
 
 // load reads the segments up to the first record that was never written whole.
-func (s *spool) load(trusted *Trusted) error {
+func (s *spool) load(published uint64, trusted *Trusted) error {
+	for len(s.segments) > 1 && s.segments[1].first <= published {
+		if err := s.removeFirst(); err != nil {
+			return err
+		}
+	}
 	segments := s.segments
 	for i, g := range segments {
 		limit := uint64(math.MaxUint64)
@@ -169,7 +175,7 @@ func (s *spool) load(trusted *Trusted) error {
 		if err != nil {
 			return err
 		}
-		if g.end < s.durable && (g.end < limit || i+1 == len(segments)) {
+		if max(g.end, published) < s.durable && (g.end < limit || i+1 == len(segments)) {
 			return damaged(g.file.Name(), fmt.Errorf("record %d: %w", g.end, errTorn))
 		}
 		if g.end < limit && i+1 < len(segments) {
@@ -513,14 +519,19 @@ func (s *spool) drop(n int) error {
 	}
 	var errs []error
 	for len(s.segments) > 0 && (len(s.entries) == 0 || s.segments[0].end <= s.entries[0].Index) {
-		g := s.segments[0]
-		g.close()
-		errs = append(errs, os.Remove(g.file.Name()))
-		if s.segments = s.segments[1:]; g == s.active {
-			s.active = nil
-		}
+		errs = append(errs, s.removeFirst())
 	}
-	if err := errors.Join(errs...); err != nil {
+	return errors.Join(errs...)
+}
+
+// removeFirst removes a segment whose records are all published.
+func (s *spool) removeFirst() error {
+	g := s.segments[0]
+	if s.segments = s.segments[1:]; g == s.active {
+		s.active = nil
+	}
+	g.close()
+	if err := os.Remove(g.file.Name()); err != nil {
 		return fmt.Errorf("clear spool: %w", err)
 	}
 	return nil

@@ -85,7 +85,7 @@ func TestFailedFlushBreaksTheLog(t *testing.T) {
 	f.verified(4)
 }
 
-// A record's place in the directory is flushed too.
+// One flush serves all who wait for it.
 func TestFlushIsShared(t *testing.T) {
 	f := newFixture(t)
 	f.open()
@@ -152,8 +152,8 @@ func TestPublishedIsDurable(t *testing.T) {
 	f.wait(r.Index)
 }
 
-// tornCopy is the spool as a crash could leave it: the last n bytes of its only
-// segment gone or garbage, and the mark where it was after `marked` records.
+// tornSpool leaves the spool as a crash could: its only segment torn, and the mark
+// where it was after as many records.
 func tornSpool(t *testing.T, dir string, marked uint64, tear func([]byte) []byte) {
 	t.Helper()
 	path := glob(t, filepath.Join(dir, "spool", "*.seg"))
@@ -343,7 +343,43 @@ func TestCrashWhileSecuringTheTail(t *testing.T) {
 	f.verified(7)
 }
 
-// FuzzSpool: no bytes in a segment make the spool fail otherwise than as damaged.
+// A segment that could not be removed when its records were published does no
+// harm, whatever came after it.
+func TestSegmentLeftBehind(t *testing.T) {
+	f := newFixture(t)
+	f.open()
+	f.add(2)
+	path := glob(t, filepath.Join(f.o.Dir, "spool", "*.seg"))
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func() {
+		t.Helper()
+		f.close()
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run()
+	f.wait(1)
+	left()
+	f.run()
+	f.wait(f.add(3).Index)
+	left()
+	f.open()
+	f.add(2)
+	left()
+	f.run()
+	f.wait(f.add(1).Index)
+	f.close()
+	f.verified(8)
+	if left := globAll(t, filepath.Join(f.o.Dir, "spool", "*.seg")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// FuzzParseSpooled: no bytes make a payload that reads otherwise than it writes.
 func FuzzParseSpooled(f *testing.F) {
 	item := spooled{Envelope: []byte("{}\n"), Blobs: []spooledBlob{{"r", "d", []byte("x")}}, Keep: []spooledKeep{{"k", []byte("c"), map[string][]byte{"a": nil, "b": {1}}}}}
 	f.Add(item.append(nil))
