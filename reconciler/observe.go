@@ -16,8 +16,29 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// Health of what was just applied is looked at often, of what is live at the interval.
-const healthEvery = time.Second
+// Health of what waits to be live is looked at often where nobody says that it changed, and of what is live at the
+// interval, more often while it is not healthy. Where the watch says it, time alone is left to be looked at.
+const (
+	healthEvery  = time.Second
+	unwellEvery  = 5 * healthEvery
+	watchedEvery = 10 * healthEvery
+)
+
+// healthDue is how often the health of an environment is looked at, if nothing changes.
+func healthDue(env *declaration.Environment, state *EnvironmentState, watched bool, now time.Time) time.Duration {
+	d := state.Deployment
+	every, last := env.Spec.Reconcile.Interval, watchedEvery
+	switch {
+	case d.Phase == PhaseApplied && now.Sub(d.AppliedAt) < env.Spec.Health.Timeout:
+		every, last = healthEvery, min(watchedEvery, env.Spec.Health.Timeout-now.Sub(d.AppliedAt))
+	case d.Phase == PhaseApplied || state.Health == nil || !wellEnough(health.Status(state.Health.To)):
+		every = unwellEvery
+	}
+	if watched && len(env.Spec.Health.HTTP) == 0 {
+		return max(every, last)
+	}
+	return every
+}
 
 // movedEvery is how often health is looked at while watched objects change: what waits to be live is in a hurry.
 func movedEvery(p Phase) time.Duration {
@@ -36,20 +57,14 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	if d.Phase != PhaseLive && (d.Phase != PhaseApplied || state.Approved == nil || state.Approved.Release != d.Release) {
 		return Outcome{} // there is nothing, or nothing that could become live
 	}
-	healthy := state.Health != nil && wellEnough(health.Status(state.Health.To))
-	every := env.Spec.Reconcile.Interval
-	switch {
-	case d.Phase == PhaseApplied && a.now().Sub(d.AppliedAt) < env.Spec.Health.Timeout:
-		every = healthEvery
-	case d.Phase == PhaseApplied || !healthy:
-		every = 5 * healthEvery
-	}
+	watched := len(a.clusters[env.Spec.Cluster].watcher.Unwatched()) == 0
+	every := healthDue(env, &state, watched, a.now())
 	seen := a.observation(name)
 	if seen.moved { // the watch says that something changed
 		every = min(every, movedEvery(d.Phase))
 	}
 	if wait := remaining(seen.healthAt, a.now(), every); wait > 0 {
-		outcome := a.judge(env, state, seen.report)
+		outcome := a.judge(env, state, seen.report, every)
 		outcome.After = wait
 		return outcome
 	}
@@ -69,21 +84,21 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	if d.Phase == PhaseApplied && wellEnough(report.Status) {
 		return a.goLive(ctx, env, state)
 	}
-	return a.judge(env, state, report)
+	return a.judge(env, state, report, every)
 }
 
 // judge says what a health report means for an environment that is not about to go live.
-func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r health.Report) Outcome {
+func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r health.Report, every time.Duration) Outcome {
 	switch {
 	case wellEnough(r.Status):
 		return Outcome{}
 	case state.Deployment.Phase == PhaseLive:
-		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: 5 * healthEvery}
+		return Outcome{Kind: Waiting, Reason: "live, and not healthy: " + r.Message, After: every}
 	case a.now().Sub(state.Deployment.AppliedAt) < env.Spec.Health.Timeout:
-		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: healthEvery}
+		return Outcome{Kind: Waiting, Reason: "health: " + r.Message, After: every}
 	}
 	return Outcome{Kind: Stalled, Reason: r.Message,
-		Hint: "push a release that works, or revert to the live one", After: 5 * healthEvery}
+		Hint: "push a release that works, or revert to the live one", After: every}
 }
 
 // wellEnough reports whether a release with this health may be live. Suspended objects are as declared.

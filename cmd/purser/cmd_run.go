@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -36,6 +37,18 @@ read from their files at each use.
 An empty audit remote is refused, for it may be a lost one: run "purser init" once,
 or give --init.`
 
+// setCollector trades memory for time as far as a small machine has it: renders and plans come in bursts and make garbage
+// that the default would collect several times a second. GOGC and GOMEMLIMIT (see package runtime) take precedence.
+func setCollector() {
+	const percent, limit = 300, 192 << 20 // bytes; a soft limit: from there on the collector works harder
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
+	}
+}
+
 func newRunCommand() *cobra.Command {
 	var configFile, logFormat, logLevel string
 	var initialise bool
@@ -49,6 +62,7 @@ func newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			setCollector()
 			s := &service{file: configFile, initialise: initialise, logger: logger, hangup: make(chan os.Signal, 1)}
 			return s.run(cmd.Context())
 		},
