@@ -63,6 +63,7 @@ func (r *Renderer) attempt(f *treeFS) (*Result, error) {
 	if !e.IsDir {
 		return nil, &RefusedError{File: f.root, Reason: "it is a file", Remedy: "name the directory of a kustomization"}
 	}
+	asked := f.root
 	f.root = e.Path
 	m, err := r.runKustomize(f)
 	switch {
@@ -87,7 +88,7 @@ func (r *Renderer) attempt(f *treeFS) (*Result, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
-	return &Result{Objects: objs, Inputs: f.traced(), secretFiles: secretFiles(objs, f.content)}, nil
+	return &Result{Objects: objs, Inputs: f.traced(), Directory: path.Clean(asked), secretFiles: secretFiles(objs, f.content)}, nil
 }
 
 // runKustomize is `kustomize build` with its defaults: root-only loading, no

@@ -17,8 +17,8 @@ type cache struct {
 	mu    sync.Mutex
 	max   int64
 	size  int64
-	order *list.List // of *cached, most recent first
-	dirs  map[string][]*cached
+	order *list.List           // of *cached, most recent first
+	dirs  map[string][]*cached // slices are replaced, not altered
 }
 
 type cached struct {
@@ -36,28 +36,39 @@ func newCache(maxBytes int64) *cache {
 // get gives the result for dir of t, or nil. It costs a comparison when t itself
 // was rendered, else one look-up in t for each input of each kept result.
 func (c *cache) get(t *sources.Tree, dir string) *Result {
-	c.mu.Lock()
-	sets := append([]*cached(nil), c.dirs[dir]...)
-	id := t.ID()
-	for _, e := range sets {
-		if e.tree == id {
-			c.order.MoveToFront(e.at)
-			c.mu.Unlock()
-			return e.res
-		}
+	sets, res := c.of(t, dir)
+	if res != nil {
+		return res
 	}
-	c.mu.Unlock()
 	for _, e := range sets {
-		if !e.res.Inputs.Unchanged(t) {
-			continue
+		if e.res.Inputs.Unchanged(t) {
+			return c.use(e, t.ID())
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		e.tree = id
-		c.order.MoveToFront(e.at) // does nothing when it was dropped meanwhile
-		return e.res
 	}
 	return nil
+}
+
+// of gives what is kept for dir, and the result for the very tree. The slice is
+// not altered later.
+func (c *cache) of(t *sources.Tree, dir string) ([]*cached, *Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sets := c.dirs[dir]
+	for _, e := range sets {
+		if e.tree == t.ID() {
+			c.order.MoveToFront(e.at)
+			return sets, e.res
+		}
+	}
+	return sets, nil
+}
+
+func (c *cache) use(e *cached, tree string) *Result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.tree = tree
+	c.order.MoveToFront(e.at) // does nothing when it was dropped meanwhile
+	return e.res
 }
 
 // put keeps a result, unless it alone is larger than the cache.
@@ -94,34 +105,72 @@ func (c *cache) drop(e *cached) {
 	}
 }
 
-// memory estimates what a result occupies, in bytes.
+// memory is what a result occupies while the cache keeps it, in bytes. A test compares it with the heap.
 func (r *Result) memory() int64 {
-	var n int64 = 256
+	const entry = 400 // of the cache, its list and its map
+	n := int64(entry + r.Inputs.memory())
 	for _, o := range r.Objects {
-		n += valueMemory(o.Object)
+		n += 16 + valueMemory(o.Object)
 	}
-	for _, i := range r.Inputs {
-		n += int64(len(i.Path)+len(i.Hash)) + 32
+	for key, file := range r.secretFiles {
+		n += 2*wordsOfText + textMemory(key) + textMemory(file)
 	}
 	return n
 }
 
+const wordsOfText = 16 // a string's pointer and length
+
+// memory counts texts that inputs share each time, so that it is never too little.
+func (in Inputs) memory() int64 {
+	n := int64(len(in)) * 2 * wordsOfText
+	for _, i := range in {
+		n += textMemory(i.Path) + textMemory(i.Hash)
+	}
+	return n
+}
+
+// valueMemory follows the layout of Go's maps: groups of eight places for a key and a value, seven of them used at
+// most once there are several.
 func valueMemory(v any) int64 {
 	switch v := v.(type) {
 	case map[string]any:
-		var n int64 = 48
+		const head, group = 48, 8 + 8*(wordsOfText+16)
+		n := int64(head)
+		switch {
+		case len(v) > 8:
+			places := 16
+			for places*7/8 < len(v) {
+				places *= 2
+			}
+			n += 64 + int64(places/8)*group
+		case len(v) > 0:
+			n += allocated(group)
+		}
 		for k, e := range v {
-			n += int64(len(k)) + 40 + valueMemory(e)
+			n += textMemory(k) + valueMemory(e)
 		}
 		return n
 	case []any:
-		var n int64 = 24
+		n := 24 + int64(len(v))*16
 		for _, e := range v {
-			n += 16 + valueMemory(e)
+			n += valueMemory(e)
 		}
 		return n
 	case string:
-		return 16 + int64(len(v))
+		return wordsOfText + textMemory(v)
+	case nil, bool:
+		return 0
 	}
-	return 16
+	return 8
+}
+
+func textMemory(s string) int64 { return allocated(int64(len(s))) }
+
+// allocated rounds up as Go does: to 8 bytes for small sizes, then to about an eighth.
+func allocated(n int64) int64 {
+	step := int64(8)
+	for step*8 < n {
+		step *= 2
+	}
+	return (n + step - 1) / step * step
 }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-	"unique"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -156,7 +155,7 @@ func (d *direct) scalar(n *kyaml.Node) (v any, ok bool) {
 		if !plainText(n) {
 			return nil, false
 		}
-		return interned(n.Value), true
+		return n.Value, true
 	case n.Style != 0:
 		return nil, false
 	case tag == kyaml.NodeTagBool:
@@ -211,17 +210,6 @@ func plainRunes(s string) bool {
 		}
 	}
 	return true
-}
-
-// maxInterned is the length of texts that are kept once for all objects, in bytes.
-const maxInterned = 64
-
-// interned gives the same memory for the same short text: most of it is the same in all environments.
-func interned(s string) string {
-	if len(s) > maxInterned {
-		return s
-	}
-	return unique.Make(s).Value()
 }
 
 // textBytes adds up the text below a node, with each time it is used.

@@ -21,6 +21,7 @@ type encoded struct {
 	Binding     Binding           `json:"binding"`
 	Declaration *encodedRelease   `json:"declaration"`
 	Digest      string            `json:"digest"`
+	Directory   string            `json:"directory,omitempty"`
 	Format      string            `json:"format"`
 	Inputs      Inputs            `json:"inputs"`
 	Objects     []json.RawMessage `json:"objects"`
@@ -44,7 +45,7 @@ type encodedChange struct {
 // Encode gives the canonical bytes of the release: the same release always gives
 // the same bytes. Secret values in them are ciphertext.
 func (r *Release) Encode() ([]byte, error) {
-	e := encoded{Format: releaseFormat, Digest: r.Digest, Binding: r.Binding, Renderer: r.Renderer, Inputs: r.Inputs}
+	e := encoded{Format: releaseFormat, Digest: r.Digest, Binding: r.Binding, Renderer: r.Renderer, Inputs: r.Inputs, Directory: r.Directory}
 	health, err := canonicalRaw(r.Binding.Health)
 	if err != nil {
 		return nil, fmt.Errorf("encode release: %w", err)
@@ -92,7 +93,7 @@ func DecodeRelease(data []byte) (*Release, error) {
 	if e.Format != releaseFormat {
 		return nil, fmt.Errorf("decode release: its format is %q, this Purser reads %q", e.Format, releaseFormat)
 	}
-	res := &Result{Inputs: e.Inputs}
+	res := &Result{Inputs: e.Inputs, Directory: e.Directory}
 	for i, raw := range e.Objects {
 		m := map[string]any{}
 		if err := utiljson.Unmarshal(raw, &m); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unique"
 
 	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -189,7 +190,7 @@ func (f *treeFS) charge(n int) error {
 func (f *treeFS) traced() Inputs {
 	in := make(Inputs, 0, len(f.inputs))
 	for p, h := range f.inputs {
-		in = append(in, Input{Path: p, Hash: h})
+		in = append(in, Input{Path: unique.Make(p).Value(), Hash: unique.Make(h).Value()})
 	}
 	slices.SortFunc(in, func(a, b Input) int { return strings.Compare(a.Path, b.Path) })
 	return in

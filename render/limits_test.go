@@ -186,3 +186,27 @@ func TestNamesThatAreNoPath(t *testing.T) {
 		}
 	}
 }
+
+// The cheap look must not pass anything that parsing would find.
+func TestDeepTextInsideIsFoundHoweverItIsWritten(t *testing.T) {
+	t.Parallel()
+	deep := strings.Repeat("- ", maxNesting+2) + "a"
+	short := strings.Repeat("- ", 20)
+	for what, text := range map[string]string{
+		"plain lines joined":  "patches:\n- patch: |-\n    a\n- patch: >-\n" + strings.Repeat("    "+short+"\n", maxNesting/20+2) + "    a\n",
+		"quoted lines joined": "a: '" + strings.Repeat("\n  "+short, maxNesting/20+2) + " a'\n",
+		"literal":             "a: |\n  " + deep + "\n",
+		"in brackets":         "a: '" + strings.Repeat("[", maxNesting+2) + strings.Repeat("]", maxNesting+2) + "'\n",
+		"escaped":             `a: "` + strings.Repeat(`\x5b`, maxNesting+2) + strings.Repeat(`\x5d`, maxNesting+2) + "\"\n",
+		"escaped indentation": `a: "` + strings.Repeat(`-\x20`, maxNesting+2) + "a\"\n",
+		"shallow":             "a: |\n  b: 1\n",
+	} {
+		want := deepTextLine(positions{[]byte(text)}.docs())
+		if got := tooDeepInside([]byte(text)); got != want {
+			t.Errorf("%s: line %d, parsed %d", what, got, want)
+		}
+		if found := want > 0; found == (what == "shallow") {
+			t.Errorf("%s: found %t", what, found)
+		}
+	}
+}

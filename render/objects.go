@@ -18,8 +18,9 @@ import (
 // Result is what a kustomization renders to. It is shared: copy an object before
 // changing it.
 type Result struct {
-	Objects []*unstructured.Unstructured // in Kustomize's order; Secret values still ciphertext
-	Inputs  Inputs
+	Objects   []*unstructured.Unstructured // in Kustomize's order; Secret values still ciphertext
+	Inputs    Inputs
+	Directory string // of the kustomization in the tree, clean; "." for the root
 
 	secretFiles map[string]string // Ref.Key of a Secret → file it seems to come from
 }

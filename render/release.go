@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -39,6 +41,7 @@ type Release struct {
 	Binding       Binding
 	Renderer      string // [Version] that rendered it; no part of the digest
 	Inputs        Inputs // no part of the digest
+	Directory     string // that was rendered, see [Result]; no part of the digest
 }
 
 // NewRelease binds a result. decl may be nil. A Secret with plain values is a
@@ -52,7 +55,7 @@ func NewRelease(res *Result, decl *declaration.Release, b Binding) (*Release, er
 	}
 	r := &Release{
 		Objects: slices.Clone(res.Objects), ObjectDigests: make(map[string]string, len(res.Objects)),
-		Images: imageSet(res.Objects), Declaration: decl, Binding: b, Renderer: Version, Inputs: res.Inputs,
+		Images: imageSet(res.Objects), Declaration: decl, Binding: b, Renderer: Version, Inputs: res.Inputs, Directory: res.Directory,
 	}
 	slices.SortFunc(r.Objects, func(a, b *unstructured.Unstructured) int {
 		return strings.Compare(RefOf(a).Key(), RefOf(b).Key())
@@ -73,6 +76,15 @@ func NewRelease(res *Result, decl *declaration.Release, b Binding) (*Release, er
 		return nil, fmt.Errorf("digest release: %w", err)
 	}
 	return r, nil
+}
+
+// StillCurrent reports that dir of t renders to the objects of this release,
+// without rendering: this Purser renders as the one that did, and everything
+// that was read then is the same in t. It never says so wrongly. What else makes
+// a release is the caller's: the binding, and release.yaml unless that is among
+// the inputs.
+func (r *Release) StillCurrent(t *sources.Tree, dir string) bool {
+	return r.Renderer == Version && r.Directory == path.Clean(dir) && len(r.Inputs) > 0 && r.Inputs.Unchanged(t)
 }
 
 // digest covers what the package comment says.

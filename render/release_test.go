@@ -313,3 +313,39 @@ func TestRef(t *testing.T) {
 		t.Errorf("String is %q, Key is %q", r, r.Key())
 	}
 }
+
+func TestStillCurrent(t *testing.T) {
+	repo, commits := synced(t, t.TempDir(), 2, 1)
+	before, after := treeAt(t, repo, commits[0]), treeAt(t, repo, commits[1])
+	encoded, err := mustRelease(t, mustRender(t, before, overlay(0)), nil, exampleBinding).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := DecodeRelease(encoded) // as after a restart
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.StillCurrent(after, "./"+overlay(0)+"/") {
+		t.Error("a neighbour's push counts as a change")
+	}
+	if r.StillCurrent(after, overlay(1)) || r.StillCurrent(after, "base") {
+		t.Error("another directory does not count as a change")
+	}
+	if other := treeOf(t, "-- "+overlay(0)+"/kustomization.yaml --\nnamespace: x\n"); r.StillCurrent(other, overlay(0)) {
+		t.Error("other files do not count as a change")
+	}
+	older := *r
+	older.Renderer = "kustomize/api v0.1.0, render 1"
+	if older.StillCurrent(before, overlay(0)) {
+		t.Error("what another renderer gave counts as current")
+	}
+	bare := *r
+	bare.Inputs = nil
+	if bare.StillCurrent(before, overlay(0)) {
+		t.Error("a release without inputs counts as current")
+	}
+	atRoot := mustRelease(t, mustRender(t, treeOf(t, "-- kustomization.yaml --\nresources: [a.yaml]\n-- a.yaml --\n"+settingsObject+"\n"), "."), nil, exampleBinding)
+	if atRoot.Directory != "." {
+		t.Errorf("the root is called %q", atRoot.Directory)
+	}
+}

@@ -46,7 +46,7 @@ func set[T int | int64 | time.Duration](v *T, d T) {
 // Options of a [Renderer]. The zero value is usable.
 type Options struct {
 	Limits      Limits
-	CacheBytes  int64 // memory for results; default 128 MiB
+	CacheBytes  int64 // memory for results; default 32 MiB
 	Concurrency int   // builds at a time; default GOMAXPROCS
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer // for metrics purser_render_*; nil for none
@@ -78,7 +78,7 @@ type flight struct {
 
 // New gives a renderer. [Renderer.Close] waits for what it still runs.
 func New(o Options) *Renderer {
-	set(&o.CacheBytes, 128<<20)
+	set(&o.CacheBytes, 32<<20)
 	set(&o.Concurrency, runtime.GOMAXPROCS(0))
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
