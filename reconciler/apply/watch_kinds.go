@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -38,11 +39,13 @@ func (w *Watcher) arrange(ctx context.Context) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wanted := map[schema.GroupKind]map[place]bool{}
+	declared := map[schema.GroupVersionKind]bool{}
 	for n := range w.needs {
 		if wanted[n.kind] == nil {
 			wanted[n.kind] = map[place]bool{}
 		}
 		wanted[n.kind][n.place] = true
+		declared[n.kind.WithVersion(n.version)] = true
 	}
 	next := w.o.silent / 4
 	for gk, k := range w.kinds {
@@ -54,6 +57,12 @@ func (w *Watcher) arrange(ctx context.Context) time.Duration {
 		}
 		if k.mapping == nil {
 			next = min(next, max(k.retry.Sub(w.o.Now()), time.Millisecond))
+			continue
+		}
+		if k.unserved() && !declared[k.mapping.GroupVersionKind] { // the version watched is gone, and another one is declared
+			k.end()
+			delete(w.kinds, gk)
+			next = 0
 			continue
 		}
 		w.arrangeKind(ctx, k, places)
@@ -88,11 +97,13 @@ func (w *Watcher) arrangeKind(ctx context.Context, k *kind, places map[place]boo
 	}
 }
 
+// unserved says whether a watch of the kind found that there is no such resource.
+func (k *kind) unserved() bool {
+	return slices.ContainsFunc(k.all(), func(s *stream) bool { return s.unserved })
+}
+
 func (k *kind) end() {
-	if k.wide != nil {
-		k.wide.cancel()
-	}
-	for _, s := range k.narrow {
+	for _, s := range k.all() {
 		s.cancel()
 	}
 }
@@ -153,10 +164,7 @@ func (w *Watcher) served(ref render.Ref) {
 		k.retry, k.pause = now.Add(min(servedPause, w.o.denied)), 0
 		w.rouse()
 	}
-	if k.wide != nil && k.wide.unserved {
-		k.wide.again()
-	}
-	for _, s := range k.narrow {
+	for _, s := range k.all() {
 		if s.unserved {
 			s.again()
 		}

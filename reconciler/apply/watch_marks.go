@@ -71,7 +71,7 @@ func entryText(e metav1.ManagedFieldsEntry) string {
 	var fields []byte
 	if e.FieldsV1 != nil {
 		var tree any
-		if err := json.Unmarshal(e.FieldsV1.Raw, &tree); err == nil {
+		if err := json.Unmarshal(e.FieldsV1.GetRawBytes(), &tree); err == nil {
 			fields, _ = json.Marshal(tree) // what was decoded can be encoded
 		}
 	}

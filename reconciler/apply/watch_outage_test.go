@@ -98,6 +98,7 @@ func TestSilentWatchIsOpenedAnew(t *testing.T) {
 
 // The API server itself restarts, and objects change before the watch is back.
 func TestDriftAcrossARestartOfTheAPIServer(t *testing.T) {
+	t.Parallel()
 	own := labtest.Start(t, lab.APIServer)
 	v := &watched{site: siteIn(t, &own.Endpoints), notices: map[string]map[Notice]int{}}
 	v.grantReader()

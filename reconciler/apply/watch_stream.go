@@ -27,14 +27,14 @@ const (
 
 // stream is one watch that lasts: it is opened again whenever it ends. Everything below mu is guarded by the watcher's.
 type stream struct {
-	w        *Watcher
-	kind     *kind
-	place    place
-	client   metadata.ResourceInterface
-	cancel   context.CancelFunc
-	kick     chan struct{} // capacity 1: do not wait any longer
-	requests sync.WaitGroup
-	failed   error // of the request for the first state; the reflector's goroutine alone uses it
+	w       *Watcher
+	kind    *kind
+	place   place
+	client  metadata.ResourceInterface
+	cancel  context.CancelFunc
+	kick    chan struct{} // capacity 1: do not wait any longer
+	listing sync.Mutex    // held by list, which the reflector leaves behind when the context ends
+	failed  error         // of the request for the first state; the reflector's goroutine alone uses it
 
 	seen       map[types.NamespacedName]mark // all objects with our label
 	version    string                        // up to which seen is complete
@@ -95,7 +95,8 @@ func (s *stream) run(ctx context.Context) {
 		began := s.w.o.Now()
 		err := s.try(ctx, reflector)
 		if ctx.Err() != nil {
-			s.requests.Wait()
+			s.listing.Lock()
+			defer s.listing.Unlock()
 			return
 		}
 		if s.w.o.Now().Sub(began) > 2*maxPause {
@@ -134,6 +135,9 @@ func (s *stream) next(err error, last time.Duration) time.Duration {
 	refused := denied && (!s.synced || now.Sub(s.denied) >= s.w.o.denied/2)
 	changed := s.refused != refused
 	s.open, s.refused, s.unserved = false, refused, unserved
+	if refused {
+		s.synced, s.seen = false, map[types.NamespacedName]mark{} // what was seen is of no more use
+	}
 	s.w.mu.Unlock()
 	s.ended(err)
 	if changed {
@@ -188,8 +192,8 @@ func (s *stream) reflector() *cache.Reflector {
 
 // list is used where the API server cannot stream the first state, or refuses to.
 func (s *stream) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	s.requests.Add(1)
-	defer s.requests.Done()
+	s.listing.Lock()
+	defer s.listing.Unlock()
 	if s.failed != nil && !apierrors.IsInvalid(s.failed) && !apierrors.IsBadRequest(s.failed) {
 		return nil, s.failed
 	}
