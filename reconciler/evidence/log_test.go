@@ -222,7 +222,7 @@ func TestClockMovesBack(t *testing.T) {
 	now := day
 	f.o.Now = func() time.Time { return now }
 	f.run()
-	f.add(1)
+	f.wait(f.add(1).Index)
 	now = day.AddDate(-1, 0, 0)
 	f.wait(f.add(1).Index)
 	got := f.records(0)

@@ -409,10 +409,12 @@ func TestPushCost(t *testing.T) {
 	f, s := httpFixture(t)
 	f.open()
 	f.log.spool.disk.sync = func(*os.File) error { return nil } // durability takes long here
-	f.run()
 	cost := func(upTo int) (bytes, objects int64) {
 		t.Helper()
-		f.wait(f.add(upTo - int(f.log.Status().Records)).Index)
+		f.stop() // a push of each would take long
+		last := f.add(upTo - int(f.log.Status().Records))
+		f.run()
+		f.wait(last.Index)
 		packs := countObjects(t, f.bare)
 		f.wait(f.add(1).Index)
 		return s.pushed.Load(), countObjects(t, f.bare) - packs
