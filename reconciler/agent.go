@@ -152,10 +152,13 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 
 // noticed is told by the watches that something of an environment changed.
 func (a *Agent) noticed(environment string, n apply.Notice) {
+	if _, _, ok := a.declared(environment); !ok {
+		return
+	}
 	if n == apply.Moved {
 		a.note(environment, func(o *observation) { o.moved = true })
 	}
-	a.wake(environment)
+	a.visitSoon(environment)
 }
 
 // cover has the objects of an environment watched.
@@ -333,8 +336,17 @@ func (a *Agent) Reload() {
 	}
 }
 
-// wake asks for a reconciliation of an environment.
+// wake asks for a reconciliation of an environment, because something it waits for may have come. What failed is tried
+// again at once.
 func (a *Agent) wake(environment string) {
+	if _, _, ok := a.declared(environment); ok {
+		a.note(environment, func(o *observation) { o.retryAt = time.Time{} })
+	}
+	a.visitSoon(environment)
+}
+
+// visitSoon has a worker look at an environment.
+func (a *Agent) visitSoon(environment string) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	if a.declarations == nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -32,12 +31,28 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	if d.Release == state.Approved.Release && (d.Phase == PhaseApplied || d.Phase == PhaseLive) {
 		return a.repair(ctx, env, state, *state.Approved)
 	}
-	outcome := a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
+	outcome := a.advance(ctx, env, state)
 	after := a.journal.environment(env.Meta.Name)
 	if after.Deployment.Number == d.Number && after.Live != nil && after.Target() == after.Live.Release {
 		return outcome.join(a.repair(ctx, env, after, *after.Live)) // it did not come to an intent
 	}
 	return outcome
+}
+
+// advance tries to apply the approved release. After a failure only time or a wake-up call makes it try again, not any
+// visit: the watch causes visits, too.
+func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state EnvironmentState) Outcome {
+	if env.Spec.Reconcile.Suspend {
+		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}
+	}
+	seen := a.observation(env.Meta.Name)
+	if wait := seen.retryAt.Sub(a.now()); seen.tried == state.Approved.Release && wait > 0 && wait <= seen.retryIn {
+		again := seen.outcome
+		again.After, again.Untried = wait, true
+		return again
+	}
+	a.note(env.Meta.Name, func(o *observation) { o.tried = state.Approved.Release })
+	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
 }
 
 // try makes an attempt and turns its error into an outcome. What a person must make possible is recorded.
@@ -89,9 +104,6 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 			return Outcome{}, errors.Join(err, t.stuck)
 		}
 	}
-	if t.env.Spec.Reconcile.Suspend {
-		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied", After: t.env.Spec.Reconcile.Interval}, nil
-	}
 	if err := a.journal.log.Status().Err; err != nil && t.purpose == evidence.PurposeRelease {
 		// The log tries again by itself. An intent now would only be abandoned.
 		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}, nil
@@ -108,7 +120,7 @@ func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
 // needsRepair records the drift that a comparison found, and narrows the plan to what may be repaired now. False when
 // there is nothing to write.
 func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
-	due, err := a.drift(t)
+	due, later, err := a.drift(t)
 	if err != nil {
 		return false, err
 	}
@@ -121,8 +133,7 @@ func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 		compared()
 		return false, nil
 	}
-	later := slices.ContainsFunc(t.state.Drift, func(d evidence.Drifted) bool { return !due[d.Key()] })
-	if later { // somebody fights over the others: they wait, these do not wait with them
+	if len(later) > 0 { // somebody fights over these: they wait, the others do not wait with them
 		compared()
 		t.look = inspection{only: due}
 		if len(due) == 0 {

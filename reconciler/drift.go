@@ -197,32 +197,32 @@ func byWhom(by []evidence.Writer) string {
 	return " (by " + by[0].Manager + ")"
 }
 
-// drift records what a comparison found, if that is news, and says which of it may be repaired now.
-func (a *Agent) drift(t *attempt) (due map[string]bool, err error) {
+// drift records what a comparison found, if that is news, and says which of it may be repaired now and which has to
+// wait.
+func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	now := a.now()
 	found, err := driftedOf(t.plan, t.state.Fought, now)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	after := driftAfter(t.state.Drift, t.look, found)
 	name, policy := t.env.Meta.Name, policyOf(t.env)
 	if !sameDrift(t.state.Drift, after) {
 		if err := a.recordDrift(t, policy, after); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		t.state = a.journal.environment(name)
 	}
 	a.metrics.drift(name, after)
-	due = map[string]bool{}
-	if policy != declaration.DriftCorrect {
-		return due, nil
-	}
+	due, later = map[string]bool{}, map[string]bool{}
 	for _, d := range found {
 		if t.state.Fought[d.Key()].due(now) == 0 {
 			due[d.Key()] = true
+		} else {
+			later[d.Key()] = true
 		}
 	}
-	return due, nil
+	return due, later, nil
 }
 
 func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifted) error {

@@ -45,7 +45,7 @@ func movedEvery(p Phase) time.Duration {
 	if p == PhaseApplied {
 		return healthEvery / 5
 	}
-	return healthEvery
+	return unwellEvery
 }
 
 // observe looks at the health of what is applied. A release that is fully applied and healthy becomes live; one

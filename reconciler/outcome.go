@@ -33,6 +33,8 @@ type Outcome struct {
 	Hint   string        // what a person can do
 	After  time.Duration // look again after this long at the latest; 0: the environment's interval, or back-off
 	Wrote  bool          // of a failure: something was recorded as done in part
+	// Untried: an earlier failure is repeated, because it was not yet time to try again.
+	Untried bool
 }
 
 // join makes one outcome of two stages: the worse one speaks, the earlier one wakes.
@@ -76,6 +78,8 @@ const (
 // delay says when to look again: an outcome's own time, back-off after failures, else the interval.
 func (o Outcome) delay(failures int, interval time.Duration) time.Duration {
 	switch {
+	case o.Untried:
+		return o.After
 	case o.Kind == Failed || o.Kind == Stalled:
 		backoff := retryFirst << min(failures, 16)
 		limit := retryLast

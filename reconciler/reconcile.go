@@ -37,12 +37,23 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 		return 0
 	}
 	failures, changed := 0, false
+	var delay time.Duration
 	a.note(name, func(o *observation) {
-		if outcome.Kind == Failed || outcome.Kind == Stalled {
+		switch {
+		case outcome.Untried:
+		case outcome.Kind == Failed || outcome.Kind == Stalled:
 			failures = o.failures
 			o.failures++
-		} else {
+		default:
 			o.failures = 0
+		}
+		delay = outcome.delay(failures, env.Spec.Reconcile.Interval)
+		switch {
+		case outcome.Untried:
+		case outcome.Kind == Failed || outcome.Kind == Stalled:
+			o.retryAt, o.retryIn = a.now().Add(delay), delay
+		default:
+			o.retryAt = time.Time{}
 		}
 		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
 			o.since, changed = start, true
@@ -53,7 +64,7 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 		a.logger.Info("reconciled", "environment", name, "outcome", outcome.Kind.String(), "reason", outcome.Reason, "hint", outcome.Hint)
 	}
 	a.metrics.reconciled(name, outcome, a.now().Sub(start))
-	return outcome.delay(failures, env.Spec.Reconcile.Interval)
+	return delay
 }
 
 // take claims an environment for one worker; false when another one has it.
@@ -79,6 +90,9 @@ type observation struct {
 	outcome    Outcome
 	since      time.Time // of the outcome
 	failures   int       // outcomes in a row that failed or stalled
+	retryAt    time.Time // when the last of them is to be tried again, unless somebody asks for it
+	retryIn    time.Duration
+	tried      string    // release that was last tried to be applied
 	comparedAt time.Time // last comparison of the target with the cluster
 	healthAt   time.Time // last look at health
 	moved      bool      // something changed since, says the watch

@@ -267,7 +267,7 @@ func TestSoakKills(t *testing.T) {
 	w.write("apps/dev/objects.yaml", configMaps(5, "the end"))
 	w.push("the end")
 	w.untilProcessLive("the end")
-	w.setByHand("c0", "after the end")
+	w.setByHand("c4", "after the end") // the only one that does not look fought over
 	w.waitFor("a last edit is healed", func(ctx context.Context) error { return w.runs(ctx, "the end") })
 	agent.end(syscall.SIGTERM)
 	records := w.records()
@@ -302,7 +302,7 @@ func (w *world) gitProxy(url *string) *lab.Proxy {
 // meddle changes an object by hand, in one way or another. The object may be missing just then.
 func (w *world) meddle(round int) {
 	w.t.Helper()
-	name := fmt.Sprintf("c%d", rand.N(5))
+	name := fmt.Sprintf("c%d", rand.N(4))
 	maps, ctx := w.kube.CoreV1().ConfigMaps(w.namespace), w.t.Context()
 	patch := func(text string) error {
 		_, err := maps.Patch(ctx, name, types.MergePatchType, []byte(text), metav1.PatchOptions{FieldManager: "kubectl-edit"})
