@@ -4,85 +4,116 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
+	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
 )
 
 const (
-	renderSamples = 100 // by default; a sample is one pass over all environments
-	cachedPasses  = 200 // passes that one sample of the cache takes, because one is too short for the clock
+	renderSamples = 10  // by default, of all environments of the large estate
+	sampleFactor  = 10  // how many more of the sample estate, which is small
+	largeEstate   = 500 // environments
+	cachedRenders = 20_000
 )
 
-// benchRender measures how many environments of the sample estate are rendered a second, one after the other.
-func benchRender(ctx context.Context, samples int) ([]figure, error) {
+// rates are samples of renders a second.
+type rates struct{ floor, cold, cached []float64 }
+
+// benchRender measures how many environments are rendered a second on all processors, until the digest of the release
+// is known.
+func benchRender(ctx context.Context, samples int) (_ []figure, err error) {
 	samples = cmp.Or(samples, renderSamples)
 	dir, err := os.MkdirTemp("", "purser-bench-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	e, err := newEstate(ctx, filepath.Join(dir, "estate"))
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// As the agent does; for the library, too.
+	defer debug.SetGCPercent(debug.SetGCPercent(300))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(192 << 20))
+	large, err := newLargeEstate(ctx, filepath.Join(dir, "large"), largeEstate)
 	if err != nil {
 		return nil, err
 	}
+	of, err := large.measure(ctx, samples)
+	if err != nil {
+		return nil, err
+	}
+	sample, err := newSampleEstate(ctx, filepath.Join(dir, "sample"))
+	if err != nil {
+		return nil, err
+	}
+	also, err := sample.measure(ctx, samples*sampleFactor)
+	if err != nil {
+		return nil, err
+	}
+	side := func(value []float64) string {
+		return fmt.Sprintf("the floor is the kustomize library alone on an in-memory filesystem; %d goroutines on each side; the %d environments of the sample estate: %.4g/s, floor %.4g/s",
+			runtime.GOMAXPROCS(0), len(sample.environments), median(value), median(also.floor))
+	}
+	return []figure{
+		rate("render_cold_per_second", of.cold, of.floor, fmt.Sprintf(
+			"%d overlays of four objects on one base: repository opened, commit read from its pack, every cache empty, until the digest of each release is known; %s",
+			len(large.environments), side(also.cold))),
+		rate("render_cached_per_second", of.cached, of.floor, fmt.Sprintf(
+			"the same environments asked for again after a push that changes none of them, each time another commit; %s", side(also.cached))),
+	}, nil
+}
+
+// measure takes the samples of the three in turn, so that all meet the same disturbances.
+func (e *estate) measure(ctx context.Context, samples int) (of rates, err error) {
 	memory, err := e.inMemory()
 	if err != nil {
-		return nil, fmt.Errorf("read estate: %w", err)
+		return of, fmt.Errorf("read estate: %w", err)
 	}
+	repo, err := e.open()
+	if err != nil {
+		return of, err
+	}
+	defer func() { err = errors.Join(err, repo.Close()) }()
 	warm := render.New(render.Options{})
 	defer warm.Close()
-	if err := e.sameAsKustomize(ctx, warm, memory); err != nil { // which also warms up the library and the cache
-		return nil, err
+	if err := e.sameAsKustomize(ctx, repo, warm, memory); err != nil { // which also warms up the library and the cache
+		return of, err
 	}
-	main, err := e.tree("main")
-	if err != nil {
-		return nil, err
-	}
-	next, err := e.tree(neighbour)
-	if err != nil {
-		return nil, err
-	}
-	var cold, cached, floor []float64
-	at, other := main, next
-	renderCached := func() error {
-		at, other = other, at
-		return e.renderWith(ctx, warm, at)
-	}
+	push := 0
 	for range samples {
 		for _, m := range []struct {
 			into *[]float64
 			pass func() error
 			runs int
 		}{
-			{&floor, func() error { return e.renderWithKustomize(memory) }, 1},
-			{&cold, func() error { return e.renderCold(ctx) }, 1},
-			{&cached, renderCached, cachedPasses},
+			{&of.floor, func() error { return e.renderWithKustomize(memory) }, 1},
+			{&of.cold, func() error { return e.renderCold(ctx) }, 1},
+			{&of.cached, func() error { push++; return e.renderCached(ctx, repo, warm, push) }, max(cachedRenders/len(e.environments), 1)},
 		} {
 			took, err := timed(m.runs, m.pass)
 			if err != nil {
-				return nil, err
+				return of, err
 			}
-			*m.into = append(*m.into, float64(len(e.overlays)*m.runs)/took.Seconds())
+			*m.into = append(*m.into, float64(len(e.environments)*m.runs)/took.Seconds())
 		}
 	}
-	const byKustomize = "the floor is the kustomize library on an in-memory filesystem"
-	return []figure{
-		rate("render_cold_per_second", cold, floor, fmt.Sprintf("%d environments of the sample estate in turn, repository opened and every cache empty each time; %s", len(e.overlays), byKustomize)),
-		rate("render_cached_per_second", cached, floor, fmt.Sprintf("the same with the cache, between two commits that differ in a file that no render reads; %s", byKustomize)),
-	}, nil
+	return of, nil
 }
 
-// timed runs a pass several times and says how long that took.
+// timed runs a pass several times and says how long that took. The garbage of what ran before is not its own.
 func timed(runs int, pass func() error) (time.Duration, error) {
+	runtime.GC()
 	start := time.Now()
 	for range runs {
 		if err := pass(); err != nil {
@@ -92,34 +123,65 @@ func timed(runs int, pass func() error) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// renderCold renders every environment as an agent does that has just started.
-func (e *estate) renderCold(ctx context.Context) error {
-	tree, err := e.tree("main")
+// sideBySide does something for all environments, on as many goroutines as there are processors.
+func (e *estate) sideBySide(do func(i int) error) error {
+	var group errgroup.Group
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(e.environments) {
+					return nil
+				}
+				if err := do(i); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return group.Wait()
+}
+
+// renderCold makes the release of every environment as an agent does that has just started.
+func (e *estate) renderCold(ctx context.Context) (err error) {
+	repo, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, repo.Close()) }()
+	tree, err := repo.Tree(e.commits[0])
 	if err != nil {
 		return err
 	}
 	r := render.New(render.Options{})
 	defer r.Close()
-	return e.renderWith(ctx, r, tree)
+	decrypt := render.NewDecrypter("")
+	return e.sideBySide(func(i int) error {
+		_, err := reconciler.Build(ctx, r, decrypt, tree, e.environments[i])
+		return err
+	})
 }
 
-func (e *estate) renderWith(ctx context.Context, r *render.Renderer, tree *sources.Tree) error {
-	for _, dir := range e.overlays {
-		if _, err := r.Render(ctx, tree, dir); err != nil {
+// renderCached asks for what every environment renders to after a neighbour's push.
+func (e *estate) renderCached(ctx context.Context, repo *sources.Repository, r *render.Renderer, push int) error {
+	commit := e.commits[1+push%pushes]
+	return e.sideBySide(func(i int) error {
+		tree, err := repo.Tree(commit)
+		if err != nil {
 			return err
 		}
-	}
-	return nil
+		_, err = r.Render(ctx, tree, e.environments[i].Spec.Source.Path)
+		return err
+	})
 }
 
 // renderWithKustomize renders every environment with the library alone.
 func (e *estate) renderWithKustomize(memory filesys.FileSystem) error {
-	for _, dir := range e.overlays {
-		if _, err := kustomize(memory, dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.sideBySide(func(i int) error {
+		_, err := kustomize(memory, e.environments[i].Spec.Source.Path)
+		return err
+	})
 }
 
 // kustomize is "kustomize build" without the program around it.
@@ -134,12 +196,13 @@ func kustomize(files filesys.FileSystem, dir string) (resmap.ResMap, error) {
 }
 
 // sameAsKustomize makes sure that both sides of the comparison do the same work.
-func (e *estate) sameAsKustomize(ctx context.Context, r *render.Renderer, memory filesys.FileSystem) error {
-	tree, err := e.tree("main")
+func (e *estate) sameAsKustomize(ctx context.Context, repo *sources.Repository, r *render.Renderer, memory filesys.FileSystem) error {
+	tree, err := repo.Tree(e.commits[0])
 	if err != nil {
 		return err
 	}
-	for _, dir := range e.overlays {
+	return e.sideBySide(func(i int) error {
+		dir := e.environments[i].Spec.Source.Path
 		objects, err := kustomize(memory, dir)
 		if err != nil {
 			return err
@@ -159,6 +222,6 @@ func (e *estate) sameAsKustomize(ctx context.Context, r *render.Renderer, memory
 		if !bytes.Equal(got, want) {
 			return fmt.Errorf("%s renders to something else than kustomize gives", dir)
 		}
-	}
-	return nil
+		return nil
+	})
 }
