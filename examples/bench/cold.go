@@ -25,10 +25,9 @@ func benchCold(ctx context.Context, s *session) ([]figure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("floor: %w", err)
 	}
-	if err := s.shared.stop(); err != nil {
+	if err := s.discard(); err != nil {
 		return nil, err
 	}
-	s.shared = nil
 	w, err := s.newWorld(ctx, s.environments)
 	if err != nil {
 		return nil, err

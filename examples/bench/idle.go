@@ -51,7 +51,7 @@ func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 // calmTime is how long nothing has to go on after the comparison, and half of it before. It leaves time between two
 // comparisons, which take longer the more environments there are.
 func calmTime(environments int) time.Duration {
-	return min(max(time.Duration(environments)*time.Second/25, 4*time.Second), 20*time.Second).Round(time.Second)
+	return min(max(time.Duration(environments)*time.Second/25, 2*time.Second), 20*time.Second).Round(time.Second)
 }
 
 // compareEvery pushes another interval of full comparisons.
@@ -73,9 +73,7 @@ type moment struct {
 }
 
 // comparing: a comparison asks what applying an object would do. Nothing else does while nothing changes.
-func (m moment) comparing() bool {
-	return m.requests.only(func(r request) bool { return onManaged(r) && r.dryRun != "" }).sum() > 0
-}
+func (m moment) comparing() bool { return m.requests.only(dryRuns).sum() > 0 }
 
 // timeline is what was seen of one comparison and the quiet time before and after it.
 type timeline struct {

@@ -87,7 +87,7 @@ func run(ctx context.Context, out io.Writer, o options, wanted []string) (err er
 		}
 		start := time.Now()
 		if err := b.measure(ctx, out, s); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", b.name, err))
+			failed = append(failed, fmt.Errorf("%s: %w", b.name, err), s.discard()) // the next one begins with a world in order
 		}
 		s.say("%s took %.1f s", b.name, time.Since(start).Seconds())
 	}

@@ -5,16 +5,32 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also the process that only watches, which the bench of an idle agent starts.
+func TestMain(m *testing.M) {
+	if kubeconfig := os.Getenv(watchVariable); kubeconfig != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		if err := onlyWatch(ctx, kubeconfig); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	labtest.Main(m)
+}
 
 // TestRender measures with few samples, and checks the form of what is printed.
 func TestRender(t *testing.T) {

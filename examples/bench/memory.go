@@ -11,16 +11,15 @@ import (
 
 const (
 	memoryPushes   = 20               // after everything is live
-	memoryInterval = 30 * time.Second // of full comparisons, set for the last part
+	memoryInterval = 10 * time.Second // of full comparisons, set for the last part
 	memoryStart    = 3 * time.Second  // how long an agent without environments runs before it is looked at
 )
 
 // benchMemory measures the most memory that an agent needs: for a cold estate, some pushes and one full comparison.
 func benchMemory(ctx context.Context, s *session) ([]figure, error) {
-	if err := s.shared.stop(); err != nil {
+	if err := s.discard(); err != nil {
 		return nil, err
 	}
-	s.shared = nil
 	var empty float64
 	peaks := map[int]float64{}
 	for i, size := range s.sizes {
@@ -68,7 +67,7 @@ func (w *world) peak(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	random := seed()
-	for range memoryPushes {
+	for range min(memoryPushes, len(w.estate.places)) {
 		p := w.estate.places[random.IntN(len(w.estate.places))]
 		old, err := w.agent.environment(ctx, p.environment)
 		if err != nil {
@@ -87,22 +86,26 @@ func (w *world) peak(ctx context.Context) (float64, error) {
 	return peakMemory(w.agent.pid())
 }
 
-// comparedOnce has the whole estate compared with the cluster. The push itself makes the agent look at every
-// environment once; at the second look the new interval is over.
+// comparedOnce has the whole estate compared with the cluster: the last comparison is longer ago than the interval that
+// it is given now. A comparison asks for every object what applying it would do.
 func (w *world) comparedOnce(ctx context.Context) error {
-	before, err := w.agent.metric(ctx, metricReconciled)
+	before, err := w.cluster.countRequests(ctx)
 	if err != nil {
 		return err
 	}
 	if err := w.compareEvery(ctx, memoryInterval); err != nil {
 		return err
 	}
-	return until(ctx, 5*time.Minute, 2*time.Second, func() error {
-		now, err := w.agent.metric(ctx, metricReconciled)
-		if looks := 2 * float64(len(w.estate.places)); err == nil && now-before < looks {
-			err = fmt.Errorf("%g of %g looks at environments", now-before, looks)
+	return until(ctx, 5*time.Minute, time.Second, func() error {
+		now, err := w.cluster.countRequests(ctx)
+		if err != nil {
+			return err
 		}
-		return err
+		asked, all := now.since(before).only(dryRuns).sum(), float64(len(managed)*len(w.estate.places))
+		if asked < all {
+			return fmt.Errorf("%g of %g objects were compared", asked, all)
+		}
+		return nil
 	})
 }
 

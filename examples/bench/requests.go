@@ -134,4 +134,7 @@ func onManaged(r request) bool {
 	})
 }
 
+// dryRuns ask what applying an object of a managed kind would do.
+func dryRuns(r request) bool { return onManaged(r) && r.dryRun != "" }
+
 func besidesWatches(r request) bool { return !watching(r) }

@@ -55,7 +55,14 @@ func newSession(ctx context.Context, o options) (*session, error) {
 
 // close ends everything that was started, and removes everything that was written.
 func (s *session) close() error {
-	return errors.Join(s.shared.stop(), os.RemoveAll(s.dir))
+	return errors.Join(s.discard(), os.RemoveAll(s.dir))
+}
+
+// discard ends the shared world.
+func (s *session) discard() error {
+	w := s.shared
+	s.shared = nil
+	return w.stop()
 }
 
 // binary is the agent's program, built when it is first needed.
