@@ -2,7 +2,10 @@ package render
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -119,6 +122,19 @@ func TestObjectsAreReadAsPrinted(t *testing.T) {
 
 func FuzzObjectsAreReadAsPrinted(f *testing.F) {
 	f.Add("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x} # note\ndata:\n  # head\n  a: |\n    text\n     more\n  b: >-\n    folded\n  c: \"\\u00e9\"\n  d: 'it''s'\n")
+	for _, root := range []string{corpus, "../examples/estate"} {
+		err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(p) != ".yaml" {
+				return err
+			}
+			data, err := os.ReadFile(p)
+			f.Add(string(data))
+			return err
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if checkAliases([]byte(text)) != nil || tooDeep([]byte(text)) > 0 {
 			return

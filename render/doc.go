@@ -27,6 +27,9 @@
 //   - Ciphertext in a result is ciphertext of a source blob, unaltered; its MAC is
 //     verified on that blob ([Decrypter.VerifySource]).
 //   - Results are shared between callers and must not be modified.
+//   - What was found out about a blob holds wherever its id appears again, so a
+//     base is judged once for all its environments. Places, references and what
+//     a build adds up to are judged each time.
 //   - Kustomize keeps its OpenAPI schema in process globals. Builds that set
 //     openapi or crds run alone, and the globals are put back afterwards; all
 //     others run side by side.

@@ -20,7 +20,7 @@ import (
 // Limits bounds one build. A zero field takes its default.
 type Limits struct {
 	Objects     int           // rendered objects; default 5000
-	OutputBytes int64         // their JSON; default 32 MiB
+	OutputBytes int64         // their JSON, escapes not counted; default 32 MiB
 	InputBytes  int64         // read, repeated reads counted; default 64 MiB
 	Reads       int           // calls for files, about three for each; default 50 000
 	Depth       int           // bases below each other; default 32
