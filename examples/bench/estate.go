@@ -208,17 +208,7 @@ func (e *estate) inMemory() (filesys.FileSystem, error) {
 	return memory, err
 }
 
-func (e *estate) git(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = e.work
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
-		"GIT_AUTHOR_NAME=bench", "GIT_AUTHOR_EMAIL=bench@estate.example",
-		"GIT_COMMITTER_NAME=bench", "GIT_COMMITTER_EMAIL=bench@estate.example")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
+func (e *estate) git(ctx context.Context, args ...string) error { return runGit(ctx, e.work, args...) }
 
 // projectRoot is the folder of this project's go.mod.
 func projectRoot(ctx context.Context) (string, error) {

@@ -241,9 +241,12 @@ func (g *generated) push(ctx context.Context, message string) (visible time.Time
 	return ref.ModTime(), nil
 }
 
-func (g *generated) git(ctx context.Context, args ...string) error {
+func (g *generated) git(ctx context.Context, args ...string) error { return runGit(ctx, g.dir, args...) }
+
+// runGit runs git in a folder, with no settings but its own.
+func runGit(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = g.dir
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=bench", "GIT_AUTHOR_EMAIL=bench@estate.example",
 		"GIT_COMMITTER_NAME=bench", "GIT_COMMITTER_EMAIL=bench@estate.example")
