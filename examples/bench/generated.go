@@ -241,7 +241,9 @@ func (g *generated) push(ctx context.Context, message string) (visible time.Time
 	return ref.ModTime(), nil
 }
 
-func (g *generated) git(ctx context.Context, args ...string) error { return runGit(ctx, g.dir, args...) }
+func (g *generated) git(ctx context.Context, args ...string) error {
+	return runGit(ctx, g.dir, args...)
+}
 
 // runGit runs git in a folder, with no settings but its own.
 func runGit(ctx context.Context, dir string, args ...string) error {

@@ -18,13 +18,7 @@ func (r request) String() string {
 	if r.dryRun != "" {
 		text += " (dry run)"
 	}
-	if r.resource != "" {
-		text += " " + r.resource
-	}
-	if r.subresource != "" {
-		text += "/" + strings.TrimPrefix(r.subresource, "/")
-	}
-	return text
+	return text + " " + strings.Trim(r.resource+"/"+r.subresource, "/")
 }
 
 // requests counts them.
