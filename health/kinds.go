@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/purser-gitops/purser/render"
 )
 
 // rule judges one kind; it is not sure where kstatus knows better.
@@ -22,6 +24,18 @@ var rules = map[string]rule{
 	"/PersistentVolumeClaim": claim,
 	"/Namespace":             namespace,
 }
+
+// static are the kinds, by group and kind, that are healthy when they exist: they have no status that could say more.
+var static = map[string]bool{
+	"/ConfigMap": true, "/Secret": true, "/ServiceAccount": true, "/LimitRange": true, "/PodTemplate": true,
+	"rbac.authorization.k8s.io/Role": true, "rbac.authorization.k8s.io/RoleBinding": true,
+	"rbac.authorization.k8s.io/ClusterRole": true, "rbac.authorization.k8s.io/ClusterRoleBinding": true,
+	"networking.k8s.io/NetworkPolicy": true, "networking.k8s.io/IngressClass": true,
+	"scheduling.k8s.io/PriorityClass": true, "storage.k8s.io/StorageClass": true,
+}
+
+// Static reports whether an object of this kind is healthy when it exists, so that nobody needs to read it.
+func Static(ref render.Ref) bool { return static[ref.Group+"/"+ref.Kind] }
 
 // observed: the controller has seen the specification as it is now.
 func observed(u *unstructured.Unstructured) bool {

@@ -32,18 +32,6 @@ func at(ref render.Ref, u *unstructured.Unstructured, now time.Time) ObjectHealt
 	return o
 }
 
-// static are the kinds, by group and kind, that are healthy when they exist: they have no status that could say more.
-var static = map[string]bool{
-	"/ConfigMap": true, "/Secret": true, "/ServiceAccount": true, "/LimitRange": true, "/PodTemplate": true,
-	"rbac.authorization.k8s.io/Role": true, "rbac.authorization.k8s.io/RoleBinding": true,
-	"rbac.authorization.k8s.io/ClusterRole": true, "rbac.authorization.k8s.io/ClusterRoleBinding": true,
-	"networking.k8s.io/NetworkPolicy": true, "networking.k8s.io/IngressClass": true,
-	"scheduling.k8s.io/PriorityClass": true, "storage.k8s.io/StorageClass": true,
-}
-
-// Static reports whether an object of this kind is healthy when it exists, so that nobody needs to read it.
-func Static(ref render.Ref) bool { return static[ref.Group+"/"+ref.Kind] }
-
 // judge tries the rules of the kind first, then what kstatus says, then the conditions of custom kinds.
 func judge(u *unstructured.Unstructured, now time.Time) (Status, string) {
 	if !u.GetDeletionTimestamp().IsZero() {

@@ -136,7 +136,7 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 	if err != nil {
 		return fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
-	connection, err := apply.NewCluster(c.Name, config, apply.Options{Logger: a.logger.With("cluster", c.Name)})
+	connection, err := apply.NewCluster(c.Name, config, apply.Options{Logger: a.logger.With("cluster", c.Name), Now: a.now})
 	if err != nil {
 		return fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
@@ -152,13 +152,7 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 
 // noticed is told by the watches that something of an environment changed.
 func (a *Agent) noticed(environment string, n apply.Notice) {
-	if _, _, ok := a.declared(environment); !ok {
-		return
-	}
-	if n == apply.Moved {
-		a.note(environment, func(o *observation) { o.moved = true })
-	}
-	a.visitSoon(environment)
+	a.visitSoon(environment, func(o *observation) { o.moved = o.moved || n == apply.StatusChanged })
 }
 
 // cover has the objects of an environment watched.
@@ -339,23 +333,18 @@ func (a *Agent) Reload() {
 // wake asks for a reconciliation of an environment, because something it waits for may have come. What failed is tried
 // again at once.
 func (a *Agent) wake(environment string) {
-	if _, _, ok := a.declared(environment); ok {
-		a.note(environment, func(o *observation) { o.retryAt = time.Time{} })
-	}
-	a.visitSoon(environment)
+	a.visitSoon(environment, func(o *observation) { o.failedAt = time.Time{} })
 }
 
-// visitSoon has a worker look at an environment.
-func (a *Agent) visitSoon(environment string) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	if a.declarations == nil {
+// visitSoon has a worker look at an environment, and notes why.
+func (a *Agent) visitSoon(environment string, why func(*observation)) {
+	env, _, ok := a.declared(environment)
+	if !ok {
 		return
 	}
-	if e := a.declarations.Environments[environment]; e != nil {
-		if c := a.clusters[e.Spec.Cluster]; c != nil {
-			c.queue.add(tenantOf(e), environment)
-		}
+	a.note(environment, why)
+	if c := a.clusters[env.Spec.Cluster]; c != nil {
+		c.queue.add(tenantOf(env), environment)
 	}
 }
 

@@ -57,7 +57,7 @@ func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
 		o := Outcome{Kind: Waiting, Reason: joinLines(v.Reasons())}
 		if until := v.Until(); until != nil {
 			o.After = max(until.Sub(now), time.Millisecond)
-		} else if !v.WaitsOnlyFor("dependencies") { // those wake their dependents
+		} else if !v.WaitsOnlyFor(policy.GateDependencies) { // those wake their dependents
 			o.After = recheck
 		}
 		return o

@@ -46,7 +46,7 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}
 	}
 	seen := a.observation(env.Meta.Name)
-	if wait := seen.retryAt.Sub(a.now()); seen.tried == state.Approved.Release && wait > 0 && wait <= seen.retryIn {
+	if wait := remaining(seen.failedAt, a.now(), seen.backoff); wait > 0 && seen.tried == state.Approved.Release {
 		again := seen.outcome
 		again.After, again.Untried = wait, true
 		return again
@@ -125,7 +125,7 @@ func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 		return false, err
 	}
 	compared := func() {
-		if t.look.all {
+		if t.look.all() {
 			a.note(t.env.Meta.Name, func(o *observation) { o.comparedAt = a.now() })
 		}
 	}
@@ -320,13 +320,11 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 		switch {
 		case applyErr != nil:
 			o.comparedAt = time.Time{} // nobody knows what is there
-		case t.look.all || o.comparedAt.IsZero(): // a release looks at everything that the watch does not vouch for
+		case t.purpose == evidence.PurposeRepair && t.look.all() || o.comparedAt.IsZero(): // a release looks at everything that the watch does not vouch for
 			o.comparedAt = a.now()
 		}
 	})
-	if changes := a.journal.environment(name); t.purpose == evidence.PurposeRepair {
-		a.metrics.drift(name, changes.Drift)
-	}
+	a.metrics.drift(name, a.journal.environment(name).Drift)
 	if applyErr == nil && t.purpose == evidence.PurposeRelease {
 		a.mu.Lock()
 		a.unclaim(name) // the inventory says it from now on

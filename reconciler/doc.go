@@ -11,6 +11,7 @@
 //	propose.go     render the environment's path; a new digest is a proposed release
 //	decide.go      ask the gates; an allow moves the approved pointer
 //	deploy.go      plan, record the intent, apply, record the outcome; the same at an unchanged release is repair
+//	drift.go       what to compare with an unchanged release, what of it is news, what may be repaired now
 //	observe.go     look at the health of what runs; healthy and fully applied moves the live pointer
 //
 // [Agent.reconcile] is their table of contents. It is level-triggered: called again at any time, with any

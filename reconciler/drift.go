@@ -17,8 +17,8 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// Fought counts the repairs of one object in a row: each was undone by somebody within contestWindow.
-type Fought struct {
+// Contest counts the repairs of one object in a row: each was undone by somebody within contestWindow.
+type Contest struct {
 	Repairs int       `json:"repairs"`
 	At      time.Time `json:"at"` // of the last one
 }
@@ -33,37 +33,37 @@ const (
 )
 
 // next is the count after one more repair.
-func (f Fought) next(at time.Time) Fought {
-	if f.over(at) {
-		return Fought{Repairs: 1, At: at}
+func (c Contest) next(at time.Time) Contest {
+	if c.over(at) {
+		return Contest{Repairs: 1, At: at}
 	}
-	return Fought{Repairs: f.Repairs + 1, At: at}
+	return Contest{Repairs: c.Repairs + 1, At: at}
 }
 
 // over reports whether the last repair held so long that the next drift is another matter.
-func (f Fought) over(now time.Time) bool { return now.Sub(f.At) > contestWindow }
+func (c Contest) over(now time.Time) bool { return now.Sub(c.At) > contestWindow }
 
-func (f Fought) contested(now time.Time) bool { return !f.over(now) && f.Repairs >= contestFree }
+func (c Contest) contested(now time.Time) bool { return !c.over(now) && c.Repairs >= contestFree }
 
 // due is how long the next repair has to wait; 0 is now. A clock that went back makes it due.
-func (f Fought) due(now time.Time) time.Duration {
-	if !f.contested(now) {
+func (c Contest) due(now time.Time) time.Duration {
+	if !c.contested(now) {
 		return 0
 	}
-	return remaining(f.At, now, min(contestFirst<<min(f.Repairs-contestFree, 16), contestLast))
+	return remaining(c.At, now, min(contestFirst<<min(c.Repairs-contestFree, 16), contestLast))
 }
 
 // inspection is what of an environment is to be compared with the cluster now.
 type inspection struct {
-	all  bool
-	only map[string]bool // keys of objects, when not all
+	only map[string]bool // keys of objects; nil is all, empty is none
 	next time.Duration   // when something is due that is not now
 }
 
-func (i inspection) empty() bool { return !i.all && len(i.only) == 0 }
+func (i inspection) all() bool   { return i.only == nil }
+func (i inspection) empty() bool { return !i.all() && len(i.only) == 0 }
 
 func (i inspection) found() string {
-	if i.all {
+	if i.all() {
 		return evidence.FoundByComparison
 	}
 	return evidence.FoundByWatch
@@ -73,19 +73,18 @@ func (i inspection) found() string {
 // drift whose repair was put off until now. What is known to differ and has to wait is not looked at again.
 func inspect(e *EnvironmentState, suspects []render.Ref, correct bool, untilAll time.Duration, now time.Time) inspection {
 	if untilAll <= 0 {
-		return inspection{all: true}
+		return inspection{}
 	}
 	i := inspection{only: map[string]bool{}, next: untilAll}
 	waits := map[string]bool{}
-	for _, d := range e.Drift {
-		if !correct {
-			continue
-		}
-		if due := e.Fought[d.Key()].due(now); due > 0 {
-			waits[d.Key()] = true
-			i.next = min(i.next, due)
-		} else {
-			i.only[d.Key()] = true
+	if correct {
+		for _, d := range e.Drift {
+			if due := e.Contests[d.Key()].due(now); due > 0 {
+				waits[d.Key()] = true
+				i.next = min(i.next, due)
+			} else {
+				i.only[d.Key()] = true
+			}
 		}
 	}
 	for _, ref := range suspects {
@@ -100,7 +99,7 @@ func inspect(e *EnvironmentState, suspects []render.Ref, correct bool, untilAll 
 // those that were not looked at.
 func driftAfter(known []evidence.Drifted, looked inspection, found []evidence.Drifted) []evidence.Drifted {
 	after := slices.Clone(found)
-	if !looked.all {
+	if !looked.all() {
 		for _, d := range known {
 			if !looked.only[d.Key()] {
 				after = append(after, d)
@@ -117,7 +116,7 @@ func sameDrift(a, b []evidence.Drifted) bool {
 }
 
 // driftedOf describes the objects of a comparison that differ. A deletion that is still to be done is no drift.
-func driftedOf(plan *apply.Plan, fought map[string]Fought, now time.Time) ([]evidence.Drifted, error) {
+func driftedOf(plan *apply.Plan, contests map[string]Contest, now time.Time) ([]evidence.Drifted, error) {
 	list := []evidence.Drifted{}
 	for _, entry := range plan.Changed() {
 		if entry.Action == apply.Deleted {
@@ -130,13 +129,13 @@ func driftedOf(plan *apply.Plan, fought map[string]Fought, now time.Time) ([]evi
 		sum := sha256.Sum256(append([]byte(entry.Action), diff...))
 		d := evidence.Drifted{
 			Ref: entry.Ref, Action: entry.Action, Diff: "sha256:" + hex.EncodeToString(sum[:]), Reason: entry.Reason,
-			User: evidence.Unattributed, Contested: fought[entry.Ref.Key()].contested(now),
+			User: evidence.Unattributed, Contested: contests[entry.Ref.Key()].contested(now),
 		}
 		for _, f := range entry.Diff[:min(len(entry.Diff), fieldsMax)] {
 			d.Fields = append(d.Fields, f.Path)
 		}
 		for _, w := range entry.By {
-			d.By = append(d.By, evidence.Writer(w))
+			d.By = append(d.By, evidence.FieldWriter(w))
 		}
 		list = append(list, d)
 	}
@@ -170,11 +169,14 @@ func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state 
 
 // contest says what of an environment waits because somebody keeps changing it.
 func contest(e *EnvironmentState, policy string, now time.Time) Outcome {
+	if policy != declaration.DriftCorrect {
+		return Outcome{}
+	}
 	var names []string
 	wait := time.Duration(0)
 	for _, d := range e.Drift {
-		due := e.Fought[d.Key()].due(now)
-		if policy != declaration.DriftCorrect || due == 0 {
+		due := e.Contests[d.Key()].due(now)
+		if due == 0 {
 			continue
 		}
 		names = append(names, d.Ref.String()+byWhom(d.By))
@@ -190,7 +192,7 @@ func contest(e *EnvironmentState, policy string, now time.Time) Outcome {
 		Hint:   "let the other manager leave the fields alone, or remove them from the object in Git"}
 }
 
-func byWhom(by []evidence.Writer) string {
+func byWhom(by []evidence.FieldWriter) string {
 	if len(by) == 0 {
 		return ""
 	}
@@ -201,7 +203,7 @@ func byWhom(by []evidence.Writer) string {
 // wait.
 func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	now := a.now()
-	found, err := driftedOf(t.plan, t.state.Fought, now)
+	found, err := driftedOf(t.plan, t.state.Contests, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -216,7 +218,7 @@ func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	a.metrics.drift(name, after)
 	due, later = map[string]bool{}, map[string]bool{}
 	for _, d := range found {
-		if t.state.Fought[d.Key()].due(now) == 0 {
+		if t.state.Contests[d.Key()].due(now) == 0 {
 			due[d.Key()] = true
 		} else {
 			later[d.Key()] = true
@@ -262,18 +264,18 @@ func foldRepaired(e *EnvironmentState, set apply.ChangeSet, at time.Time) {
 			repaired[c.Ref.Key()] = true
 		}
 	}
-	fought := map[string]Fought{}
-	for key, f := range e.Fought {
-		if !f.over(at) {
-			fought[key] = f
+	contests := map[string]Contest{}
+	for key, c := range e.Contests {
+		if !c.over(at) {
+			contests[key] = c
 		}
 	}
 	e.Drift = slices.DeleteFunc(slices.Clone(e.Drift), func(d evidence.Drifted) bool {
 		if !repaired[d.Key()] {
 			return false
 		}
-		fought[d.Key()] = fought[d.Key()].next(at)
+		contests[d.Key()] = contests[d.Key()].next(at)
 		return true
 	})
-	e.Fought = fought
+	e.Contests = contests
 }

@@ -22,7 +22,7 @@ func drifted(name, diff string) evidence.Drifted {
 func TestFightsAreDamped(t *testing.T) {
 	now := time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
 	start := now
-	var f Fought
+	var f Contest
 	var pauses []time.Duration
 	for range 20 {
 		wait := f.due(now)
@@ -54,7 +54,7 @@ func TestFightsAreDamped(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	now := time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
-	fight := map[string]Fought{configMap("fought").Key(): {Repairs: 5, At: now.Add(-time.Second)}}
+	fight := map[string]Contest{configMap("fought").Key(): {Repairs: 5, At: now.Add(-time.Second)}}
 	suspects := []render.Ref{configMap("edited"), configMap("fought")}
 	for name, c := range map[string]struct {
 		state    EnvironmentState
@@ -68,15 +68,15 @@ func TestInspect(t *testing.T) {
 		"the interval is over":             {suspects: suspects, untilAll: 0, all: true},
 		"nothing happened":                 {untilAll: time.Minute, next: time.Minute},
 		"the watch suspects":               {suspects: suspects[:1], untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
-		"known drift that was put off":     {state: EnvironmentState{Drift: []evidence.Drifted{drifted("fought", "x")}, Fought: fight}, suspects: suspects, untilAll: time.Minute, only: []string{"edited"}, next: 19 * time.Second},
-		"fought, and its drift is unknown": {state: EnvironmentState{Fought: fight}, suspects: suspects, untilAll: time.Minute, only: []string{"edited", "fought"}, next: time.Minute},
+		"known drift that was put off":     {state: EnvironmentState{Drift: []evidence.Drifted{drifted("fought", "x")}, Contests: fight}, suspects: suspects, untilAll: time.Minute, only: []string{"edited"}, next: 19 * time.Second},
+		"fought, and its drift is unknown": {state: EnvironmentState{Contests: fight}, suspects: suspects, untilAll: time.Minute, only: []string{"edited", "fought"}, next: time.Minute},
 		"known drift that is due":          {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, untilAll: time.Minute, only: []string{"left"}, next: time.Minute},
 		"known drift that is reported":     {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, report: true, untilAll: time.Minute, next: time.Minute},
 		"reported drift that changed":      {state: EnvironmentState{Drift: []evidence.Drifted{drifted("edited", "x")}}, suspects: suspects[:1], report: true, untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := inspect(&c.state, c.suspects, !c.report, c.untilAll, now)
-			if got.all != c.all || len(got.only) != len(c.only) || got.next != c.next {
+			if got.all() != c.all || len(got.only) != len(c.only) || got.next != c.next {
 				t.Errorf("got %+v, want all %v, only %v, next %s", got, c.all, c.only, c.next)
 			}
 			for _, name := range c.only {
@@ -98,7 +98,7 @@ func TestDriftAfter(t *testing.T) {
 	if want := []evidence.Drifted{drifted("a", "1"), drifted("c", "1")}; !sameDrift(got, want) {
 		t.Errorf("got %v, want a, which was not looked at, and c", got)
 	}
-	if got := driftAfter(known, inspection{all: true}, nil); len(got) != 0 {
+	if got := driftAfter(known, inspection{}, nil); len(got) != 0 {
 		t.Errorf("a full comparison leaves %v", got)
 	}
 	if sameDrift(known, []evidence.Drifted{drifted("a", "1"), drifted("b", "2")}) {
@@ -122,12 +122,12 @@ func TestDriftIsFolded(t *testing.T) {
 		fixed := evidence.Item{Ref: configMap("a"), Action: apply.Configured, Digest: "d"}
 		h.add(evidence.TypeApply, "dev", 1, evidence.Apply{Plan: plan, Release: "r1", Purpose: evidence.PurposeRepair, Outcome: evidence.OutcomeApplied, Items: []evidence.Item{fixed}})
 		e := h.fold().Environments["dev"]
-		if len(e.Drift) != 0 || e.Fought[configMap("a").Key()].Repairs != round {
-			t.Fatalf("round %d: drift %v, fought %v", round, e.Drift, e.Fought)
+		if len(e.Drift) != 0 || e.Contests[configMap("a").Key()].Repairs != round {
+			t.Fatalf("round %d: drift %v, fought %v", round, e.Drift, e.Contests)
 		}
 	}
 	e := h.fold().Environments["dev"]
-	if !e.Fought[configMap("a").Key()].contested(h.at) {
+	if !e.Contests[configMap("a").Key()].contested(h.at) {
 		t.Error("the object is not contested")
 	}
 	h.at = h.at.Add(contestWindow)

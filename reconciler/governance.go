@@ -186,15 +186,11 @@ func (a *Agent) considerGovernance() error {
 	revision := evidence.Revision{Source: source, Revision: head.String()}
 	var current Governance
 	a.journal.read(func(s *State) { current = s.Governance })
-	if current.Approved != nil && *current.Approved == revision && current.Refused == nil && a.inForce() != nil {
+	unchanged := current.Approved != nil && current.Refused == nil &&
+		(*current.Approved == revision || a.sameGovernance(current.Approved.Revision, head.Commit))
+	if unchanged && a.inForce() != nil {
 		a.wakeFollowers(source, head.Branch)
 		return nil
-	}
-	if current.Approved != nil && current.Refused == nil && a.inForce() != nil {
-		if same, err := a.sameGovernance(current.Approved.Revision, head.Commit); err == nil && same {
-			a.wakeFollowers(source, head.Branch)
-			return nil
-		}
 	}
 	set, err := a.parseGovernance(head.Commit)
 	if err == nil {
@@ -208,26 +204,21 @@ func (a *Agent) considerGovernance() error {
 		a.wakeFollowers(source, head.Branch) // releases are judged by the approved governance
 		return nil
 	}
-	if err := a.approveGovernance(current, revision, head.Commit); err != nil {
-		return err
+	if !unchanged { // else it is back in force after a restart
+		if err := a.approveGovernance(current, revision, head.Commit); err != nil {
+			return err
+		}
 	}
 	a.adopt(set)
 	a.wakeAll()
 	return nil
 }
 
-// approveGovernance records the governance commit as proposed and approved. Unchanged declarations need no
-// record of their own when the commit altered nothing under the governance folder.
+// approveGovernance records the governance commit as proposed and approved.
 func (a *Agent) approveGovernance(current Governance, revision evidence.Revision, commit string) error {
 	from := ""
 	if current.Approved != nil {
 		from = current.Approved.Revision
-		if *current.Approved == revision && current.Refused == nil {
-			return nil // back in force after a restart
-		}
-		if same, err := a.sameGovernance(current.Approved.Revision, commit); err == nil && same && current.Refused == nil {
-			return nil // the folder is as it was: nothing to write down
-		}
 	}
 	origin := evidence.OriginGovernance
 	if from == "" {
@@ -256,26 +247,26 @@ func (a *Agent) approveGovernance(current Governance, revision evidence.Revision
 	return err
 }
 
-// sameGovernance reports whether two commits have the same governance folder.
-func (a *Agent) sameGovernance(approved, commit string) (bool, error) {
+// sameGovernance reports whether two commits have the same governance folder; false where one of them cannot be read.
+func (a *Agent) sameGovernance(approved, commit string) bool {
 	revision, err := sources.ParseRevision(approved)
 	if err != nil {
-		return false, err
+		return false
 	}
 	repo := a.sources[a.config.Governance.Source].repo
 	var ids [2]string
 	for i, c := range []string{revision.Commit, commit} {
 		tree, err := repo.Tree(c)
 		if err != nil {
-			return false, err
+			return false
 		}
 		entry, err := tree.Lookup(a.config.Governance.Path)
 		if err != nil {
-			return false, err
+			return false
 		}
 		ids[i] = entry.Hash
 	}
-	return ids[0] == ids[1], nil
+	return ids[0] == ids[1]
 }
 
 // inForce is the declarations that rule now; nil before the first.

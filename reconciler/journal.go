@@ -50,7 +50,7 @@ func (j *journal) record(d evidence.Draft) (evidence.Record, error) {
 	d.Key = append(d.Key, strconv.Itoa(j.state.recorded(d.Environment)))
 	r, err := j.log.Add(d)
 	if err != nil {
-		return evidence.Record{}, fmt.Errorf("record %s: %w", d.Type, err)
+		return evidence.Record{}, err
 	}
 	return r, j.fold(r)
 }

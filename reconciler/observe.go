@@ -57,7 +57,7 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	if d.Phase != PhaseLive && (d.Phase != PhaseApplied || state.Approved == nil || state.Approved.Release != d.Release) {
 		return Outcome{} // there is nothing, or nothing that could become live
 	}
-	watched := len(a.clusters[env.Spec.Cluster].watcher.Unwatched()) == 0
+	watched := a.clusters[env.Spec.Cluster].watcher.Watches(name)
 	every := healthDue(env, &state, watched, a.now())
 	seen := a.observation(name)
 	if seen.moved { // the watch says that something changed
@@ -113,7 +113,7 @@ func (a *Agent) report(ctx context.Context, env *declaration.Environment, state 
 		return health.Report{}, err
 	}
 	missing := map[string]bool{}
-	for _, ref := range cluster.watcher.Deleted(env.Meta.Name) {
+	for _, ref := range cluster.watcher.Missing(env.Meta.Name) {
 		missing[ref.Key()] = true
 	}
 	for _, d := range state.Drift {

@@ -36,24 +36,17 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
-	failures, changed := 0, false
+	changed := false
 	var delay time.Duration
 	a.note(name, func(o *observation) {
+		delay = outcome.delay(o.failures, env.Spec.Reconcile.Interval)
 		switch {
-		case outcome.Untried:
+		case outcome.Untried: // as it was
 		case outcome.Kind == Failed || outcome.Kind == Stalled:
-			failures = o.failures
 			o.failures++
+			o.failedAt, o.backoff = a.now(), delay
 		default:
-			o.failures = 0
-		}
-		delay = outcome.delay(failures, env.Spec.Reconcile.Interval)
-		switch {
-		case outcome.Untried:
-		case outcome.Kind == Failed || outcome.Kind == Stalled:
-			o.retryAt, o.retryIn = a.now().Add(delay), delay
-		default:
-			o.retryAt = time.Time{}
+			o.failures, o.failedAt = 0, time.Time{}
 		}
 		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
 			o.since, changed = start, true
@@ -90,8 +83,8 @@ type observation struct {
 	outcome    Outcome
 	since      time.Time // of the outcome
 	failures   int       // outcomes in a row that failed or stalled
-	retryAt    time.Time // when the last of them is to be tried again, unless somebody asks for it
-	retryIn    time.Duration
+	failedAt   time.Time // the last of them; zero when there is none, or somebody asks to try again
+	backoff    time.Duration
 	tried      string    // release that was last tried to be applied
 	comparedAt time.Time // last comparison of the target with the cluster
 	healthAt   time.Time // last look at health

@@ -46,7 +46,7 @@ type EnvironmentState struct {
 	// What is known to differ from the target, the record that says so, and the objects that were repaired lately.
 	Drift       []evidence.Drifted `json:"drift,omitempty"`
 	DriftRecord uint64             `json:"driftRecord,omitempty"`
-	Fought      map[string]Fought  `json:"fought,omitempty"` // by object key
+	Contests    map[string]Contest `json:"contests,omitempty"` // by object key
 
 	Records int `json:"records"` // of this environment
 }

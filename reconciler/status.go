@@ -18,6 +18,7 @@ type Status struct {
 	Governance   *evidence.Revision  `json:"governance,omitempty"` // approved commit
 	Refused      *evidence.Refused   `json:"refused,omitempty"`    // newest governance commit that was refused
 	Sources      []SourceStatus      `json:"sources"`
+	Clusters     []ClusterStatus     `json:"clusters"`
 	Evidence     EvidenceStatus      `json:"evidence"`
 	Environments []EnvironmentStatus `json:"environments"`
 }
@@ -26,6 +27,13 @@ type Status struct {
 type SourceStatus struct {
 	Name    string `json:"name"`
 	Problem string `json:"problem,omitempty"` // why the last poll failed; the last good state stays
+}
+
+// ClusterStatus is one cluster.
+type ClusterStatus struct {
+	Name string `json:"name"`
+	// What cannot be watched, and why: its drift is found at the interval only.
+	Unwatched map[string]string `json:"unwatched,omitempty"`
 }
 
 // EvidenceStatus is the audit log.
@@ -70,7 +78,7 @@ type EnvironmentStatus struct {
 // Status reads everything.
 func (a *Agent) Status() Status {
 	log := a.journal.log.Status()
-	s := Status{Sources: []SourceStatus{}, Environments: []EnvironmentStatus{}, Evidence: EvidenceStatus{Records: log.Records, Spooled: log.Spooled, Published: log.LastPublish}}
+	s := Status{Sources: []SourceStatus{}, Clusters: []ClusterStatus{}, Environments: []EnvironmentStatus{}, Evidence: EvidenceStatus{Records: log.Records, Spooled: log.Spooled, Published: log.LastPublish}}
 	if log.Err != nil {
 		s.Evidence.Problem = log.Err.Error()
 	}
@@ -89,6 +97,9 @@ func (a *Agent) Status() Status {
 			source.Problem = err.Error()
 		}
 		s.Sources = append(s.Sources, source)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.clusters)) {
+		s.Clusters = append(s.Clusters, ClusterStatus{Name: name, Unwatched: a.clusters[name].watcher.Unwatched()})
 	}
 	slices.SortFunc(s.Sources, func(x, y SourceStatus) int { return cmp.Compare(x.Name, y.Name) })
 	names := maps.Clone(states)

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,6 +148,11 @@ func printStatus(w io.Writer, s reconciler.Status) error {
 			fmt.Fprintf(w, "source %s: %s\n", source.Name, plain(source.Problem))
 		}
 	}
+	for _, c := range s.Clusters {
+		for _, what := range slices.Sorted(maps.Keys(c.Unwatched)) {
+			fmt.Fprintf(w, "cluster %s: no watch over %s: %s\n", c.Name, what, plain(c.Unwatched[what]))
+		}
+	}
 	if s.Refused != nil {
 		fmt.Fprintf(w, "governance %s is refused:\n", s.Refused.Revision.Revision)
 		for _, message := range s.Refused.Errors {
@@ -235,7 +242,6 @@ func driftLine(d evidence.Drifted) string {
 	if len(d.By) > 0 {
 		line += fmt.Sprintf(", by %s at %s", d.By[0].Manager, d.By[0].Time.Local().Format(time.RFC3339))
 	}
-	line += ", user " + d.User
 	if d.Contested {
 		line += ", contested"
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/purser-gitops/purser/render"
 )
 
-// Writer is a field manager that wrote to an object, as managedFields tell it. It names a program, not a person.
-type Writer struct {
+// FieldWriter is a field manager that wrote to an object, as managedFields tell it. It names a program, not a person.
+type FieldWriter struct {
 	Manager     string    `json:"manager"`
 	Operation   string    `json:"operation"` // Apply or Update
 	Subresource string    `json:"subresource,omitempty"`
@@ -25,8 +25,8 @@ type Writer struct {
 // writers are those who hold fields of the live object that differ from what applying makes of it, newest first. When
 // nobody else does, it is us: an admission webhook's change of what we sent counts as ours. When all that differs is
 // missing in the live object it is nobody, for a removal leaves no trace.
-func writers(live, result *unstructured.Unstructured, diff []render.FieldChange) ([]Writer, error) {
-	var others, ours []Writer
+func writers(live, result *unstructured.Unstructured, diff []render.FieldChange) ([]FieldWriter, error) {
+	var others, ours []FieldWriter
 	for _, e := range live.GetManagedFields() {
 		if e.FieldsV1 == nil || e.Subresource == "status" {
 			continue
@@ -46,12 +46,12 @@ func writers(live, result *unstructured.Unstructured, diff []render.FieldChange)
 	if len(others) == 0 && slices.ContainsFunc(diff, func(f render.FieldChange) bool { return f.Old != nil }) {
 		others = ours
 	}
-	slices.SortStableFunc(others, func(a, b Writer) int { return b.Time.Compare(a.Time) })
+	slices.SortStableFunc(others, func(a, b FieldWriter) int { return b.Time.Compare(a.Time) })
 	return others, nil
 }
 
-func writerOf(e metav1.ManagedFieldsEntry) Writer {
-	w := Writer{Manager: e.Manager, Operation: string(e.Operation), Subresource: e.Subresource}
+func writerOf(e metav1.ManagedFieldsEntry) FieldWriter {
+	w := FieldWriter{Manager: e.Manager, Operation: string(e.Operation), Subresource: e.Subresource}
 	if e.Time != nil {
 		w.Time = e.Time.UTC()
 	}

@@ -41,7 +41,7 @@ type Entry struct {
 	Diff   []render.FieldChange `json:"diff,omitempty"`
 	Reason string               `json:"reason,omitempty"`
 	// By are those who hold the drifted fields of a Configured entry, newest first. Nobody holds what was removed.
-	By []Writer `json:"by,omitempty"`
+	By []FieldWriter `json:"by,omitempty"`
 }
 
 // Plan is what Apply would do: one entry per object, in the order of application, deletions last. A plan with problems

@@ -21,8 +21,8 @@ type Notice int
 const (
 	// Suspect: an object may have drifted, see Watcher.Suspects.
 	Suspect Notice = iota
-	// Moved: an object with a status changed otherwise, so its health may have changed.
-	Moved
+	// StatusChanged: an object with a status changed otherwise, so its health may have changed.
+	StatusChanged
 )
 
 // WatchOptions of a Watcher.
@@ -250,8 +250,8 @@ func (w *Watcher) Suspects(environment string) []render.Ref {
 	return w.list(environment, w.suspicious)
 }
 
-// Deleted are the covered objects that, as the watch says, do not exist or have lost our label, sorted by key.
-func (w *Watcher) Deleted(environment string) []render.Ref {
+// Missing are the covered objects that, as the watch says, do not exist or have lost our label, sorted by key.
+func (w *Watcher) Missing(environment string) []render.Ref {
 	return w.list(environment, func(o *object) bool {
 		s := w.streamOf(o)
 		if !o.covered || s == nil {
@@ -260,6 +260,11 @@ func (w *Watcher) Deleted(environment string) []render.Ref {
 		_, present := s.seen[o.name()]
 		return !present && (!o.known || o.absent || newer(s.version, o.examined.version))
 	})
+}
+
+// Watches reports whether every covered object of an environment is under a watch that is up.
+func (w *Watcher) Watches(environment string) bool {
+	return len(w.list(environment, func(o *object) bool { return o.covered && w.streamOf(o) == nil })) == 0
 }
 
 func (w *Watcher) list(environment string, match func(*object) bool) []render.Ref {

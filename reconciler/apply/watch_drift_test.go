@@ -63,7 +63,7 @@ func TestEveryKindOfDriftIsSeen(t *testing.T) {
 			if len(only) != 1 {
 				t.Fatalf("suspects: %v", only)
 			}
-			if gone := len(v.w.Deleted(v.ns)) > 0; gone != (e.action == Created || e.name == "our label removed") {
+			if gone := len(v.w.Missing(v.ns)) > 0; gone != (e.action == Created || e.name == "our label removed") {
 				t.Errorf("said to be deleted: %v", gone)
 			}
 			p := v.look(release, only)
@@ -110,7 +110,7 @@ func TestDeletionHeldByFinalizer(t *testing.T) {
 		t.Fatal("an object that is being deleted can be planned")
 	}
 	v.patchAs("holder", release, `{"metadata":{"finalizers":null}}`)
-	v.eventually("object is gone", func() bool { return len(v.w.Deleted(v.ns)) == 1 })
+	v.eventually("object is gone", func() bool { return len(v.w.Missing(v.ns)) == 1 })
 	p := v.look(release, v.suspect())
 	want(t, entriesOf(p), map[string]string{"ConfigMap/a": Created})
 }
@@ -166,7 +166,7 @@ func TestWebhookIsAttributedToUs(t *testing.T) {
 	v.webhook("Mutating", "None", patches(map[string]any{"op": "add", "path": "/data/key", "value": "rewritten"}))
 	p := v.plan(release)
 	e := entry(t, p, "ConfigMap/a")
-	if e.Action != Configured || !slices.ContainsFunc(e.By, func(w Writer) bool { return w.Manager == fieldManager }) {
+	if e.Action != Configured || !slices.ContainsFunc(e.By, func(w FieldWriter) bool { return w.Manager == fieldManager }) {
 		t.Fatalf("entry: %+v", e)
 	}
 	v.apply(release)

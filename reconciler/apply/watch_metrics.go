@@ -21,9 +21,9 @@ func newWatchMetrics(reg prometheus.Registerer, cluster string, logger *slog.Log
 	restarts := register(reg, logger, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "purser_watch_restarts_total", Help: "Watches that ended and were opened again."}, []string{"cluster"}))
 	up := register(reg, logger, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "purser_watch_up", Help: "Watches that are established."}, []string{"cluster"}))
+		Name: "purser_watches_open", Help: "Watches that are established."}, []string{"cluster"}))
 	missing := register(reg, logger, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "purser_watch_missing", Help: "Kinds, or kinds in a namespace, that should be watched and cannot be: their drift is found by full comparisons only."}, []string{"cluster"}))
+		Name: "purser_watches_missing", Help: "Kinds, or kinds in a namespace, that should be watched and cannot be: their drift is found by full comparisons only."}, []string{"cluster"}))
 	return &watchMetrics{
 		events:   events.MustCurryWith(prometheus.Labels{"cluster": cluster}),
 		restarts: restarts.WithLabelValues(cluster), up: up.WithLabelValues(cluster), missing: missing.WithLabelValues(cluster),

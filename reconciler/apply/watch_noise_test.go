@@ -34,7 +34,7 @@ func TestNoiseIsNoSuspicion(t *testing.T) {
 	v.patchAs("deployer", web, `{"status":{"observedGeneration":1}}`, "status")
 	v.patchAs("deployer", web, `{"status":{"conditions":[{"type":"Available","status":"False","reason":"Test"}]}}`, "status")
 	v.caughtUp(web)
-	v.eventually("status is told", func() bool { return v.told(Moved) > 0 })
+	v.eventually("status is told", func() bool { return v.told(StatusChanged) > 0 })
 	v.patchAs("controller", web, `{"metadata":{"annotations":{"controller.example/seen":"yes"}}}`)
 	v.patchAs("kubectl-rollout", web, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"now"}}}}}`)
 	v.caughtUp(web)

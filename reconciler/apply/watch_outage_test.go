@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,13 +72,19 @@ func TestFirstStateByList(t *testing.T) {
 	v := &watched{site: newSite(t), notices: map[string]map[Notice]int{}}
 	v.grantReader()
 	p := v.watchAs(reader, WatchOptions{})
+	var refused atomic.Bool
 	v.fault(p, lab.Fault{Mode: lab.Answer, Status: http.StatusUnprocessableEntity, Match: func(r *http.Request) bool {
-		return isWatch(r) && r.URL.Query().Get("sendInitialEvents") == "true"
+		streams := isWatch(r) && r.URL.Query().Get("sendInitialEvents") == "true"
+		refused.Store(refused.Load() || streams)
+		return streams
 	}})
 	release := configMap("a", "1")
 	v.settle(release)
 	v.patchAs("kubectl-edit", release, `{"data":{"key":"2"}}`)
 	v.suspect()
+	if !refused.Load() {
+		t.Error("no watch asked for its first state")
+	}
 }
 
 // A connection that is dead without anybody having said so is given up when bookmarks stay away.
@@ -234,7 +241,7 @@ func TestKindThatGoesAndComesBack(t *testing.T) {
 	if err := v.at(docs(t, crd)[0]).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	v.eventually("both are suspects", func() bool { return len(v.w.Suspects(v.ns)) == 2 || v.told(Suspect) > 0 && len(v.w.Deleted(v.ns)) > 0 })
+	v.eventually("both are suspects", func() bool { return len(v.w.Suspects(v.ns)) == 2 || v.told(Suspect) > 0 && len(v.w.Missing(v.ns)) > 0 })
 	v.eventually("it is said", func() bool { return len(v.w.Unwatched()) > 0 })
 	if n := v.opened(plural); n > 20 {
 		t.Errorf("asked %d times", n)

@@ -56,7 +56,7 @@ func (s *stream) Update(obj any) error {
 		case s.w.suspicious(o):
 			notices[o.env.name] = Suspect
 		case x.status && o.writing == 0 && newer(x.mark.version, o.examined.version):
-			notices[o.env.name] = Moved
+			notices[o.env.name] = StatusChanged
 		}
 	}
 	s.w.mu.Unlock()

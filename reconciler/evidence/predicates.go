@@ -147,7 +147,7 @@ type Plan struct {
 	ClusterUID string         `json:"clusterUID"`      // UID of the namespace kube-system
 	Attempt    int            `json:"attempt"`         // of this purpose within the deployment
 	Summary    map[string]int `json:"summary"`         // objects by action
-	Items      []Item         `json:"items"`           // all but the unchanged ones; the field diff is the blob "diff"
+	Items      []Item         `json:"items"`           // all that the inventory does not hold like this already; the field diff is the blob "diff"
 	Drift      *uint64        `json:"drift,omitempty"` // of a repair: index of the drift record it answers, where there is one
 }
 
@@ -173,12 +173,12 @@ const PolicySuspended = "suspended"
 // Drifted is one object that differs.
 type Drifted struct {
 	render.Ref
-	Action string   `json:"action"`           // of the repair: created (it was deleted) or configured
-	Diff   string   `json:"diff"`             // digest of the field diff: what tells one drift of the object from the next
-	Fields []string `json:"fields,omitempty"` // paths that differ, the first ones
-	By     []Writer `json:"by,omitempty"`     // who holds these fields, newest first; a deletion names nobody
-	User   string   `json:"user"`             // who, where that is known; Unattributed where not
-	Reason string   `json:"reason,omitempty"`
+	Action string        `json:"action"`           // of the repair: created (it was deleted) or configured
+	Diff   string        `json:"diff"`             // digest of the field diff: what tells one drift of the object from the next
+	Fields []string      `json:"fields,omitempty"` // paths that differ, the first ones
+	By     []FieldWriter `json:"by,omitempty"`     // who holds these fields, newest first; a deletion names nobody
+	User   string        `json:"user"`             // who, where that is known; Unattributed where not
+	Reason string        `json:"reason,omitempty"`
 	// Contested: it was repaired several times in a row and changed again each time; repairs keep a growing distance.
 	Contested bool `json:"contested,omitempty"`
 }
@@ -186,8 +186,8 @@ type Drifted struct {
 // Unattributed is the user of a change that the API server's metadata tells a field manager of, at most.
 const Unattributed = "unattributed"
 
-// Writer is a field manager that wrote an object.
-type Writer struct {
+// FieldWriter is a field manager that wrote an object.
+type FieldWriter struct {
 	Manager     string    `json:"manager"`
 	Operation   string    `json:"operation,omitempty"` // Apply or Update
 	Subresource string    `json:"subresource,omitempty"`

@@ -83,8 +83,10 @@ func driftSummary(r Record) string {
 	if len(p.Objects) > 1 {
 		text += fmt.Sprintf(" and %d more", len(p.Objects)-1)
 	}
-	if len(first.By) > 0 {
+	if len(first.By) == 0 {
+		text += ", unattributed"
+	} else {
 		text += ", by " + first.By[0].Manager
 	}
-	return text + ", user " + first.User
+	return text
 }

@@ -48,6 +48,9 @@ type EvidenceFact struct {
 	Problem  string // what stops publishing, empty when nothing does
 }
 
+// GateDependencies is the name of the gate that waits for other environments.
+const GateDependencies = "dependencies"
+
 // gates in the order in which people read them.
 var gates = []struct {
 	name string
@@ -56,7 +59,7 @@ var gates = []struct {
 	{"policy", isolation},
 	{"claims", claims},
 	{"prune", prune},
-	{"dependencies", dependencies},
+	{GateDependencies, dependencies},
 	{"evidence", evidence},
 }
 

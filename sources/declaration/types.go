@@ -198,7 +198,7 @@ type Source struct {
 
 // Reconcile says how often and how long.
 type Reconcile struct {
-	// How often to look for drift in the cluster. Pushes are seen without it, when the source is polled or its webhook is called.
+	// How often every object is compared with the cluster. Pushes are seen without it, and so is drift where watches work.
 	Interval time.Duration `json:"interval" jsonschema:"default=10m,minimum=1s"`
 	// Longest time one pass may take.
 	Timeout time.Duration `json:"timeout" jsonschema:"default=5m,minimum=1s"`
