@@ -190,7 +190,10 @@ func (f *treeFS) charge(n int) error {
 func (f *treeFS) traced() Inputs {
 	in := make(Inputs, 0, len(f.inputs))
 	for p, h := range f.inputs {
-		in = append(in, Input{Path: unique.Make(p).Value(), Hash: unique.Make(h).Value()})
+		if !within(p, f.root) { // of a base: kept once for all its environments
+			p, h = unique.Make(p).Value(), unique.Make(h).Value()
+		}
+		in = append(in, Input{Path: p, Hash: h})
 	}
 	slices.SortFunc(in, func(a, b Input) int { return strings.Compare(a.Path, b.Path) })
 	return in
