@@ -78,38 +78,26 @@ func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, sr
 	}
 	seen := a.observation(env.Meta.Name).rendered
 	if seen == nil && state.Approved != nil {
-		if release, err := a.kept(env.Meta.Name, state.Approved.Release); err == nil && release.Renderer == render.Version {
-			seen = renderedOf(release)
+		if release, err := a.kept(env.Meta.Name, state.Approved.Release); err == nil {
+			seen = outline(release)
 		}
 	}
-	if seen != nil && seen.from(env.Spec.Source.Path) && sameBinding(seen.binding, binding) && seen.inputs.Unchanged(tree) {
+	if seen != nil && seen.StillCurrent(tree, env.Spec.Source.Path) && sameBinding(seen.Binding, binding) {
 		a.note(env.Meta.Name, func(o *observation) { o.rendered = seen })
-		return seen.digest, nil
+		return seen.Digest, nil
 	}
 	release, err := Build(ctx, a.renderer, a.decrypt, tree, env)
 	if err != nil {
 		return "", err
 	}
 	a.releases.Add(release.Digest, release)
-	a.note(env.Meta.Name, func(o *observation) { o.rendered = renderedOf(release) })
+	a.note(env.Meta.Name, func(o *observation) { o.rendered = outline(release) })
 	return release.Digest, nil
 }
 
-// rendered is what is remembered of a render. It is not changed once made.
-type rendered struct {
-	digest  string // of the release
-	inputs  render.Inputs
-	binding render.Binding
-}
-
-func renderedOf(r *render.Release) *rendered {
-	return &rendered{digest: r.Digest, inputs: r.Inputs, binding: r.Binding}
-}
-
-// from reports whether a folder was rendered: every render looks for release.yaml there.
-func (r *rendered) from(dir string) bool {
-	about := path.Join(dir, declaration.ReleaseFile)
-	return slices.ContainsFunc(r.inputs, func(i render.Input) bool { return i.Path == about })
+// outline is a release without what it consists of: enough to tell whether it is still current.
+func outline(r *render.Release) *render.Release {
+	return &render.Release{Digest: r.Digest, Binding: r.Binding, Renderer: r.Renderer, Inputs: r.Inputs, Directory: r.Directory}
 }
 
 // renderCommit makes the release of an environment at a commit.

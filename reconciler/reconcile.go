@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -79,7 +80,7 @@ func (a *Agent) leave(name string) {
 
 // observation is what the agent knows of an environment without a record: it can be found out again.
 type observation struct {
-	rendered   *rendered // last render
+	rendered   *render.Release // by the last render, in outline
 	outcome    Outcome
 	since      time.Time // of the outcome
 	failures   int       // outcomes in a row that failed or stalled

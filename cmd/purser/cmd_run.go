@@ -35,12 +35,15 @@ starts; an unchanged one makes the agent poll every source at once. Credentials 
 read from their files at each use.
 
 An empty audit remote is refused, for it may be a lost one: run "purser init" once,
-or give --init.`
+or give --init.
+
+Environment: GOGC and GOMEMLIMIT set the garbage collector, as for every Go program; the
+defaults here are 300 and 128MiB, which is a soft limit.`
 
 // setCollector trades memory for time as far as a small machine has it: renders and plans come in bursts and make garbage
 // that the default would collect several times a second. GOGC and GOMEMLIMIT (see package runtime) take precedence.
 func setCollector() {
-	const percent, limit = 300, 192 << 20 // bytes; a soft limit: from there on the collector works harder
+	const percent, limit = 300, 128 << 20 // bytes; a soft limit: from there on the collector works harder
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
