@@ -63,6 +63,9 @@ type cluster struct {
 	queue    *queue
 	watcher  *apply.Watcher
 	deciding sync.Mutex // one decision at a time, so that two environments cannot both claim an object
+
+	restoring sync.Mutex // guards restored
+	restored  bool       // the claims of releases that were approved before the start are known
 }
 
 // New prepares an agent: it opens its data directory and audit log, and folds the state. Call [Agent.Run]
@@ -152,7 +155,12 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 
 // noticed is told by the watches that something of an environment changed.
 func (a *Agent) noticed(environment string, n apply.Notice) {
-	a.visitSoon(environment, func(o *observation) { o.moved = o.moved || n == apply.StatusChanged })
+	a.visitSoon(environment, func(o *observation) {
+		o.moved = o.moved || n == apply.StatusChanged
+		if n == apply.Suspect { // it may be what a stalled release waits for
+			o.release.length = min(o.release.length, contestFirst)
+		}
+	})
 }
 
 // cover has the objects of an environment watched.
@@ -333,7 +341,7 @@ func (a *Agent) Reload() {
 // wake asks for a reconciliation of an environment, because something it waits for may have come. What failed is tried
 // again at once.
 func (a *Agent) wake(environment string) {
-	a.visitSoon(environment, func(o *observation) { o.failedAt = time.Time{} })
+	a.visitSoon(environment, func(o *observation) { o.release.at, o.repair.at = time.Time{}, time.Time{} })
 }
 
 // visitSoon has a worker look at an environment, and notes why.

@@ -33,6 +33,9 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	}
 	facts := a.facts(env, candidate.Release) // may wait for the cluster, so outside the lock
 	cluster := a.clusters[env.Spec.Cluster]
+	if err := a.restoreClaims(ctx, cluster); err != nil {
+		return Outcome{Kind: Failed, Reason: err.Error()}
+	}
 	cluster.deciding.Lock()
 	defer cluster.deciding.Unlock()
 	wanted := policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes)
@@ -167,6 +170,35 @@ func (a *Agent) claimFor(env *declaration.Environment, wanted []render.Ref) {
 	for _, ref := range wanted {
 		a.claims[claim{env.Spec.Cluster, ref.Key()}] = env.Meta.Name
 	}
+}
+
+// restoreClaims claims, once after a start, what the approved releases of a cluster will own that are not applied yet.
+func (a *Agent) restoreClaims(ctx context.Context, c *cluster) error {
+	c.restoring.Lock()
+	defer c.restoring.Unlock()
+	if c.restored {
+		return nil
+	}
+	for _, name := range a.environments(func(e *declaration.Environment) bool { return e.Spec.Cluster == c.Name() }) {
+		env, _, ok := a.declared(name)
+		state := a.journal.environment(name)
+		applied := state.Deployment.Phase == PhaseApplied || state.Deployment.Phase == PhaseLive
+		if !ok || state.Approved == nil || applied && state.Deployment.Release == state.Approved.Release {
+			continue
+		}
+		release, err := a.release(ctx, env, *state.Approved)
+		if err != nil {
+			a.logger.Warn("objects of an approved release are not claimed: it cannot be read", "environment", name, "error", err)
+			continue
+		}
+		scopes, err := c.scopes(release)
+		if err != nil {
+			return fmt.Errorf("restore the claims of %q: %w", name, err)
+		}
+		a.claimFor(env, policy.Claimed(release, env.Spec.Namespace, scopes))
+	}
+	c.restored = true
+	return nil
 }
 
 // unclaim drops the notes of an environment. The agent's lock is held.

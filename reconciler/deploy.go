@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -45,28 +47,46 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 	if env.Spec.Reconcile.Suspend {
 		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}
 	}
-	seen := a.observation(env.Meta.Name)
-	if wait := remaining(seen.failedAt, a.now(), seen.backoff); wait > 0 && seen.tried == state.Approved.Release {
-		again := seen.outcome
-		again.After, again.Untried = wait, true
-		return again
+	failed := a.observation(env.Meta.Name).release
+	if left := failed.left(state.Approved.Release, a.now()); left > 0 {
+		return failed.again(left)
 	}
-	a.note(env.Meta.Name, func(o *observation) { o.tried = state.Approved.Release })
+	if err := a.journal.log.Status().Err; err != nil { // the log tries again by itself; an intent now would be abandoned
+		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}
+	}
 	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
 }
 
 // try makes an attempt and turns its error into an outcome. What a person must make possible is recorded.
 func (a *Agent) try(ctx context.Context, t attempt) Outcome {
-	outcome, err := a.attempt(ctx, t)
+	name, now := t.env.Meta.Name, a.now()
+	outcome, err := a.attempt(ctx, &t)
 	if err == nil {
+		a.note(name, func(o *observation) {
+			if p := o.pause(t.purpose); p.left(t.to.Release, now) == 0 { // else it is that of other objects
+				*p = pause{}
+			}
+		})
 		return outcome
 	}
 	after := outcomeOf(err)
 	after.Wrote = outcome.Wrote
+	a.note(name, func(o *observation) {
+		p := o.pause(t.purpose)
+		*p = p.after(t.to.Release, after, t.failed, t.env.Spec.Reconcile.Interval, a.now())
+	})
 	if after.Kind == Stalled {
 		a.block(t, err)
 	}
 	return after
+}
+
+// pause is that of a purpose.
+func (o *observation) pause(purpose string) *pause {
+	if purpose == evidence.PurposeRepair {
+		return &o.repair
+	}
+	return &o.release
 }
 
 var errUnrecorded = errors.New("the outcome could not be recorded when it was known")
@@ -83,7 +103,9 @@ type attempt struct {
 	client  *apply.Client
 	uid     string // of the cluster
 	plan    *apply.Plan
-	stuck   error // of a repair: what keeps other objects from being planned
+	stuck   []apply.Entry   // of a repair: objects that cannot be restored before somebody changed them
+	problem error           // of a repair: what keeps some objects from being planned
+	failed  map[string]bool // keys of the objects that failed, where not all did
 }
 
 // deployment is the number of the deployment that the attempt belongs to. A release starts a new one.
@@ -95,26 +117,22 @@ func (t attempt) deployment() int {
 }
 
 // attempt plans, records the intent, applies and records the outcome.
-func (a *Agent) attempt(ctx context.Context, t attempt) (Outcome, error) {
-	if err := a.prepare(ctx, &t); err != nil {
+func (a *Agent) attempt(ctx context.Context, t *attempt) (Outcome, error) {
+	if err := a.prepare(ctx, t); err != nil {
 		return Outcome{}, err
 	}
 	if t.purpose == evidence.PurposeRepair {
-		if needed, err := a.needsRepair(ctx, &t); err != nil || !needed {
-			return Outcome{}, errors.Join(err, t.stuck)
+		if needed, err := a.needsRepair(ctx, t); err != nil || !needed {
+			return Outcome{}, errors.Join(err, t.problem)
 		}
 	}
-	if err := a.journal.log.Status().Err; err != nil && t.purpose == evidence.PurposeRelease {
-		// The log tries again by itself. An intent now would only be abandoned.
-		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}, nil
-	}
 	a.at("planned")
-	intent, err := a.intend(ctx, t)
+	intent, err := a.intend(ctx, *t)
 	if err != nil {
 		return Outcome{}, err
 	}
 	outcome, err := a.execute(ctx, t, intent)
-	return outcome, errors.Join(err, t.stuck)
+	return outcome, errors.Join(err, t.problem)
 }
 
 // needsRepair records the drift that a comparison found, and narrows the plan to what may be repaired now. False when
@@ -126,7 +144,7 @@ func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 	}
 	compared := func() {
 		if t.look.all() {
-			a.note(t.env.Meta.Name, func(o *observation) { o.comparedAt = a.now() })
+			a.compared(t)
 		}
 	}
 	if policyOf(t.env) != declaration.DriftCorrect {
@@ -135,17 +153,21 @@ func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 	}
 	if len(later) > 0 { // somebody fights over these: they wait, the others do not wait with them
 		compared()
-		t.look = inspection{only: due}
 		if len(due) == 0 {
 			return false, nil
 		}
-		return true, a.plan(ctx, t)
+		return true, a.plan(ctx, t, due)
 	}
 	if len(planItems(t.plan, t.state.Inventory)) == 0 {
 		compared()
 		return false, nil
 	}
 	return true, nil
+}
+
+// compared notes that every object was compared. Health is looked at in the same visit.
+func (a *Agent) compared(t *attempt) {
+	a.note(t.env.Meta.Name, func(o *observation) { o.comparedAt, o.healthAt = a.now(), time.Time{} })
 }
 
 // prepare reads everything an attempt needs and plans it. Nothing is changed.
@@ -164,12 +186,44 @@ func (a *Agent) prepare(ctx context.Context, t *attempt) (err error) {
 		return err
 	}
 	cluster.cover(t.env, t.state.Inventory)
-	return a.plan(ctx, t)
+	err = a.plan(ctx, t, t.look.only)
+	if err == nil || t.purpose != evidence.PurposeRepair || ctx.Err() != nil {
+		return err
+	}
+	return a.planBeside(ctx, t, err)
 }
 
-// plan compares the release with the cluster. A repair goes on beside objects that cannot be planned without a
-// person: one that is stuck keeps none of the others from being restored.
-func (a *Agent) plan(ctx context.Context, t *attempt) error {
+// planBeside plans a repair again without the objects that could not be planned: one that is stuck, or fails just now,
+// keeps none of the others from being restored.
+func (a *Agent) planBeside(ctx context.Context, t *attempt, problem error) error {
+	looked, changed := map[string]bool{}, map[string]bool{}
+	t.stuck, t.problem, t.failed = t.plan.Stuck, problem, map[string]bool{}
+	for _, entry := range t.plan.Entries {
+		looked[entry.Ref.Key()] = true
+		if entry.Action == apply.Created || entry.Action == apply.Configured {
+			changed[entry.Ref.Key()] = true
+		}
+	}
+	for _, entry := range t.stuck {
+		looked[entry.Ref.Key()] = true
+	}
+	for _, item := range t.state.Inventory {
+		if key := item.Ref.Key(); !looked[key] && (t.look.all() || t.look.only[key]) {
+			t.failed[key] = true
+		}
+	}
+	if t.look.all() && len(t.failed) == 0 {
+		a.compared(t)
+	}
+	if len(changed)+len(t.stuck) == 0 {
+		return problem
+	}
+	t.look.only = looked
+	return a.plan(ctx, t, changed)
+}
+
+// plan compares the release with the cluster, as far as some objects go; nil is all of them.
+func (a *Agent) plan(ctx context.Context, t *attempt, only map[string]bool) error {
 	objects, err := a.decrypt.Decrypt(t.release.Objects)
 	if err != nil {
 		return &apply.StalledError{What: "decrypt the release: " + err.Error(), Hint: "check the agent's age key", Err: err}
@@ -178,7 +232,7 @@ func (a *Agent) plan(ctx context.Context, t *attempt) error {
 	if restores(t.state, t.to.Release) { // the way back takes away whatever the failed release brought
 		limits = declaration.Prune{MaxObjects: len(t.state.Inventory), MaxShare: 1}
 	}
-	desired := apply.Desired{
+	t.plan, err = t.client.Plan(ctx, apply.Desired{
 		Environment: t.env.Meta.Name,
 		Namespace:   t.env.Spec.Namespace,
 		Objects:     objects,
@@ -188,24 +242,9 @@ func (a *Agent) plan(ctx context.Context, t *attempt) error {
 		// Repair and the way back go on beside a protected object that only a person may delete.
 		KeepProtected: t.purpose == evidence.PurposeRepair || restores(t.state, t.to.Release),
 		Trust:         t.purpose == evidence.PurposeRelease,
-		Only:          t.look.only,
-	}
-	t.plan, err = t.client.Plan(ctx, desired)
-	var stalled *apply.StalledError
-	if err == nil || t.purpose != evidence.PurposeRepair || !errors.As(err, &stalled) {
-		return err
-	}
-	t.look = inspection{only: map[string]bool{}}
-	for _, entry := range t.plan.Changed() {
-		if entry.Action != apply.Deleted {
-			t.look.only[entry.Ref.Key()] = true
-		}
-	}
-	if len(t.look.only) == 0 {
-		return err
-	}
-	t.stuck, desired.Only = err, t.look.only
-	t.plan, err = t.client.Plan(ctx, desired)
+		Only:          only,
+		Drifted:       driftedKeys(t.state.Drift),
+	})
 	return err
 }
 
@@ -300,7 +339,7 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 const publishTimeout = 90 * time.Second
 
 // execute applies the plan and records what came of it, also when it was cut short.
-func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) (Outcome, error) {
+func (a *Agent) execute(ctx context.Context, t *attempt, intent evidence.Record) (Outcome, error) {
 	name := t.env.Meta.Name
 	a.clusters[t.env.Spec.Cluster].cover(t.env, a.journal.environment(name).Inventory) // with what is about to be created
 	a.at("intended")
@@ -314,6 +353,9 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 		return Outcome{}, errors.Join(applyErr, err)
 	}
 	a.at("recorded")
+	if applyErr != nil && t.purpose == evidence.PurposeRepair {
+		t.failed = failedKeys(set, t.failed)
+	}
 	a.metrics.applied(name, t.purpose, outcome, set)
 	a.note(name, func(o *observation) {
 		o.healthAt = time.Time{}
@@ -330,9 +372,30 @@ func (a *Agent) execute(ctx context.Context, t attempt, intent evidence.Record) 
 		a.unclaim(name) // the inventory says it from now on
 		a.mu.Unlock()
 	}
-	a.wakeDenied(t.env)
+	if givesUp(set) {
+		a.wakeDenied(t.env)
+	}
 	a.logger.Info("applied", "environment", name, "deployment", intent.Deployment, "purpose", t.purpose, "outcome", outcome, "changes", t.plan.Summary())
 	return Outcome{Kind: Applied, Wrote: applyErr != nil}, applyErr
+}
+
+// failedKeys are the objects that were not brought to their desired state, with those that could not even be planned.
+func failedKeys(set apply.ChangeSet, unplanned map[string]bool) map[string]bool {
+	failed := maps.Clone(unplanned)
+	if failed == nil {
+		failed = map[string]bool{}
+	}
+	for _, c := range set {
+		if c.Error != "" {
+			failed[c.Ref.Key()] = true
+		}
+	}
+	return failed
+}
+
+// givesUp reports whether a change set took something out of an inventory.
+func givesUp(set apply.ChangeSet) bool {
+	return slices.ContainsFunc(set, func(c apply.Change) bool { return c.Error == "" && (c.Action == apply.Deleted || c.Released) })
 }
 
 // recordOutcome records the outcome of the open intent of a deployment.

@@ -17,7 +17,8 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// Contest counts the repairs of one object in a row: each was undone by somebody within contestWindow.
+// Contest counts the repairs of one object in a row: each was undone by somebody within contestWindow. Where drift is
+// only reported, it counts the reports.
 type Contest struct {
 	Repairs int       `json:"repairs"`
 	At      time.Time `json:"at"` // of the last one
@@ -70,26 +71,31 @@ func (i inspection) found() string {
 }
 
 // inspect decides what to compare: everything once the interval is over; before that what the watch suspects, and
-// drift whose repair was put off until now. What is known to differ and has to wait is not looked at again.
-func inspect(e *EnvironmentState, suspects []render.Ref, correct bool, untilAll time.Duration, now time.Time) inspection {
+// drift whose repair was put off until now. What waits for its time is not looked at again, whatever happens to it: known
+// drift after a repair that failed, and what somebody keeps changing.
+func inspect(e *EnvironmentState, suspects []render.Ref, correct bool, untilAll time.Duration, failed pause, left time.Duration, now time.Time) inspection {
 	if untilAll <= 0 {
 		return inspection{}
 	}
 	i := inspection{only: map[string]bool{}, next: untilAll}
 	waits := map[string]bool{}
-	if correct {
-		for _, d := range e.Drift {
-			if due := e.Contests[d.Key()].due(now); due > 0 {
-				waits[d.Key()] = true
-				i.next = min(i.next, due)
-			} else {
-				i.only[d.Key()] = true
-			}
+	for _, d := range e.Drift {
+		key := d.Key()
+		due := e.Contests[key].due(now)
+		switch {
+		case due > 0:
+			waits[key] = true
+			i.next = min(i.next, due)
+		case correct && left == 0:
+			i.only[key] = true
 		}
 	}
 	for _, ref := range suspects {
-		if !waits[ref.Key()] {
-			i.only[ref.Key()] = true
+		key := ref.Key()
+		held := left > 0 && (failed.keys == nil || failed.keys[key])
+		again := !correct && e.Contests[key].due(now) > 0 // nothing would be done about it but write it down once more
+		if !waits[key] && !held && !again {
+			i.only[key] = true
 		}
 	}
 	return i
@@ -110,15 +116,16 @@ func driftAfter(known []evidence.Drifted, looked inspection, found []evidence.Dr
 	return after
 }
 
-// sameDrift reports whether two findings name the same differences of the same objects.
+// sameDrift reports whether two findings name the same differences of the same objects, as far as a record lists them.
 func sameDrift(a, b []evidence.Drifted) bool {
+	a, b = a[:min(len(a), objectsMax)], b[:min(len(b), objectsMax)]
 	return slices.EqualFunc(a, b, func(x, y evidence.Drifted) bool { return x.Key() == y.Key() && x.Diff == y.Diff })
 }
 
 // driftedOf describes the objects of a comparison that differ. A deletion that is still to be done is no drift.
-func driftedOf(plan *apply.Plan, contests map[string]Contest, now time.Time) ([]evidence.Drifted, error) {
+func driftedOf(entries []apply.Entry, contests map[string]Contest, now time.Time) ([]evidence.Drifted, error) {
 	list := []evidence.Drifted{}
-	for _, entry := range plan.Changed() {
+	for _, entry := range entries {
 		if entry.Action == apply.Deleted {
 			continue
 		}
@@ -126,13 +133,16 @@ func driftedOf(plan *apply.Plan, contests map[string]Contest, now time.Time) ([]
 		if err != nil {
 			return nil, fmt.Errorf("encode drift of %s: %w", entry.Ref, err)
 		}
+		if entry.Action == apply.Skipped {
+			diff = []byte(entry.Reason)
+		}
 		sum := sha256.Sum256(append([]byte(entry.Action), diff...))
 		d := evidence.Drifted{
-			Ref: entry.Ref, Action: entry.Action, Diff: "sha256:" + hex.EncodeToString(sum[:]), Reason: entry.Reason,
+			Ref: entry.Ref, Action: entry.Action, Diff: "sha256:" + hex.EncodeToString(sum[:]), Reason: shorten(entry.Reason, reasonBytes),
 			User: evidence.Unattributed, Contested: contests[entry.Ref.Key()].contested(now),
 		}
 		for _, f := range entry.Diff[:min(len(entry.Diff), fieldsMax)] {
-			d.Fields = append(d.Fields, f.Path)
+			d.Fields = append(d.Fields, shorten(f.Path, fieldBytes))
 		}
 		for _, w := range entry.By {
 			d.By = append(d.By, evidence.FieldWriter(w))
@@ -142,8 +152,21 @@ func driftedOf(plan *apply.Plan, contests map[string]Contest, now time.Time) ([]
 	return list, nil
 }
 
-// fieldsMax bounds the paths that a drift record repeats from its diff.
-const fieldsMax = 20
+// What a drift record repeats from its diff is bounded, so that it stays well below the size of a record.
+const (
+	objectsMax  = 300 // objects
+	fieldsMax   = 10  // paths of each
+	fieldBytes  = 160 // of each path
+	reasonBytes = 512
+)
+
+func driftedKeys(known []evidence.Drifted) map[string]bool {
+	keys := make(map[string]bool, len(known))
+	for _, d := range known {
+		keys[d.Key()] = true
+	}
+	return keys
+}
 
 // policyOf says what happens about drift of an environment.
 func policyOf(env *declaration.Environment) string {
@@ -155,16 +178,21 @@ func policyOf(env *declaration.Environment) string {
 
 // repair compares a release that is applied with the cluster, as far as that is due, and restores it.
 func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state EnvironmentState, to Pointer) Outcome {
-	name := env.Meta.Name
-	untilAll := remaining(a.observation(name).comparedAt, a.now(), env.Spec.Reconcile.Interval)
+	name, now := env.Meta.Name, a.now()
+	seen := a.observation(name)
+	left := seen.repair.left(to.Release, now)
+	untilAll := max(remaining(seen.comparedAt, now, env.Spec.Reconcile.Interval), left)
 	suspects := a.clusters[env.Spec.Cluster].watcher.Suspects(name)
-	look := inspect(&state, suspects, policyOf(env) == declaration.DriftCorrect, untilAll, a.now())
+	look := inspect(&state, suspects, policyOf(env) == declaration.DriftCorrect, untilAll, seen.repair, left, now)
 	outcome := Outcome{}
 	if !look.empty() {
 		outcome = a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to, look: look})
 		state = a.journal.environment(name)
 	}
-	return outcome.join(contest(&state, policyOf(env), a.now())).join(Outcome{After: look.next})
+	if left > 0 {
+		outcome = outcome.join(seen.repair.again(left))
+	}
+	return outcome.join(contest(&state, policyOf(env), now)).join(Outcome{After: look.next})
 }
 
 // contest says what of an environment waits because somebody keeps changing it.
@@ -176,7 +204,7 @@ func contest(e *EnvironmentState, policy string, now time.Time) Outcome {
 	wait := time.Duration(0)
 	for _, d := range e.Drift {
 		due := e.Contests[d.Key()].due(now)
-		if due == 0 {
+		if due == 0 || d.Action == apply.Skipped {
 			continue
 		}
 		names = append(names, d.Ref.String()+byWhom(d.By))
@@ -203,7 +231,7 @@ func byWhom(by []evidence.FieldWriter) string {
 // wait.
 func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	now := a.now()
-	found, err := driftedOf(t.plan, t.state.Contests, now)
+	found, err := driftedOf(append(t.plan.Changed(), t.stuck...), t.state.Contests, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,9 +246,11 @@ func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	a.metrics.drift(name, after)
 	due, later = map[string]bool{}, map[string]bool{}
 	for _, d := range found {
-		if t.state.Contests[d.Key()].due(now) == 0 {
+		switch {
+		case d.Action == apply.Skipped: // nothing can be done about it now
+		case t.state.Contests[d.Key()].due(now) == 0:
 			due[d.Key()] = true
-		} else {
+		default:
 			later[d.Key()] = true
 		}
 	}
@@ -228,22 +258,23 @@ func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 }
 
 func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifted) error {
-	diff, err := json.Marshal(t.plan.Changed())
+	diff, err := json.Marshal(append(t.plan.Changed(), t.stuck...))
 	if err != nil {
 		return fmt.Errorf("encode drift: %w", err)
 	}
+	listed := min(len(objects), objectsMax)
 	name := t.env.Meta.Name
 	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeDrift, Environment: name, Deployment: t.state.Deployment.Number,
 		Subjects:  []evidence.Subject{releaseSubject(name, t.release.Digest)},
-		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.look.found(), Objects: objects},
+		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.look.found(), Objects: objects[:listed], Omitted: len(objects) - listed},
 		Blobs:     []evidence.Blob{{Name: "diff", Data: diff}},
 	}); err != nil {
 		return err
 	}
 	a.at("drifted")
 	a.note(name, func(o *observation) { o.healthAt = time.Time{} }) // what is missing is not healthy
-	for _, d := range objects {
+	for _, d := range objects[:listed] {
 		a.logger.Warn("drift", "environment", name, "object", d.Ref.String(), "action", d.Action, "fields", d.Fields,
 			"by", d.By, "policy", policy, "contested", d.Contested)
 	}
@@ -251,9 +282,35 @@ func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifte
 	return nil
 }
 
+// foldDrift takes what differs now. Where nothing is repaired, what is new counts as a round of a contest, so that a
+// program that changes an object all the time fills no log.
 func foldDrift(s *State, r evidence.Record, p evidence.Drift) {
 	e := s.environment(r.Environment)
+	if p.Policy != declaration.DriftCorrect {
+		known := map[string]string{}
+		for _, d := range e.Drift {
+			known[d.Key()] = d.Diff
+		}
+		contests := lasting(e.Contests, r.Time)
+		for _, d := range p.Objects {
+			if known[d.Key()] != d.Diff {
+				contests[d.Key()] = contests[d.Key()].next(r.Time)
+			}
+		}
+		e.Contests = contests
+	}
 	e.Drift, e.DriftRecord = p.Objects, r.Index
+}
+
+// lasting copies the contests that are not over.
+func lasting(contests map[string]Contest, now time.Time) map[string]Contest {
+	left := map[string]Contest{}
+	for key, c := range contests {
+		if !c.over(now) {
+			left[key] = c
+		}
+	}
+	return left
 }
 
 // foldRepaired takes what a repair wrote out of the known drift, and counts it.
@@ -264,12 +321,7 @@ func foldRepaired(e *EnvironmentState, set apply.ChangeSet, at time.Time) {
 			repaired[c.Ref.Key()] = true
 		}
 	}
-	contests := map[string]Contest{}
-	for key, c := range e.Contests {
-		if !c.over(at) {
-			contests[key] = c
-		}
-	}
+	contests := lasting(e.Contests, at)
 	e.Drift = slices.DeleteFunc(slices.Clone(e.Drift), func(d evidence.Drifted) bool {
 		if !repaired[d.Key()] {
 			return false

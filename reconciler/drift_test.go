@@ -60,6 +60,8 @@ func TestInspect(t *testing.T) {
 		state    EnvironmentState
 		suspects []render.Ref
 		report   bool
+		failed   pause
+		left     time.Duration
 		untilAll time.Duration
 		all      bool
 		only     []string
@@ -73,9 +75,12 @@ func TestInspect(t *testing.T) {
 		"known drift that is due":          {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, untilAll: time.Minute, only: []string{"left"}, next: time.Minute},
 		"known drift that is reported":     {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, report: true, untilAll: time.Minute, next: time.Minute},
 		"reported drift that changed":      {state: EnvironmentState{Drift: []evidence.Drifted{drifted("edited", "x")}}, suspects: suspects[:1], report: true, untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
+		"a repair failed":                  {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, suspects: suspects[:1], failed: pause{keys: map[string]bool{configMap("left").Key(): true}}, left: time.Second, untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
+		"a repair of all failed":           {state: EnvironmentState{Drift: []evidence.Drifted{drifted("left", "x")}}, suspects: suspects[:1], left: time.Second, untilAll: time.Minute, next: time.Minute},
+		"reported again and again":         {state: EnvironmentState{Contests: fight}, suspects: suspects, report: true, untilAll: time.Minute, only: []string{"edited"}, next: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := inspect(&c.state, c.suspects, !c.report, c.untilAll, now)
+			got := inspect(&c.state, c.suspects, !c.report, c.untilAll, c.failed, c.left, now)
 			if got.all() != c.all || len(got.only) != len(c.only) || got.next != c.next {
 				t.Errorf("got %+v, want all %v, only %v, next %s", got, c.all, c.only, c.next)
 			}

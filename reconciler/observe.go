@@ -34,10 +34,13 @@ func healthDue(env *declaration.Environment, state *EnvironmentState, watched bo
 	case d.Phase == PhaseApplied || state.Health == nil || !wellEnough(health.Status(state.Health.To)):
 		every = unwellEvery
 	}
-	if watched && len(env.Spec.Health.HTTP) == 0 {
-		return max(every, last)
+	switch {
+	case !watched || len(env.Spec.Health.HTTP) > 0:
+		return every
+	case every == env.Spec.Reconcile.Interval:
+		return 2 * every // never reached: the full comparison looks at it
 	}
-	return every
+	return max(every, last)
 }
 
 // movedEvery is how often health is looked at while watched objects change: what waits to be live is in a hurry.
@@ -71,6 +74,7 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	a.note(name, func(o *observation) { o.moved = false }) // what changes from here on is looked at again
 	report, err := a.report(ctx, env, state)
 	if err != nil {
+		a.note(name, func(o *observation) { o.moved = o.moved || seen.moved })
 		return Outcome{Kind: Failed, Reason: fmt.Sprintf("read health: %v", err)}
 	}
 	if d.Phase == PhaseApplied && !wellEnough(report.Status) && a.now().Sub(d.AppliedAt) >= env.Spec.Health.Timeout {

@@ -272,12 +272,17 @@ func messages(err error) []string {
 		list = append(list[:messagesMax], fmt.Sprintf("and %d more", len(list)-messagesMax))
 	}
 	for i, m := range list {
-		if len(m) > messageBytes {
-			m = m[:messageBytes] + "…"
-		}
-		list[i] = strings.ToValidUTF8(m, "�") // as a record stores it, so that it compares equal later
+		list[i] = shorten(m, messageBytes) // as a record stores it, so that it compares equal later
 	}
 	return list
+}
+
+// shorten cuts a text and makes it what a record can hold.
+func shorten(text string, bytes int) string {
+	if len(text) > bytes {
+		text = text[:bytes] + "…"
+	}
+	return strings.ToValidUTF8(text, "�")
 }
 
 const (

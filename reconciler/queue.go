@@ -39,7 +39,7 @@ func (q *queue) lane(tenant string) *lane {
 	defer q.mu.Unlock()
 	l := q.lanes[tenant]
 	if l == nil {
-		l = &lane{keys: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{})}
+		l = &lane{keys: workqueue.NewTypedDelayingQueue[string]()}
 		q.lanes[tenant] = l
 		select {
 		case q.grown <- struct{}{}:
@@ -49,25 +49,41 @@ func (q *queue) lane(tenant string) *lane {
 	return l
 }
 
-// run works until the context ends, and returns when every worker has.
+// run works until the context ends, and returns when everything under way has ended.
 func (q *queue) run(ctx context.Context) error {
-	var workers sync.WaitGroup
-	defer workers.Wait()
+	var lanes sync.WaitGroup
+	defer lanes.Wait()
 	defer q.shutDown()
 	for {
 		for _, l := range q.idle() {
-			for range q.workers {
-				workers.Go(func() {
-					for q.next(ctx, l) {
-					}
-				})
-			}
+			lanes.Go(func() { q.work(ctx, l) })
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-q.grown:
 		}
+	}
+}
+
+// work hands out what waits in a lane, to at most so many workers at a time. A lane with nothing to do costs one.
+func (q *queue) work(ctx context.Context, l *lane) {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	slots := make(chan struct{}, q.workers)
+	for {
+		slots <- struct{}{}
+		environment, shutdown := l.keys.Get()
+		if shutdown || ctx.Err() != nil {
+			return
+		}
+		workers.Go(func() {
+			defer func() { <-slots }()
+			defer l.keys.Done(environment)
+			if after := q.reconcile(ctx, environment); after > 0 {
+				l.keys.AddAfter(environment, after)
+			}
+		})
 	}
 }
 
@@ -91,17 +107,4 @@ func (q *queue) shutDown() {
 	for _, l := range q.lanes {
 		l.keys.ShutDown()
 	}
-}
-
-// next handles one key; false when the lane was shut down.
-func (q *queue) next(ctx context.Context, l *lane) bool {
-	environment, shutdown := l.keys.Get()
-	if shutdown || ctx.Err() != nil {
-		return false
-	}
-	defer l.keys.Done(environment)
-	if after := q.reconcile(ctx, environment); after > 0 {
-		l.keys.AddAfter(environment, after)
-	}
-	return true
 }

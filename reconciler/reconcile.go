@@ -45,9 +45,8 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 		case outcome.Untried: // as it was
 		case outcome.Kind == Failed || outcome.Kind == Stalled:
 			o.failures++
-			o.failedAt, o.backoff = a.now(), delay
 		default:
-			o.failures, o.failedAt = 0, time.Time{}
+			o.failures = 0
 		}
 		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
 			o.since, changed = start, true
@@ -84,13 +83,48 @@ type observation struct {
 	outcome    Outcome
 	since      time.Time // of the outcome
 	failures   int       // outcomes in a row that failed or stalled
-	failedAt   time.Time // the last of them; zero when there is none, or somebody asks to try again
-	backoff    time.Duration
-	tried      string    // release that was last tried to be applied
+	release    pause     // after an attempt to apply a release that failed
+	repair     pause     // after a repair that failed
 	comparedAt time.Time // last comparison of the target with the cluster
 	healthAt   time.Time // last look at health
 	moved      bool      // something changed since, says the watch
 	report     health.Report
+}
+
+// pause follows an attempt that failed: only time, or somebody who asks for it, makes another one. Visits alone do not,
+// for a watched object that changes all the time causes many.
+type pause struct {
+	of       string // release
+	failures int
+	at       time.Time
+	length   time.Duration
+	outcome  Outcome
+	keys     map[string]bool // objects that failed; nil is all
+}
+
+// left is how long the next attempt has to wait.
+func (p pause) left(release string, now time.Time) time.Duration {
+	if p.of != release {
+		return 0
+	}
+	return remaining(p.at, now, p.length)
+}
+
+// again is the outcome of the attempt that failed, until it is time for the next.
+func (p pause) again(left time.Duration) Outcome {
+	o := p.outcome
+	o.After, o.Untried = left, true
+	return o
+}
+
+// after is the pause after one more attempt.
+func (p pause) after(release string, outcome Outcome, keys map[string]bool, interval time.Duration, now time.Time) pause {
+	next := pause{of: release, at: now, outcome: outcome, keys: keys}
+	if p.of == release {
+		next.failures = p.failures + 1
+	}
+	next.length = outcome.delay(next.failures, interval)
+	return next
 }
 
 // observation is a copy of what is known of an environment.

@@ -3,6 +3,8 @@ package reconciler
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -99,6 +101,7 @@ const (
 	PhaseFailed     Phase = "failed" // or interrupted or abandoned: the next attempt is a new deployment
 	PhaseLive       Phase = "live"
 	PhaseSuperseded Phase = "superseded"
+	PhaseAbandoned  Phase = "abandoned" // nothing was changed; what was live before is still what runs
 )
 
 // NewState is the state before the first record.
@@ -191,9 +194,14 @@ func foldState(s *State, r evidence.Record) error {
 	if err := json.Unmarshal(p.State, next); err != nil {
 		return err
 	}
-	for name, e := range next.Environments {
+	for _, name := range slices.Sorted(maps.Keys(next.Environments)) {
+		e := next.Environments[name]
 		for _, item := range e.Inventory {
-			next.owners[claim{e.Place.Cluster, item.Ref.Key()}] = name
+			object := claim{e.Place.Cluster, item.Ref.Key()}
+			// An object of two environments, of which one is no longer declared, is that of the one that applied last.
+			if other := next.Environments[next.owners[object]]; other == nil || other.Deployment.AppliedAt.Before(e.Deployment.AppliedAt) {
+				next.owners[object] = name
+			}
 		}
 	}
 	*s = *next
@@ -290,10 +298,13 @@ func foldApply(s *State, r evidence.Record, p evidence.Apply) {
 		foldRepaired(e, set, r.Time)
 		return
 	}
-	if p.Outcome == evidence.OutcomeApplied {
+	switch p.Outcome {
+	case evidence.OutcomeApplied:
 		d.Phase, d.AppliedAt = PhaseApplied, r.Time
 		e.Drift = nil // another release runs: it starts anew
-	} else {
+	case evidence.OutcomeAbandoned:
+		d.Phase = PhaseAbandoned
+	default:
 		d.Phase = PhaseFailed
 	}
 }

@@ -19,7 +19,7 @@ type FieldWriter struct {
 	Manager     string    `json:"manager"`
 	Operation   string    `json:"operation"` // Apply or Update
 	Subresource string    `json:"subresource,omitempty"`
-	Time        time.Time `json:"time"`
+	Time        time.Time `json:"time,omitzero"` // the API server keeps none for some subresources
 }
 
 // writers are those who hold fields of the live object that differ from what applying makes of it, newest first. When

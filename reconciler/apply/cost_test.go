@@ -127,13 +127,13 @@ func TestTrustWhenAnAutoscalerGoes(t *testing.T) {
 	}
 }
 
-// A plan about some objects names those alone and deletes nothing.
+// A plan about some objects names those alone, and deletes none that is not among them.
 func TestPlanOfSomeObjects(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.apply(configMap("a", "1") + configMap("b", "1") + configMap("gone", "1"))
 	d := s.with(configMap("a", "2") + configMap("b", "2"))
-	d.Only = map[string]bool{s.inventory[1].Ref.Key(): true, s.inventory[2].Ref.Key(): true}
+	d.Only = map[string]bool{s.inventory[1].Ref.Key(): true}
 	p, err := s.client.Plan(t.Context(), d)
 	if err != nil || len(p.Entries) != 1 || p.Entries[0].Ref.Name != "b" {
 		t.Fatalf("plan: %v\n%s", err, show(p))
@@ -145,6 +145,10 @@ func TestPlanOfSomeObjects(t *testing.T) {
 	d.Only = map[string]bool{}
 	if p, err := s.client.Plan(t.Context(), d); err != nil || len(p.Entries) != 0 {
 		t.Errorf("plan of nothing: %v\n%s", err, show(p))
+	}
+	d.Only = map[string]bool{s.inventory[2].Ref.Key(): true}
+	if p, err := s.client.Plan(t.Context(), d); err != nil || len(p.Entries) != 1 || p.Entries[0].Action != Deleted {
+		t.Errorf("plan of an object that is no longer desired: %v\n%s", err, show(p))
 	}
 }
 

@@ -17,9 +17,6 @@ const reasonAbsent = "already gone"
 
 // noLongerDesired are the items of the inventory that no target stands for.
 func (c *Client) noLongerDesired(d Desired, targets []target) []Item {
-	if d.Only != nil {
-		return nil
-	}
 	wanted := make(map[string]bool, len(d.Objects))
 	for _, t := range targets {
 		wanted[t.ref.Key()] = true
@@ -34,7 +31,7 @@ func (c *Client) noLongerDesired(d Desired, targets []target) []Item {
 	}
 	var gone []Item
 	for _, it := range d.Inventory {
-		if !wanted[it.Ref.Key()] {
+		if !wanted[it.Ref.Key()] && (d.Only == nil || d.Only[it.Ref.Key()]) {
 			gone = append(gone, it)
 		}
 	}
@@ -48,6 +45,7 @@ func (c *Client) planDeletion(ctx context.Context, it Item, d Desired) (*step, e
 	if err != nil {
 		return nil, err
 	}
+	c.watcher().saw(d.Environment, it.Ref, live, "", false)
 	s.live = live
 	s.entry.Action, s.entry.Reason, s.released = doom(live, d.Environment)
 	if s.entry.Action != Deleted || s.entry.Reason != "" {

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,7 @@ const maxRereads = 5
 
 // planObject compares one object's live state with what applying it would make of it.
 func (c *Client) planObject(ctx context.Context, t target, brings map[string]bool, scales *autoscalers) (*step, error) {
-	s := &step{entry: Entry{Ref: t.ref, Digest: t.digest}, object: t.object, env: t.env}
+	s := &step{entry: Entry{Ref: t.ref, Digest: t.digest}, object: t.object, env: t.env, drifted: t.drifted}
 	switch {
 	case t.trusted:
 		s.entry.Action = Unchanged
@@ -75,7 +76,7 @@ func (c *Client) compare(ctx context.Context, t target, s *step, brings map[stri
 		return false, err
 	}
 	stable, err := c.compareLive(ctx, t, s, live, brings, scales)
-	if _, stalled := asStalled(err); stalled && live != nil {
+	if stuck(err) && live != nil {
 		c.watcher().saw(t.env, t.ref, live, "", false)
 	}
 	return stable, err
@@ -96,6 +97,12 @@ func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstr
 		return false, err
 	}
 	result, taken, err := c.send(ctx, t, live, object, true)
+	supposed := false
+	if err != nil && refusesMixture(err, live) {
+		result, err = suppose(live, object)
+		supposed = err == nil
+		reasons = append(reasons, "it can be applied once people's fields are taken back")
+	}
 	switch {
 	case modified(err):
 		return false, nil
@@ -116,8 +123,10 @@ func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstr
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", t.ref, err)
 	}
-	if err := previewMigration(live, result); err != nil {
-		return false, fmt.Errorf("%s: %w", t.ref, err)
+	if !supposed {
+		if err := previewMigration(live, result); err != nil {
+			return false, fmt.Errorf("%s: %w", t.ref, err)
+		}
 	}
 	diff := diffObjects(t.ref, live, result)
 	if len(diff) > 0 && result.GetResourceVersion() != live.GetResourceVersion() {
@@ -193,10 +202,19 @@ func (c *Client) get(ctx context.Context, t target) (*unstructured.Unstructured,
 	return live, nil
 }
 
+// errGoing marks an object that is on its way out.
+var errGoing = errors.New("is being deleted")
+
+// stuck: the object cannot be brought to its desired state before somebody changed it. Any such change shows in its watch.
+func stuck(err error) bool {
+	_, stalled := asStalled(err)
+	return stalled || errors.Is(err, errGoing)
+}
+
 // checkOwner refuses an object of another environment and one that is going away. The reason says when it is adopted.
 func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (string, error) {
 	if at := live.GetDeletionTimestamp(); at != nil {
-		return "", fmt.Errorf("%s is being deleted since %s, finalizers %v hold it", ref, at.UTC().Format("15:04:05"), live.GetFinalizers())
+		return "", fmt.Errorf("%s %w since %s, finalizers %v hold it", ref, errGoing, at.UTC().Format("15:04:05"), live.GetFinalizers())
 	}
 	switch owner := live.GetLabels()[labelEnvironment]; {
 	case owner == env:
@@ -221,7 +239,8 @@ func (c *Client) send(ctx context.Context, t target, live, object *unstructured.
 	if len(list) == 0 || live == nil {
 		return result, "", explain(c.call("patch", t.ref), err)
 	}
-	same := live.GetLabels()[labelEnvironment] == t.env && live.GetAnnotations()[annotationDigest] == t.digest
+	applied := live.GetAnnotations()[annotationDigest]
+	same := live.GetLabels()[labelEnvironment] == t.env && (applied == t.digest || t.drifted != "" && applied == t.drifted)
 	taken, stalled := judge(t.ref, live, list, same)
 	if stalled != nil {
 		stalled.Err = scrub(t.ref, err)

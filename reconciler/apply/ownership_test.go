@@ -256,3 +256,30 @@ func TestObjectDeletedSinceThePlan(t *testing.T) {
 	}
 	want(t, s.apply(configMap("a", "2")), map[string]string{"ConfigMap/a": Created})
 }
+
+// TestTakesBackWhatStandsBesideOurs changes the port of a Service by hand. The ports are a list with the number for its
+// key, so ours and theirs would stand beside each other under one name, which no dry run accepts.
+func TestTakesBackWhatStandsBesideOurs(t *testing.T) {
+	s := newSite(t)
+	service := "---\n{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{name: http, port: 80}, {name: chat, port: 8072}]}}\n"
+	s.apply(service)
+	for _, patch := range []string{
+		`{"spec":{"ports":[{"name":"http","port":8070},{"name":"chat","port":8072}]}}`,
+		`{"spec":{"ports":[{"name":"http","port":8070}]}}`,
+	} {
+		s.patchAs("kubectl-patch", service, patch)
+		p := s.plan(service)
+		e := entry(t, p, "Service/web")
+		if e.Action != Configured || len(e.Diff) == 0 || len(e.By) == 0 || e.By[0].Manager != "kubectl-patch" {
+			t.Fatalf("%s: %+v", patch, e)
+		}
+		if _, err := s.client.Apply(t.Context(), p); err != nil {
+			t.Fatalf("%s: %v", patch, err)
+		}
+		ports, _, _ := unstructured.NestedSlice(s.live(service).Object, "spec", "ports")
+		if len(ports) != 2 || ports[0].(map[string]any)["port"] != int64(80) {
+			t.Errorf("%s: ports %v", patch, ports)
+		}
+		s.unchanged(service)
+	}
+}

@@ -25,7 +25,10 @@ type Desired struct {
 	// KeepProtected leaves protected objects that are no longer desired in place instead of stalling: for rollback and
 	// repair, which must go on.
 	KeepProtected bool
-	// Only are the keys of the objects to look at, with their namespaces as placed; nil means all. With Only nothing is
+	// Drifted are the keys of the objects that are known to differ from what was applied last: what others hold of their
+	// fields now was ours, and is taken back.
+	Drifted map[string]bool
+	// Only are the keys of the objects to look at, with their namespaces as placed; nil means all. With Only nothing else is
 	// deleted, and the plan has entries for these objects alone.
 	Only map[string]bool
 	// Trust: objects that the cluster's watcher vouches for (watched now, last found equal to this very digest, and nothing
@@ -49,6 +52,9 @@ type Entry struct {
 type Plan struct {
 	Environment string
 	Entries     []Entry
+	// Stuck are the objects that cannot be brought to their desired state before somebody changes them: another manager or
+	// environment holds them, they are being deleted, the API server refuses them. The reason says why.
+	Stuck []Entry
 
 	problems []error
 	client   *Client
@@ -64,6 +70,7 @@ type step struct {
 	deletes  bool                       // it is no longer desired
 	deferred bool                       // no dry run yet: its kind or namespace comes with this plan
 	released bool                       // see Change.Released
+	drifted  string                     // see target
 	env      string
 }
 
@@ -123,6 +130,9 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	for i, s := range steps {
 		if errs[i] != nil {
 			p.problems = append(p.problems, errs[i])
+		}
+		if i < len(targets) && stuck(errs[i]) {
+			p.Stuck = append(p.Stuck, Entry{Ref: targets[i].ref, Action: Skipped, Digest: targets[i].digest, Reason: errs[i].Error()})
 		}
 		if s != nil {
 			p.steps = append(p.steps, s)

@@ -24,6 +24,7 @@ type target struct {
 	comes   bool              // the release brings its kind
 	owned   bool              // it is in the inventory
 	trusted bool              // known to be as desired
+	drifted string            // digest that it was last applied with, where it is known to differ from that; else ""
 	mapping *meta.RESTMapping // nil: its kind does not exist yet
 }
 
@@ -32,9 +33,9 @@ type target struct {
 func (c *Client) prepare(d Desired) ([]target, []error) {
 	var targets []target
 	var problems []error
-	p := preparation{client: c, d: d, kinds: definedKinds(d.Objects), owned: map[string]bool{}, seen: map[string]bool{}}
+	p := preparation{client: c, d: d, kinds: definedKinds(d.Objects), owned: map[string]string{}, seen: map[string]bool{}}
 	for _, it := range d.Inventory {
-		p.owned[it.Ref.Key()] = true
+		p.owned[it.Ref.Key()] = it.Digest
 	}
 	p.scaling = p.scalingChanges()
 	for _, u := range d.Objects {
@@ -54,7 +55,7 @@ type preparation struct {
 	client  *Client
 	d       Desired
 	kinds   map[schema.GroupKind]bool // that the release brings
-	owned   map[string]bool           // by key
+	owned   map[string]string         // digest as last applied, by key
 	seen    map[string]bool           // by key
 	scaling bool                      // an autoscaler comes, changes or goes
 }
@@ -100,7 +101,10 @@ func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted boo
 	if t.digest == "" {
 		return t, false, fmt.Errorf("%s has no digest in its release", t.ref)
 	}
-	t.owned = p.owned[key]
+	t.drifted, t.owned = p.owned[key]
+	if !d.Drifted[key] {
+		t.drifted = ""
+	}
 	if t.trusted = d.Trust && p.trusts(t, u); t.trusted {
 		return t, true, nil
 	}

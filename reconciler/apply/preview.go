@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -30,6 +31,76 @@ func previewMigration(live, result *unstructured.Unstructured) error {
 		}
 	})
 	return nil
+}
+
+// refusesMixture says whether a dry run may have failed only because people's fields stand beside ours in the result: two
+// ports of one name, say. Applying first moves their fields to us, which no dry run can do beforehand.
+func refusesMixture(err error, live *unstructured.Unstructured) bool {
+	status := statusOf(err)
+	return live != nil && status != nil && status.Reason == metav1.StatusReasonInvalid &&
+		slices.ContainsFunc(live.GetManagedFields(), migrates)
+}
+
+// suppose gives what applying should make of a live object, where a dry run cannot say it: people's fields removed, ours
+// laid over the rest. Defaults of what is added are missing in it.
+func suppose(live, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	theirs, err := owned(live, migrates)
+	if err != nil {
+		return nil, err
+	}
+	others, err := owned(live, func(e metav1.ManagedFieldsEntry) bool { return !migrates(e) && !isOurs(e) })
+	if err != nil {
+		return nil, err
+	}
+	result := live.DeepCopy()
+	theirs.Difference(others).Iterate(func(p fieldpath.Path) {
+		if len(p) > 0 && !keeps(others, p) {
+			removePath(result.Object, p)
+		}
+	})
+	lay(object.DeepCopy().Object, result.Object)
+	return result, nil
+}
+
+// lay puts values over those that are there. Lists of named things are laid over each other by name, others replaced.
+func lay(over, onto map[string]any) {
+	for key, value := range over {
+		switch v := value.(type) {
+		case map[string]any:
+			if below, ok := onto[key].(map[string]any); ok {
+				lay(v, below)
+				continue
+			}
+		case []any:
+			if below, ok := onto[key].([]any); ok {
+				value = layList(v, below)
+			}
+		}
+		onto[key] = value
+	}
+}
+
+func layList(over, onto []any) []any {
+	named, ok := byName(over)
+	below, also := byName(onto)
+	if !ok || !also {
+		return over
+	}
+	list := make([]any, 0, len(over)+len(onto))
+	for _, item := range onto {
+		name := item.(map[string]any)["name"].(string)
+		if _, again := named[name]; !again {
+			list = append(list, item)
+		}
+	}
+	for _, item := range over {
+		if old, ok := below[item.(map[string]any)["name"].(string)].(map[string]any); ok {
+			lay(item.(map[string]any), old)
+			item = old
+		}
+		list = append(list, item)
+	}
+	return list
 }
 
 // keeps says whether the set holds the path or anything below it.

@@ -87,7 +87,7 @@ func established(ref render.Ref, crd *unstructured.Unstructured) (bool, error) {
 
 // located finds the endpoint of a step's object, waiting for a kind that comes with the plan to be served.
 func (c *Client) located(ctx context.Context, s *step) (target, error) {
-	t := target{ref: s.entry.Ref, object: s.object, digest: s.entry.Digest, env: s.env}
+	t := target{ref: s.entry.Ref, object: s.object, digest: s.entry.Digest, env: s.env, drifted: s.drifted}
 	err := poll(ctx, waitTimeout, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
 		mapping, err := c.cluster.mapping(t.ref)
 		if err == nil {

@@ -18,7 +18,7 @@ type sighting struct {
 	status bool // somebody keeps a status
 }
 
-func reduce(obj any) (any, error) {
+func reduce(obj any) (sighting, error) {
 	switch o := obj.(type) {
 	case sighting:
 		return o, nil
@@ -29,77 +29,74 @@ func reduce(obj any) (any, error) {
 		}
 		return x, nil
 	}
-	return nil, fmt.Errorf("watch shows a %T", obj)
+	return sighting{}, fmt.Errorf("watch shows a %T", obj)
 }
 
 // Transformer reduces objects of the first state as they come.
-func (s *stream) Transformer() cache.TransformFunc { return reduce }
+func (s *stream) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) { return reduce(obj) }
+}
 
 // Add notes an object that appeared.
-func (s *stream) Add(obj any) error { return s.Update(obj) }
+func (s *stream) Add(obj any) error { return s.event(obj, false) }
 
 // Update notes a new state of an object.
-func (s *stream) Update(obj any) error {
-	v, err := reduce(obj)
+func (s *stream) Update(obj any) error { return s.event(obj, false) }
+
+// Delete notes that an object is gone, or has lost our label.
+func (s *stream) Delete(obj any) error { return s.event(obj, true) }
+
+func (s *stream) event(obj any, gone bool) error {
+	x, err := reduce(obj)
 	if err != nil {
 		return err
 	}
-	x := v.(sighting)
 	s.w.metrics.event(s.kind.mapping.Resource.GroupResource().String())
 	s.w.mu.Lock()
 	s.heard = s.w.o.Now()
-	s.seen[x.name] = x.mark
+	if gone {
+		delete(s.seen, x.name)
+	} else {
+		s.seen[x.name] = x.mark
+	}
 	s.advance(x.mark.version)
 	notices := map[string]Notice{}
 	for _, o := range s.of(x.name) {
-		switch {
-		case s.w.suspicious(o):
-			notices[o.env.name] = Suspect
-		case x.status && o.writing == 0 && newer(x.mark.version, o.examined.version):
-			notices[o.env.name] = StatusChanged
-		}
+		s.note(notices, o, x.status && !gone && o.writing == 0 && newer(x.mark.version, o.examined.version))
 	}
 	s.w.mu.Unlock()
 	s.w.tell(notices)
 	return nil
 }
 
-// Delete notes that an object is gone, or has lost our label.
-func (s *stream) Delete(obj any) error {
-	v, err := reduce(obj)
-	if err != nil {
-		return err
-	}
-	x := v.(sighting)
-	s.w.metrics.event(s.kind.mapping.Resource.GroupResource().String())
-	s.w.mu.Lock()
-	s.heard = s.w.o.Now()
-	delete(s.seen, x.name)
-	s.advance(x.mark.version)
-	notices := map[string]Notice{}
-	for _, o := range s.of(x.name) {
-		if s.w.suspicious(o) {
-			notices[o.env.name] = Suspect
+// note says why the environment of an object should be looked at, if it should. A suspicion says more than a status.
+func (s *stream) note(notices map[string]Notice, o *object, changed bool) {
+	switch {
+	case s.w.suspicious(o):
+		notices[o.env.name] = Suspect
+	case changed:
+		if _, told := notices[o.env.name]; !told {
+			notices[o.env.name] = StatusChanged
 		}
 	}
-	s.w.mu.Unlock()
-	s.w.tell(notices)
-	return nil
 }
 
 // Replace notes the state of all objects. What is missing in it is gone.
 func (s *stream) Replace(list []any, version string) error {
 	seen := make(map[types.NamespacedName]mark, len(list))
+	status := map[types.NamespacedName]bool{}
 	for _, obj := range list {
-		v, err := reduce(obj)
+		x, err := reduce(obj)
 		if err != nil {
 			return err
 		}
-		x := v.(sighting)
 		seen[x.name] = x.mark
+		if x.status {
+			status[x.name] = true
+		}
 	}
 	s.w.mu.Lock()
-	back := newer(s.version, version)
+	back, before := newer(s.version, version), s.seen
 	s.seen, s.version, s.synced, s.heard = seen, version, true, s.w.o.Now()
 	s.refused, s.unserved, s.denied = false, false, time.Time{}
 	if s.open {
@@ -115,9 +112,8 @@ func (s *stream) Replace(list []any, version string) error {
 			if back {
 				o.examined.version = "" // the API server's store was set back, so versions tell nothing
 			}
-			if s.w.suspicious(o) {
-				notices[o.env.name] = Suspect
-			}
+			n := o.name()
+			s.note(notices, o, status[n] && before[n].version != seen[n].version)
 		}
 	}
 	s.w.mu.Unlock()

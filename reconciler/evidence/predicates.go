@@ -159,6 +159,7 @@ type Drift struct {
 	Policy  string    `json:"policy"` // correct, report or suspended: what happens about it
 	Found   string    `json:"found"`  // watch or comparison
 	Objects []Drifted `json:"objects"`
+	Omitted int       `json:"omitted,omitempty"` // objects that differ, too, and are in the blob only
 }
 
 // How drift was found.
@@ -173,7 +174,7 @@ const PolicySuspended = "suspended"
 // Drifted is one object that differs.
 type Drifted struct {
 	render.Ref
-	Action string        `json:"action"`           // of the repair: created (it was deleted) or configured
+	Action string        `json:"action"`           // of the repair: created (it was deleted) or configured; skipped where none is possible now
 	Diff   string        `json:"diff"`             // digest of the field diff: what tells one drift of the object from the next
 	Fields []string      `json:"fields,omitempty"` // paths that differ, the first ones
 	By     []FieldWriter `json:"by,omitempty"`     // who holds these fields, newest first; a deletion names nobody
@@ -191,7 +192,7 @@ type FieldWriter struct {
 	Manager     string    `json:"manager"`
 	Operation   string    `json:"operation,omitempty"` // Apply or Update
 	Subresource string    `json:"subresource,omitempty"`
-	Time        time.Time `json:"time"`
+	Time        time.Time `json:"time,omitzero"` // the API server keeps none for some subresources
 }
 
 // Outcomes of a plan.
