@@ -1,6 +1,6 @@
 package reconciler_test
 
-// Tests of a review, not to be committed: each shows one defect, and should pass once it is mended.
+// What stands still, is stuck or fails must neither block the rest, nor hide, nor cause a storm of requests or records.
 
 import (
 	"context"
@@ -301,7 +301,7 @@ func TestClaimsSurviveARestart(t *testing.T) {
 	})
 }
 
-// A fight over one object delays no release, says docs/drift.md.
+// A fight over one object delays no release, not even of that object.
 func TestContestedObjectDelaysNoRelease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -401,7 +401,7 @@ func TestFailingRepairIsNoRecordStorm(t *testing.T) {
 	}
 }
 
-// The control of the two tests of health above: without a fault the change is seen. This one passes.
+// The same without a fault.
 func TestHealthChangeIsSeen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) { w.write("apps/dev/objects.yaml", configMaps(5, "one")+podYAML) })
