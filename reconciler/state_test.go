@@ -171,8 +171,12 @@ func TestIntentIsOpenUntilItsOwnOutcome(t *testing.T) {
 		t.Errorf("deployment %+v, want the intent %d open", d, plan)
 	}
 	h.outcome(1, plan, "a", evidence.OutcomeAbandoned)
-	if d := h.fold().environment("dev").Deployment; d.Intent != nil || d.Phase != PhaseFailed {
-		t.Errorf("deployment %+v, want it failed without an open intent", d)
+	e := h.fold().environment("dev")
+	if d := e.Deployment; d.Intent != nil || d.Phase != PhaseAbandoned {
+		t.Errorf("deployment %+v, want it abandoned without an open intent", d)
+	}
+	if target := e.Target(); target != "" {
+		t.Errorf("repair aims at %s, of which nothing was applied", target)
 	}
 }
 
