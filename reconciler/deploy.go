@@ -16,8 +16,8 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// deploy makes the cluster run the approved release. Once that is applied, it compares at the interval and
-// repairs what drifted. While the approved release cannot be applied, what is live is repaired instead.
+// deploy makes the cluster run the approved release. Once that is applied, it repairs what
+// drifted. While the approved release cannot be applied, what is live is repaired instead.
 func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcome {
 	state := a.journal.environment(env.Meta.Name)
 	if state.Approved == nil {
@@ -98,6 +98,7 @@ type attempt struct {
 	purpose string
 	to      Pointer    // what is approved, or for repair what is live
 	look    inspection // of a repair: which objects; a release looks at all
+	found   string     // of a repair: what a drift record says found the drift
 
 	release *render.Release
 	client  *apply.Client

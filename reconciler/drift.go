@@ -186,7 +186,7 @@ func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state 
 	look := inspect(&state, suspects, policyOf(env) == declaration.DriftCorrect, untilAll, seen.repair, left, now)
 	outcome := Outcome{}
 	if !look.empty() {
-		outcome = a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to, look: look})
+		outcome = a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to, look: look, found: look.found()})
 		state = a.journal.environment(name)
 	}
 	if left > 0 {
@@ -267,7 +267,7 @@ func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifte
 	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeDrift, Environment: name, Deployment: t.state.Deployment.Number,
 		Subjects:  []evidence.Subject{releaseSubject(name, t.release.Digest)},
-		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.look.found(), Objects: objects[:listed], Omitted: len(objects) - listed},
+		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.found, Objects: objects[:listed], Omitted: len(objects) - listed},
 		Blobs:     []evidence.Blob{{Name: "diff", Data: diff}},
 	}); err != nil {
 		return err
@@ -278,7 +278,7 @@ func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifte
 		a.logger.Warn("drift", "environment", name, "object", d.Ref.String(), "action", d.Action, "fields", d.Fields,
 			"by", d.By, "policy", policy, "contested", d.Contested)
 	}
-	a.metrics.drifts.WithLabelValues(name, t.look.found()).Inc()
+	a.metrics.drifts.WithLabelValues(name, t.found).Inc()
 	return nil
 }
 
