@@ -123,7 +123,15 @@ func (c *Cluster) Scope(ref render.Ref) (namespaced bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("ask cluster %s for its kinds: %w", c.name, err)
 	}
-	return mapping.Scope.Name() == meta.RESTScopeNameNamespace, nil
+	return isNamespaced(mapping), nil
+}
+
+func groupKind(ref render.Ref) schema.GroupKind {
+	return schema.GroupKind{Group: ref.Group, Kind: ref.Kind}
+}
+
+func isNamespaced(mapping *meta.RESTMapping) bool {
+	return mapping.Scope.Name() == meta.RESTScopeNameNamespace
 }
 
 // discoveryTimeout bounds one discovery request. Discovery takes no context, so it is what a stop waits for at most.
@@ -131,14 +139,14 @@ const discoveryTimeout = 5 * time.Second
 
 // mapping finds the resource of a kind in exactly the version asked for. A kind that was missing is asked for again.
 func (c *Cluster) mapping(ref render.Ref) (*meta.RESTMapping, error) {
-	return c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind}, ref.Version)
+	return c.mapper.RESTMapping(groupKind(ref), ref.Version)
 }
 
 // servedMapping is mapping, or that of any version that is served: a version may be gone while the object is not.
 func (c *Cluster) servedMapping(ref render.Ref) (*meta.RESTMapping, error) {
 	mapping, err := c.mapping(ref)
 	if meta.IsNoMatchError(err) {
-		return c.mapper.RESTMapping(schema.GroupKind{Group: ref.Group, Kind: ref.Kind})
+		return c.mapper.RESTMapping(groupKind(ref))
 	}
 	return mapping, err
 }
@@ -179,7 +187,7 @@ type Client struct {
 
 // resource is the endpoint of one object's kind and namespace.
 func (c *Client) resource(mapping *meta.RESTMapping, namespace string) endpoint {
-	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+	if !isNamespaced(mapping) {
 		namespace = ""
 	}
 	return c.endpoint(mapping.Resource, namespace)

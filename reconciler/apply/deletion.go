@@ -16,7 +16,7 @@ import (
 const reasonAbsent = "already gone"
 
 // noLongerDesired are the items of the inventory that no target stands for.
-func (c *Client) noLongerDesired(d Desired, targets []target) []Item {
+func noLongerDesired(d Desired, targets []target) []Item {
 	wanted := make(map[string]bool, len(d.Objects))
 	for _, t := range targets {
 		wanted[t.ref.Key()] = true
@@ -24,10 +24,7 @@ func (c *Client) noLongerDesired(d Desired, targets []target) []Item {
 	for _, u := range d.Objects { // also those that could not be prepared
 		ref := render.RefOf(u)
 		wanted[ref.Key()] = true
-		if ref.Namespace == "" {
-			ref.Namespace = d.Namespace
-			wanted[ref.Key()] = true
-		}
+		wanted[d.place(ref, true).Key()] = true
 	}
 	var gone []Item
 	for _, it := range d.Inventory {

@@ -19,7 +19,7 @@ type Desired struct {
 	Environment string                       // owner of the objects
 	Namespace   string                       // for objects of namespaced kinds that name none
 	Objects     []*unstructured.Unstructured // with decrypted Secrets; they are not altered
-	Digests     map[string]string            // Ref.Key() of each object → its digest
+	Digests     map[string]string            // Ref.Key() of each object, as it stands in Objects → its digest
 	Inventory   Inventory
 	Limits      declaration.Prune
 	// KeepProtected leaves protected objects that are no longer desired in place instead of stalling: for rollback and
@@ -115,7 +115,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	p.problems = problems
 	p.scales = &autoscalers{desired: scaledBy(d.Objects, d.Namespace), live: map[string]map[string]bool{}}
 	brings := arrivals(targets)
-	gone := c.noLongerDesired(d, targets)
+	gone := noLongerDesired(d, targets)
 
 	steps := make([]*step, len(targets)+len(gone))
 	errs := c.each(ctx, len(steps), func(ctx context.Context, i int) error {

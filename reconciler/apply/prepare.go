@@ -62,32 +62,21 @@ type preparation struct {
 
 // target prepares one object; it is not wanted when the plan is not about it.
 func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted bool, err error) {
-	c, d := p.client, p.d
-	original := render.RefOf(u)
-	if original.Name == "" {
-		return t, false, &StalledError{What: original.String() + " has no name", Hint: "give it metadata.name; generateName has no place in Git"}
+	d, rendered := p.d, render.RefOf(u)
+	if rendered.Name == "" {
+		return t, false, &StalledError{What: rendered.String() + " has no name", Hint: "give it metadata.name; generateName has no place in Git"}
 	}
-	t = target{ref: original, env: d.Environment}
-	mapping, err := c.cluster.mapping(original)
-	namespaced, comes := p.kinds[schema.GroupKind{Group: original.Group, Kind: original.Kind}]
-	switch {
-	case err == nil:
-		t.mapping, t.comes = mapping, comes
-		namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace
-	case meta.IsNoMatchError(err) && comes:
-	default:
-		return t, false, explain(c.call("find", original), err)
+	t = target{env: d.Environment}
+	var namespaced bool
+	if t.mapping, namespaced, err = p.findKind(rendered); err != nil {
+		return t, false, err
 	}
-	switch {
-	case !namespaced:
-		t.ref.Namespace = ""
-	case original.Namespace == "":
-		t.ref.Namespace = d.Namespace
-	}
+	_, t.comes = p.kinds[groupKind(rendered)]
+	t.ref = d.place(rendered, namespaced)
 	key := t.ref.Key()
 	switch {
 	case namespaced && t.ref.Namespace == "":
-		return t, false, &StalledError{What: original.String() + " has no namespace", Hint: "give it one, or give the environment one"}
+		return t, false, &StalledError{What: rendered.String() + " has no namespace", Hint: "give it one, or give the environment one"}
 	case p.seen[key]:
 		return t, false, &StalledError{What: t.ref.String() + " is in the release twice", Hint: "remove one of them"}
 	}
@@ -95,15 +84,13 @@ func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted boo
 	if d.Only != nil && !d.Only[key] {
 		return t, false, nil
 	}
-	if t.digest = d.Digests[original.Key()]; t.digest == "" {
-		t.digest = d.Digests[key]
-	}
-	if t.digest == "" {
+	if t.digest = d.Digests[rendered.Key()]; t.digest == "" {
 		return t, false, fmt.Errorf("%s has no digest in its release", t.ref)
 	}
-	t.drifted, t.owned = p.owned[key]
-	if !d.Drifted[key] {
-		t.drifted = ""
+	applied, owned := p.owned[key]
+	t.owned = owned
+	if d.Drifted[key] {
+		t.drifted = applied
 	}
 	if t.trusted = d.Trust && p.trusts(t, u); t.trusted {
 		return t, true, nil
@@ -111,6 +98,30 @@ func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted boo
 	t.object = u.DeepCopy()
 	t.object.SetNamespace(t.ref.Namespace)
 	return t, true, dress(t)
+}
+
+// findKind gives the mapping of a kind, nil when it comes with the release, and says whether it lives in namespaces.
+func (p *preparation) findKind(ref render.Ref) (mapping *meta.RESTMapping, namespaced bool, err error) {
+	mapping, err = p.client.cluster.mapping(ref)
+	if err == nil {
+		return mapping, isNamespaced(mapping), nil
+	}
+	if namespaced, comes := p.kinds[groupKind(ref)]; comes && meta.IsNoMatchError(err) {
+		return nil, namespaced, nil
+	}
+	return nil, false, explain(p.client.call("find", ref), err)
+}
+
+// place is the reference of an object in the cluster: one of a namespaced kind that names no namespace goes to the
+// environment's.
+func (d Desired) place(ref render.Ref, namespaced bool) render.Ref {
+	switch {
+	case !namespaced:
+		ref.Namespace = ""
+	case ref.Namespace == "":
+		ref.Namespace = d.Namespace
+	}
+	return ref
 }
 
 // trusts says whether the watcher vouches for an object. Who decides the number of replicas is no part of a workload's own
@@ -121,26 +132,20 @@ func (p *preparation) trusts(t target, u *unstructured.Unstructured) bool {
 			return false
 		}
 	}
-	return p.client.cluster.watch.Load().vouches(t.env, t.ref, t.digest)
+	return p.client.watcher().vouches(t.env, t.ref, t.digest)
 }
 
 // scalingChanges says whether an autoscaler of the release is not known to be as desired, or one that we own is not in it.
 func (p *preparation) scalingChanges() bool {
 	desired := map[string]bool{}
 	for _, u := range p.d.Objects {
-		ref := render.RefOf(u)
-		if !isAutoscaler(ref) {
+		rendered := render.RefOf(u)
+		if !isAutoscaler(rendered) {
 			continue
 		}
-		digest := p.d.Digests[ref.Key()]
-		if ref.Namespace == "" {
-			ref.Namespace = p.d.Namespace
-		}
-		if digest == "" {
-			digest = p.d.Digests[ref.Key()]
-		}
+		ref := p.d.place(rendered, true)
 		desired[ref.Key()] = true
-		if !p.client.cluster.watch.Load().vouches(p.d.Environment, ref, digest) {
+		if !p.client.watcher().vouches(p.d.Environment, ref, p.d.Digests[rendered.Key()]) {
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,10 +45,7 @@ func scaledBy(objects []*unstructured.Unstructured, namespace string) map[string
 		if err != nil {
 			continue
 		}
-		ref := render.Ref{Group: gv.Group, Kind: target["kind"], Namespace: u.GetNamespace(), Name: target["name"]}
-		if ref.Namespace == "" {
-			ref.Namespace = namespace
-		}
+		ref := render.Ref{Group: gv.Group, Kind: target["kind"], Namespace: cmp.Or(u.GetNamespace(), namespace), Name: target["name"]}
 		keys[ref.Key()] = true
 	}
 	return keys

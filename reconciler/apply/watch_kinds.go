@@ -155,7 +155,7 @@ func (w *Watcher) unresolved() []need {
 
 // served: an object of the kind was just read or written, so a kind that was not served is asked for again.
 func (w *Watcher) served(ref render.Ref) {
-	k := w.kinds[schema.GroupKind{Group: ref.Group, Kind: ref.Kind}]
+	k := w.kinds[groupKind(ref)]
 	if k == nil {
 		return
 	}
@@ -197,7 +197,7 @@ func (k *kind) all() []*stream {
 
 // streamOf is the watch that shows an object; nil when there is none that knows the state of its objects.
 func (w *Watcher) streamOf(o *object) *stream {
-	k := w.kinds[schema.GroupKind{Group: o.ref.Group, Kind: o.ref.Kind}]
+	k := w.kinds[groupKind(o.ref)]
 	if k == nil {
 		return nil
 	}

@@ -8,7 +8,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
@@ -97,7 +96,7 @@ type object struct {
 }
 
 func (o *object) need() need {
-	return need{kind: schema.GroupKind{Group: o.ref.Group, Kind: o.ref.Kind}, place: place{o.ref.Namespace, o.env.tenant}, version: o.ref.Version}
+	return need{kind: groupKind(o.ref), place: place{o.ref.Namespace, o.env.tenant}, version: o.ref.Version}
 }
 
 func (o *object) name() types.NamespacedName {
