@@ -161,8 +161,7 @@ func (c *Cluster) Tenant(tenant string) (*Client, error) {
 	if t, ok := c.clients[tenant]; ok {
 		return t, nil
 	}
-	cfg := rest.CopyConfig(c.cfg)
-	cfg.Impersonate = rest.ImpersonationConfig{UserName: userPrefix + tenant}
+	cfg := c.configOf(tenant)
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare connection of tenant %s: %w", tenant, err)
@@ -174,6 +173,15 @@ func (c *Cluster) Tenant(tenant string) (*Client, error) {
 	t := &Client{cluster: c, user: cfg.Impersonate.UserName, http: client, dyn: dyn, slots: semaphore.NewWeighted(int64(c.o.concurrency))}
 	c.clients[tenant] = t
 	return t, nil
+}
+
+// configOf is the configuration of requests as a tenant, or as the agent itself where that is "".
+func (c *Cluster) configOf(tenant string) *rest.Config {
+	cfg := rest.CopyConfig(c.cfg)
+	if tenant != "" {
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: userPrefix + tenant}
+	}
+	return cfg
 }
 
 // Client acts on one cluster as one tenant. It is safe for concurrent use.

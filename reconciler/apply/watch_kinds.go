@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
 
 	"github.com/purser-gitops/purser/render"
 )
@@ -212,11 +211,8 @@ func (w *Watcher) streamOf(o *object) *stream {
 
 // metadataClient reads metadata as the agent, or as a tenant. Watches last, so its connection has no timeout.
 func (c *Cluster) metadataClient(tenant string) (metadata.Interface, error) {
-	cfg := rest.CopyConfig(c.cfg)
+	cfg := c.configOf(tenant)
 	cfg.Timeout = 0
-	if tenant != "" {
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: userPrefix + tenant}
-	}
 	client, err := metadata.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare watches of cluster %s: %w", c.name, err)
