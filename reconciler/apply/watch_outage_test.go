@@ -133,6 +133,7 @@ func TestDriftAcrossARestartOfTheAPIServer(t *testing.T) {
 func TestRightsThatComeLater(t *testing.T) {
 	t.Parallel()
 	v := &watched{site: newSite(t), notices: map[string]map[Notice]int{}}
+	v.grantReader()
 	as := lab.Identity{User: "purser-" + v.ns}
 	v.create(fmt.Sprintf(`
 apiVersion: rbac.authorization.k8s.io/v1
