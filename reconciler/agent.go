@@ -147,7 +147,7 @@ func (a *Agent) addCluster(c declaration.AgentCluster) error {
 	a.clusters[c.Name] = &cluster{
 		Cluster: connection, queue: newQueue(a.config.Concurrency.PerTenant, visit),
 		watcher: connection.NewWatcher(apply.WatchOptions{
-			Notify: a.noticed, Now: a.now, Logger: a.logger.With("cluster", c.Name), Registerer: a.options.Registerer,
+			Notify: a.noticed, Now: a.now, Logger: a.logger.With("cluster", c.Name), Metrics: a.metrics.watches,
 		}),
 	}
 	return nil

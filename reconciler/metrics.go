@@ -15,6 +15,7 @@ import (
 // metrics of the pipeline. Labels are environments and fixed words, so their number is bounded by the estate.
 type metrics struct {
 	sources   *sources.Metrics
+	watches   *apply.WatchMetrics
 	refused   prometheus.Counter
 	duration  *prometheus.HistogramVec
 	outcomes  *prometheus.GaugeVec
@@ -34,8 +35,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	watches, err := apply.NewWatchMetrics(reg)
+	if err != nil {
+		return nil, err
+	}
 	m := &metrics{
 		sources: polls,
+		watches: watches,
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "purser_refused_total", Help: "Commits and releases refused with a reason."}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/metadata"
 
@@ -27,10 +26,10 @@ const (
 
 // WatchOptions of a Watcher.
 type WatchOptions struct {
-	Notify     func(environment string, n Notice) // must not block; may come more often than needed
-	Now        func() time.Time                   // default: time.Now
-	Logger     *slog.Logger                       // default: discards
-	Registerer prometheus.Registerer              // default: none
+	Notify  func(environment string, n Notice) // must not block; may come more often than needed
+	Now     func() time.Time                   // default: time.Now
+	Logger  *slog.Logger                       // default: discards
+	Metrics *WatchMetrics                      // default: not shown
 
 	retry  time.Duration // first pause after a failure that goes away by itself; 500 ms
 	denied time.Duration // first pause after a refusal; a minute
@@ -46,7 +45,7 @@ type WatchOptions struct {
 type Watcher struct {
 	cluster *Cluster
 	o       WatchOptions
-	metrics *watchMetrics
+	metrics clusterMetrics
 	wake    chan struct{} // capacity 1: something to arrange
 	opening chan struct{} // slots for watches that load their first state
 	streams sync.WaitGroup
@@ -93,6 +92,9 @@ func (c *Cluster) NewWatcher(o WatchOptions) *Watcher {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Metrics == nil {
+		o.Metrics = newWatchMetrics()
+	}
 	if o.retry <= 0 {
 		o.retry = 500 * time.Millisecond
 	}
@@ -103,11 +105,17 @@ func (c *Cluster) NewWatcher(o WatchOptions) *Watcher {
 		o.silent = 5 * time.Minute
 	}
 	w := &Watcher{
-		cluster: c, o: o,
-		wake: make(chan struct{}, 1), opening: make(chan struct{}, maxOpening),
-		environments: map[string]*environment{}, index: map[string][]*object{}, needs: map[need]int{}, kinds: map[schema.GroupKind]*kind{}, clients: map[string]metadata.Interface{},
+		cluster:      c,
+		o:            o,
+		metrics:      o.Metrics.of(c.name),
+		wake:         make(chan struct{}, 1),
+		opening:      make(chan struct{}, maxOpening),
+		environments: map[string]*environment{},
+		index:        map[string][]*object{},
+		needs:        map[need]int{},
+		kinds:        map[schema.GroupKind]*kind{},
+		clients:      map[string]metadata.Interface{},
 	}
-	w.metrics = newWatchMetrics(o.Registerer, c.name, o.Logger)
 	c.watch.Store(w)
 	return w
 }

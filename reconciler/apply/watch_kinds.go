@@ -67,7 +67,7 @@ func (w *Watcher) arrange(ctx context.Context) time.Duration {
 		w.arrangeKind(ctx, k, places)
 	}
 	w.listen()
-	w.metrics.unwatched(len(w.unwatched()))
+	w.metrics.missing.Set(float64(len(w.unwatched())))
 	return next
 }
 

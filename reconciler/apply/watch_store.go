@@ -2,7 +2,6 @@ package apply
 
 import (
 	"fmt"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -51,7 +50,7 @@ func (s *stream) event(obj any, gone bool) error {
 	if err != nil {
 		return err
 	}
-	s.w.metrics.event(s.kind.mapping.Resource.GroupResource().String())
+	s.w.metrics.events.WithLabelValues(s.kind.mapping.Resource.GroupResource().String()).Inc()
 	s.w.mu.Lock()
 	s.heard = s.w.o.Now()
 	if gone {
@@ -98,7 +97,7 @@ func (s *stream) Replace(list []any, version string) error {
 	s.w.mu.Lock()
 	back, before := newer(s.version, version), s.seen
 	s.seen, s.version, s.synced, s.heard = seen, version, true, s.w.o.Now()
-	s.refused, s.unserved, s.denied = false, false, time.Time{}
+	s.permitted()
 	if s.open {
 		s.why = nil
 	}

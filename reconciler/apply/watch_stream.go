@@ -218,9 +218,11 @@ func (s *stream) watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 	if err != nil {
 		return nil, err
 	}
-	s.w.metrics.opened(!first)
-	s.established(true, first)
-	return &tap{Interface: w, stop: sync.OnceFunc(func() { s.established(false, false) })}, nil
+	if !first {
+		s.w.metrics.restarts.Inc()
+	}
+	s.opened(first)
+	return &tap{Interface: w, stop: sync.OnceFunc(s.closed)}, nil
 }
 
 // tap notices when a watch ends.
@@ -234,15 +236,29 @@ func (t *tap) Stop() {
 	t.Interface.Stop()
 }
 
-// established notes that a watch was opened or has ended. Whoever streams the first state sends bookmarks too.
-func (s *stream) established(open, bookmarks bool) {
+// opened notes that a watch is established. An API server that streams the first state sends bookmarks too.
+func (s *stream) opened(streams bool) {
+	s.w.metrics.open.Inc()
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	s.open, s.heard, s.bookmarked = open, s.w.o.Now(), s.bookmarked || bookmarks
-	s.w.metrics.established(open)
-	if open && s.synced {
-		s.why, s.refused, s.unserved, s.denied = nil, false, false, time.Time{}
+	s.open, s.heard, s.bookmarked = true, s.w.o.Now(), s.bookmarked || streams
+	if s.synced {
+		s.permitted()
+		s.why = nil
 	}
+}
+
+// closed notes that a watch has ended.
+func (s *stream) closed() {
+	s.w.metrics.open.Dec()
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.open, s.heard = false, s.w.o.Now()
+}
+
+// permitted takes back what was noted of refusals. The caller holds the mutex.
+func (s *stream) permitted() {
+	s.refused, s.unserved, s.denied = false, false, time.Time{}
 }
 
 // quiet keeps the reflector from writing to standard error: what matters is logged here.
