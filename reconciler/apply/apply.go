@@ -136,7 +136,7 @@ func refusesVersion(err error) bool {
 }
 
 func (c *Client) wrote(t target, result *unstructured.Unstructured) {
-	c.watcher().saw(t.env, t.ref, result, t.digest, false)
+	c.watcher().saw(t.env, t.ref, examination{live: result, digest: t.digest})
 }
 
 // writeSoon writes an object whose kind was just established: one of several API servers may not serve it yet.

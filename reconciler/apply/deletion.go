@@ -42,7 +42,7 @@ func (c *Client) planDeletion(ctx context.Context, it Item, d Desired) (*step, e
 	if err != nil {
 		return nil, err
 	}
-	c.watcher().saw(d.Environment, it.Ref, live, "", false)
+	c.watcher().saw(d.Environment, it.Ref, examination{live: live})
 	s.live = live
 	s.entry.Action, s.entry.Reason, s.released = doom(live, d.Environment)
 	if s.entry.Action != Deleted || s.entry.Reason != "" {

@@ -55,7 +55,7 @@ func (c *Client) planNew(ctx context.Context, t target, s *step, brings map[stri
 	switch {
 	case err == nil && result.GetResourceVersion() == "":
 		s.entry.Action = Created
-		c.watcher().saw(t.env, t.ref, nil, "", false)
+		c.watcher().saw(t.env, t.ref, examination{})
 		return true, nil
 	case err == nil:
 		return false, nil
@@ -77,7 +77,7 @@ func (c *Client) compare(ctx context.Context, t target, s *step, brings map[stri
 	}
 	stable, err := c.compareLive(ctx, t, s, live, brings, scales)
 	if stuck(err) && live != nil {
-		c.watcher().saw(t.env, t.ref, live, "", false)
+		c.watcher().saw(t.env, t.ref, examination{live: live})
 	}
 	return stable, err
 }
@@ -116,7 +116,7 @@ func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstr
 	s.live = live
 	if live == nil {
 		s.entry.Action = Created
-		c.watcher().saw(t.env, t.ref, nil, "", false)
+		c.watcher().saw(t.env, t.ref, examination{})
 		return true, nil
 	}
 	loose, err := loosens(live, result)
@@ -142,9 +142,9 @@ func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstr
 			reasons = append(reasons, "takes back "+taken)
 		}
 		reasons = append(reasons, scale)
-		c.watcher().saw(t.env, t.ref, live, "", loose)
+		c.watcher().saw(t.env, t.ref, examination{live: live})
 	} else {
-		c.watcher().saw(t.env, t.ref, live, t.digest, loose)
+		c.watcher().saw(t.env, t.ref, examination{live: live, digest: t.digest, loose: loose})
 	}
 	s.entry.Reason = joinReasons(reasons)
 	return true, nil

@@ -90,9 +90,16 @@ type object struct {
 
 	known    bool   // ever examined
 	absent   bool   // did not exist when examined, or without our label, so that the watch does not show it
-	loose    bool   // not all that is ours is held by us, so any change counts
-	digest   string // what it was found to be equal to; "" when it differed
+	digest   string // see examination
+	loose    bool   // see examination
 	examined mark
+}
+
+// examination is what Plan or Apply found out about an object.
+type examination struct {
+	live   *unstructured.Unstructured // nil: it does not exist
+	digest string                     // what it is equal to; "" when it differs
+	loose  bool                       // not all that is ours is held by us, so any change counts
 }
 
 func (o *object) need() need {
@@ -133,21 +140,20 @@ func newer(a, b string) bool {
 	return order > 0
 }
 
-// saw notes the state in which an object was examined; nil when it does not exist. digest is what it equals, "" when it
-// differs; loose when we do not hold all its fields that are ours.
-func (w *Watcher) saw(env string, ref render.Ref, live *unstructured.Unstructured, digest string, loose bool) {
+// saw notes what was found out about an object.
+func (w *Watcher) saw(env string, ref render.Ref, x examination) {
 	if w == nil {
 		return
 	}
 	m := mark{}
-	if live != nil {
-		m = markOf(live)
+	if x.live != nil {
+		m = markOf(x.live)
 	}
 	w.mu.Lock()
 	o := w.object(w.environment(env), ref.Key(), ref)
-	o.known, o.digest, o.loose = true, digest, loose
-	o.absent = live == nil || live.GetLabels()[labelEnvironment] == ""
-	if live == nil {
+	o.known, o.digest, o.loose = true, x.digest, x.loose
+	o.absent = x.live == nil || x.live.GetLabels()[labelEnvironment] == ""
+	if x.live == nil {
 		m.version = o.examined.version
 		if s := w.streamOf(o); s != nil && newer(s.version, m.version) {
 			m.version = s.version
@@ -155,7 +161,7 @@ func (w *Watcher) saw(env string, ref render.Ref, live *unstructured.Unstructure
 	}
 	o.examined = m
 	suspect := w.suspicious(o)
-	if live != nil {
+	if x.live != nil {
 		w.served(ref)
 	}
 	w.mu.Unlock()
