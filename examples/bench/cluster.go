@@ -12,18 +12,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/purser-gitops/purser/examples/lab"
+	"github.com/purser-gitops/purser/examples/lab/kubectl"
 )
 
 // cluster is a control plane of its own, with a Git server beside it: etcd, API server and controller manager.
@@ -77,7 +73,7 @@ func (c *cluster) grant(ctx context.Context, root string, places []place) error 
 	if err := c.createNamespace(ctx, "purser"); err != nil {
 		return err
 	}
-	if err := c.applyKustomization(ctx, filepath.Join(root, "examples", "deploy", "rbac")); err != nil {
+	if err := kubectl.ApplyKustomization(ctx, c.config, filepath.Join(root, "examples", "deploy", "rbac"), benchManager); err != nil {
 		return err
 	}
 	tenants := map[string]bool{}
@@ -162,39 +158,6 @@ func (c *cluster) awaitNamespaces(ctx context.Context, count int) error {
 		}
 		return nil
 	})
-}
-
-// applyKustomization is "kubectl apply --server-side -k" for a folder of ours.
-func (c *cluster) applyKustomization(ctx context.Context, dir string) error {
-	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
-	if err != nil {
-		return err
-	}
-	groups, err := restmapper.GetAPIGroupResources(c.kube.Discovery())
-	if err != nil {
-		return err
-	}
-	mapper := restmapper.NewDiscoveryRESTMapper(groups)
-	for _, resource := range objects.Resources() {
-		content, err := resource.Map()
-		if err != nil {
-			return err
-		}
-		object := &unstructured.Unstructured{Object: content}
-		gvk := object.GroupVersionKind()
-		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-		if err != nil {
-			return err
-		}
-		var target dynamic.ResourceInterface = c.dynamic.Resource(mapping.Resource)
-		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			target = c.dynamic.Resource(mapping.Resource).Namespace(object.GetNamespace())
-		}
-		if _, err := target.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: benchManager, Force: true}); err != nil {
-			return fmt.Errorf("apply %s %s: %w", gvk.Kind, object.GetName(), err)
-		}
-	}
-	return nil
 }
 
 // benchManager is the field manager of what the benches apply themselves.

@@ -8,14 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/purser-gitops/purser/examples/lab/kubectl"
 )
 
 // namespaces of the sample estate, by the tenant that may use them.
@@ -32,7 +28,7 @@ func (d *demo) grant(ctx context.Context, config *rest.Config) error {
 			return fmt.Errorf("create namespace %s: %w", namespace, err)
 		}
 	}
-	if err := d.applyKustomization(ctx, config, filepath.Join(d.root, "examples", "deploy", "rbac")); err != nil {
+	if err := kubectl.ApplyKustomization(ctx, config, filepath.Join(d.root, "examples", "deploy", "rbac"), "demo"); err != nil {
 		return err
 	}
 	for namespace, tenant := range namespaces {
@@ -44,43 +40,6 @@ func (d *demo) grant(ctx context.Context, config *rest.Config) error {
 		_, err := d.kube.RbacV1().RoleBindings(namespace).Create(ctx, binding, metav1.CreateOptions{})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("bind tenant %s in %s: %w", tenant, namespace, err)
-		}
-	}
-	return nil
-}
-
-// applyKustomization is "kubectl apply --server-side -k" for a folder of ours.
-func (d *demo) applyKustomization(ctx context.Context, config *rest.Config, dir string) error {
-	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
-	if err != nil {
-		return err
-	}
-	client, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	groups, err := restmapper.GetAPIGroupResources(d.kube.Discovery())
-	if err != nil {
-		return err
-	}
-	mapper := restmapper.NewDiscoveryRESTMapper(groups)
-	for _, resource := range objects.Resources() {
-		content, err := resource.Map()
-		if err != nil {
-			return err
-		}
-		object := &unstructured.Unstructured{Object: content}
-		gvk := object.GroupVersionKind()
-		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-		if err != nil {
-			return err
-		}
-		var target dynamic.ResourceInterface = client.Resource(mapping.Resource)
-		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			target = client.Resource(mapping.Resource).Namespace(object.GetNamespace())
-		}
-		if _, err := target.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "demo", Force: true}); err != nil {
-			return fmt.Errorf("apply %s %s: %w", gvk.Kind, object.GetName(), err)
 		}
 	}
 	return nil
