@@ -44,6 +44,7 @@ type Lab struct {
 	mu        sync.Mutex // guards the fields below and Endpoints; never held while waiting for a server
 	processes map[string]*process
 	ending    map[string]bool
+	further   map[string][]string // arguments by server, besides those it always gets
 	watchers  sync.WaitGroup
 
 	change sync.Mutex // one start, stop or restart at a time
@@ -52,7 +53,7 @@ type Lab struct {
 // Start starts a lab and returns when all its servers are ready. What an earlier lab in the same directory left
 // running is ended first; its data are kept. When ctx ends before, or a server fails, everything is stopped again.
 func Start(ctx context.Context, o Options) (*Lab, error) {
-	l := &Lab{progress: o.Progress, processes: map[string]*process{}, ending: map[string]bool{}}
+	l := &Lab{progress: o.Progress, processes: map[string]*process{}, ending: map[string]bool{}, further: map[string][]string{}}
 	if l.progress == nil {
 		l.progress = os.Stderr
 	}
@@ -202,6 +203,9 @@ func (l *Lab) launch(ctx context.Context, s server, binary string) (*process, er
 	// Servers read many settings from the environment; they get none that was meant for something else.
 	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH"), "HOME="+l.Dir, "TMPDIR="+os.TempDir())
 	cmd.Dir = l.Dir
+	l.mu.Lock()
+	cmd.Args = append(cmd.Args, l.further[s.Name()]...)
+	l.mu.Unlock()
 	p, err := startProcess(s.Name(), cmd, l.path("logs", s.Name()+".log"))
 	if err != nil {
 		return nil, err
@@ -285,11 +289,15 @@ func (l *Lab) StopServer(name string) error { return l.endKnown(name, gently) }
 // Kill ends one server at once, as a crash would, and waits until it is gone.
 func (l *Lab) Kill(name string) error { return l.endKnown(name, (*process).kill) }
 
-// Restart stops one server and starts it again on the same ports.
-func (l *Lab) Restart(ctx context.Context, name string) error {
+// Restart stops one server and starts it again on the same ports, with further arguments that it keeps until the next
+// Restart.
+func (l *Lab) Restart(ctx context.Context, name string, further ...string) error {
 	if err := l.StopServer(name); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	l.further[name] = further
+	l.mu.Unlock()
 	return l.StartServer(ctx, name)
 }
 

@@ -242,6 +242,9 @@ func TestServerOutages(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, check)
+	if l.Restart(t.Context(), APIServer, "--no-such-argument") == nil {
+		t.Error("it does not get its further argument")
+	}
 	if err := l.Restart(t.Context(), APIServer); err != nil {
 		t.Fatal(err)
 	}
