@@ -2,9 +2,10 @@ package apply
 
 import (
 	"context"
-	"sync"
+	"errors"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -14,71 +15,48 @@ import (
 // uidTime is how long an answer about the cluster's UID counts.
 const uidTime = 30 * time.Second
 
-// uidCache keeps the cluster's UID for a while. Callers that come while it is asked for share the answer.
+// uidCache keeps the cluster's UID for a while. What asking runs, one call at a time, alone uses the other fields.
 type uidCache struct {
-	mu     sync.Mutex
-	asking *uidAnswer // under way, or the last
+	asking singleflight.Group
+	uid    string // "" before the first answer
+	at     time.Time
 }
 
-type uidAnswer struct {
-	done chan struct{}
-	uid  string
-	err  error
-	at   time.Time
-	left bool // the caller that asked went away, so the error is not about the cluster
-}
+// errAskerLeft: the caller that asked for others too went away, so its error is not about the cluster.
+var errAskerLeft = errors.New("the caller that asked went away")
 
 // UID tells one cluster from another that took its place: the UID of the namespace kube-system. It was true at most half a
-// minute ago.
+// minute ago. Callers that come while it is asked for share the answer.
 func (c *Cluster) UID(ctx context.Context) (string, error) {
-	for {
-		a, mine := c.uid.join(c.o.Now())
-		if mine {
-			uid, err := c.askUID(ctx)
-			c.uid.answer(a, uidAnswer{uid: uid, err: err, at: c.o.Now(), left: ctx.Err() != nil})
-			return uid, err
-		}
-		select {
-		case <-a.done:
-		case <-ctx.Done():
-			return "", ctx.Err()
-		}
-		if !a.left || a.err == nil {
-			return a.uid, a.err
-		}
-	}
-}
-
-// join returns an answer that counts or is under way; when there is none, one that the caller has to give.
-func (u *uidCache) join(now time.Time) (a *uidAnswer, mine bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if a := u.asking; a != nil {
-		select {
-		case <-a.done:
-			if a.err == nil && now.Sub(a.at) < uidTime {
-				return a, false
+	for ctx.Err() == nil {
+		answer := c.uid.asking.DoChan("", func() (any, error) {
+			uid, err := c.recentUID(ctx)
+			if err != nil && ctx.Err() != nil {
+				err = errAskerLeft
 			}
-		default:
-			return a, false
+			return uid, err
+		})
+		select {
+		case a := <-answer:
+			if !errors.Is(a.Err, errAskerLeft) {
+				return a.Val.(string), a.Err
+			}
+		case <-ctx.Done():
 		}
 	}
-	u.asking = &uidAnswer{done: make(chan struct{})}
-	return u.asking, true
+	return "", ctx.Err()
 }
 
-func (u *uidCache) answer(a *uidAnswer, is uidAnswer) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	a.uid, a.err, a.at, a.left = is.uid, is.err, is.at, is.left
-	close(a.done)
-}
-
-func (c *Cluster) askUID(ctx context.Context) (string, error) {
+// recentUID asks for the UID, unless the last answer still counts.
+func (c *Cluster) recentUID(ctx context.Context) (string, error) {
+	if c.uid.uid != "" && c.o.Now().Sub(c.uid.at) < uidTime {
+		return c.uid.uid, nil
+	}
 	ns, err := c.agent.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
 	if err != nil {
 		ref := render.Ref{Version: "v1", Kind: "Namespace", Name: metav1.NamespaceSystem}
 		return "", explain(call{verb: "get", ref: ref, user: "the agent", cluster: c.name}, err)
 	}
-	return string(ns.GetUID()), nil
+	c.uid.uid, c.uid.at = string(ns.GetUID()), c.o.Now()
+	return c.uid.uid, nil
 }
