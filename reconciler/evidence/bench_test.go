@@ -24,9 +24,7 @@ func BenchmarkVerify(b *testing.B) {
 	f.open()
 	for range *benchRecords / maxBatchRecords {
 		f.add(maxBatchRecords)
-		if _, err := f.log.publish(b.Context()); err != nil {
-			b.Fatal(err)
-		}
+		f.publish()
 	}
 	f.close()
 	dir := filepath.Join(b.TempDir(), "clone.git")
@@ -168,9 +166,7 @@ func BenchmarkReplay(b *testing.B) {
 	f.open()
 	f.log.spool.disk.sync = func(*os.File) error { return nil }
 	f.add(*benchRecords)
-	if _, err := f.log.publish(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	f.publish()
 	f.close()
 	open := time.Now()
 	f.open()
@@ -235,9 +231,7 @@ func BenchmarkMemory(b *testing.B) {
 		before := heap()
 		f.add(*benchRecords)
 		spooled = (heap() - before) / float64(*benchRecords)
-		if _, err := f.log.publish(b.Context()); err != nil {
-			b.Fatal(err)
-		}
+		f.publish()
 		published = heap() - before
 		f.close()
 	}

@@ -130,6 +130,8 @@
 // objects and moves all refs or none (blobs and keep refs first where the server
 // cannot). Directories are sent as differences to those the server has, so what a
 // push costs depends on the number of its records, not on the log's.
+// Records that are written within 25 ms go together; under load there are four
+// pushes a second, each with all that gathered. A closing log does not pause.
 //
 // Before a commit is sent it is written down, and it is sent unchanged until the
 // remote shows it. The remote's tip is therefore the last acknowledged commit or

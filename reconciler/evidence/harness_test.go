@@ -136,6 +136,7 @@ type fixture struct {
 	key    *Key
 	keyAt  string
 	o      Options
+	pace   pace // none, so that tests are quick
 	log    *Log
 	cancel context.CancelFunc
 	done   chan error
@@ -162,6 +163,7 @@ func (f *fixture) open() *Log {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	l.pace = f.pace
 	f.log = l
 	return l
 }
@@ -175,6 +177,16 @@ func (f *fixture) run() *Log {
 	f.cancel, f.done = cancel, make(chan error, 1)
 	go func(l *Log) { f.done <- l.Run(ctx) }(f.log)
 	return f.log
+}
+
+// publish publishes what is spooled.
+func (f *fixture) publish() {
+	f.t.Helper()
+	for some, _ := f.log.due(); some; some, _ = f.log.due() {
+		if err := f.log.publish(f.t.Context()); err != nil {
+			f.t.Fatal(err)
+		}
+	}
 }
 
 // stop ends publishing without flushing the spool.

@@ -81,6 +81,7 @@ func (c *child) run() error {
 	if err != nil {
 		return err
 	}
+	c.log.pace = pace{} // kills are to hit pushes, not pauses
 	var all errgroup.Group
 	if c.FileLimit == 0 {
 		all.Go(func() error { return c.log.Run(ctx) })

@@ -57,7 +57,8 @@ type Log struct {
 	blobs   blobStore
 	keeps   keepStore
 	wake    chan struct{} // capacity 1: something to publish, or closing
-	known   *pushSession  // refs and capabilities of the remote after the last batch, or nil; used by Run alone
+	pace    pace
+	known   *pushSession // refs and capabilities of the remote after the last batch, or nil; used by Run alone
 
 	mu       sync.Mutex
 	state    state
@@ -77,8 +78,9 @@ type Log struct {
 
 // runner lets Close end Run.
 type runner struct {
-	cancel context.CancelFunc
-	done   chan struct{}
+	cancel  context.CancelFunc
+	closing chan struct{} // closed when the log is closing
+	done    chan struct{}
 }
 
 // Status is what a health page shows of a log.
@@ -159,6 +161,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		blobs:   blobStore{dir: filepath.Join(o.Dir, "blobs")},
 		keeps:   keepStore{dir: filepath.Join(o.Dir, "keep")},
 		wake:    make(chan struct{}, 1),
+		pace:    pace{linger: pushLinger, interval: pushInterval},
 		changed: make(chan struct{}),
 	}
 	if err := l.open(ctx); err != nil {
@@ -409,6 +412,7 @@ func (l *Log) Close(ctx context.Context) error {
 	err := l.settle(context.WithoutCancel(ctx))
 	l.signal()
 	if run != nil {
+		close(run.closing)
 		select {
 		case <-run.done:
 		case <-ctx.Done():

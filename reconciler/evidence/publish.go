@@ -16,14 +16,13 @@ const (
 	maxBatchBytes   = 8 << 20 // in the spool; a push holds three times as much in memory
 )
 
-// Run publishes what Append spools until ctx or the log ends: at once when idle,
-// otherwise everything that gathered during the last push in one. Failures are
-// retried for ever, with growing pauses; see [Status]. One Run at a time; on a
-// closed log it returns at once.
+// Run publishes what is added until ctx or the log ends, at the pace of [pace].
+// Failures are retried for ever, with growing pauses; see [Status]. One Run at a
+// time; on a closed log it returns at once.
 func (l *Log) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	run := &runner{cancel: cancel, done: make(chan struct{})}
+	run := &runner{cancel: cancel, closing: make(chan struct{}), done: make(chan struct{})}
 	l.mu.Lock()
 	busy, closing := l.run != nil, l.closing
 	if !busy && !closing {
@@ -42,57 +41,91 @@ func (l *Log) Run(ctx context.Context) error {
 		l.mu.Unlock()
 		close(run.done)
 	}()
-	pause := l.o.RetryMin
+	l.publishAll(ctx, run.closing)
+	return nil
+}
+
+// publishAll is the loop of Run. Once hurry is closed it does not pause any more,
+// except between failures.
+func (l *Log) publishAll(ctx context.Context, hurry <-chan struct{}) {
+	retry, pushes := l.o.RetryMin, l.pace
 	for {
-		done, err := l.publish(ctx)
-		if ctx.Err() != nil || done && err == nil {
-			return nil
-		}
-		if err == nil {
-			pause = l.o.RetryMin
+		some, closing := l.due()
+		if !some {
+			if closing {
+				return
+			}
 			select {
 			case <-l.wake:
+				continue
 			case <-ctx.Done():
-				return nil
+				return
 			}
+		}
+		if !pause(ctx, hurry, pushes.wait(time.Now())) {
+			return
+		}
+		pushes.begin(time.Now())
+		err := l.publish(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			retry = l.o.RetryMin
 			continue
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
+		if closing {
+			hurry = nil // it was tried once more, at once
 		}
-		pause = min(2*pause, l.o.RetryMax)
+		if !pause(ctx, hurry, retry/2+rand.N(retry/2+1)) {
+			return
+		}
+		retry = min(2*retry, l.o.RetryMax)
 	}
 }
 
-// publish empties the spool of what is durable. done says that the log is closing
-// and nothing is left.
-func (l *Log) publish(ctx context.Context) (done bool, err error) {
-	for {
-		if err := l.settle(ctx); ctx.Err() != nil {
-			return false, err
-		} // Status shows the error; what is durable is published all the same
-		l.mu.Lock()
-		left, closing := len(l.spool.ready()), l.closing
-		l.mu.Unlock()
-		if left == 0 {
-			return closing, nil
-		}
-		start := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, l.o.Timeout)
-		err := l.publishBatch(attempt)
-		cancel()
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		l.report(err, time.Since(start))
-		if err != nil {
-			return false, err
-		}
+// pause waits, unless hurry is closed. It returns false when ctx ends.
+func pause(ctx context.Context, hurry <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-hurry:
+	case <-ctx.Done():
 	}
+	return ctx.Err() == nil
+}
+
+// due says whether there is something to publish, and whether the log is closing.
+func (l *Log) due() (some, closing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken != nil { // what is not durable never will be
+		return len(l.spool.ready()) > 0, l.closing
+	}
+	return len(l.spool.entries) > 0, l.closing
+}
+
+// publish makes what was added durable and brings the first batch of it to the
+// remote.
+func (l *Log) publish(ctx context.Context) error {
+	if err := l.settle(ctx); ctx.Err() != nil {
+		return err
+	} // Status shows the error; what is durable is published all the same
+	l.mu.Lock()
+	ready := len(l.spool.ready())
+	l.mu.Unlock()
+	if ready == 0 {
+		return nil
+	}
+	start := time.Now()
+	attempt, cancel := context.WithTimeout(ctx, l.o.Timeout)
+	err := l.publishBatch(attempt)
+	cancel()
+	if ctx.Err() == nil {
+		l.report(err, time.Since(start))
+	}
+	return err
 }
 
 // report keeps the outcome for Status and those who wait.
