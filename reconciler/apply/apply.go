@@ -18,7 +18,7 @@ import (
 func (c *Client) Apply(ctx context.Context, p *Plan) (ChangeSet, error) {
 	changes := make(ChangeSet, len(p.steps))
 	for i, s := range p.steps {
-		changes[i] = Change{Ref: s.entry.Ref, Action: Skipped, Digest: s.entry.Digest, Error: "not attempted"}
+		changes[i] = Change{Ref: s.ref, Action: Skipped, Digest: s.entry.Digest, Error: "not attempted"}
 	}
 	if p.client != c {
 		return changes, errors.New("plan was made by another client")
@@ -32,7 +32,7 @@ func (c *Client) Apply(ctx context.Context, p *Plan) (ChangeSet, error) {
 		for last < len(p.steps) && sameStage(p.steps[first], p.steps[last]) {
 			last++
 		}
-		problems = c.stage(ctx, p, p.steps[first:last], changes[first:last])
+		problems = c.stage(ctx, p.steps[first:last], changes[first:last])
 		first = last
 	}
 	return changes, joinProblems("apply "+p.Environment, problems)
@@ -40,16 +40,13 @@ func (c *Client) Apply(ctx context.Context, p *Plan) (ChangeSet, error) {
 
 // sameStage: both are applied, or deleted, at the same rank.
 func sameStage(a, b *step) bool {
-	return a.deletes == b.deletes && rank(a.entry.Ref) == rank(b.entry.Ref)
+	return a.deletes == b.deletes && rank(a.ref) == rank(b.ref)
 }
 
-func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes ChangeSet) []error {
+func (c *Client) stage(ctx context.Context, steps []*step, changes ChangeSet) []error {
 	errs := c.each(ctx, len(steps), func(ctx context.Context, i int) error {
 		var err error
-		changes[i], err = c.carryOut(ctx, p, steps[i])
-		if err != nil {
-			changes[i].Error = err.Error()
-		}
+		changes[i], err = c.carryOut(ctx, steps[i])
 		return err
 	})
 	var problems []error
@@ -59,7 +56,7 @@ func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes Chan
 			problems = append(problems, err)
 		}
 		if change := changes[i]; change.Action != Unchanged {
-			c.cluster.o.Logger.Debug("object "+change.Action, "environment", p.Environment, "object", change.Ref.String(),
+			c.cluster.o.Logger.Debug("object "+change.Action, "environment", steps[i].env, "object", change.Ref.String(),
 				"reason", change.Reason, "error", change.Error)
 		}
 	}
@@ -67,21 +64,21 @@ func (c *Client) stage(ctx context.Context, p *Plan, steps []*step, changes Chan
 }
 
 // carryOut does one step. The change it returns holds also with an error.
-func (c *Client) carryOut(ctx context.Context, p *Plan, s *step) (Change, error) {
-	change := Change{Ref: s.entry.Ref, Action: s.entry.Action, Digest: s.entry.Digest, Reason: s.entry.Reason, Released: s.released}
+func (c *Client) carryOut(ctx context.Context, s *step) (Change, error) {
+	change := Change{Ref: s.ref, Action: s.entry.Action, Digest: s.entry.Digest, Reason: s.entry.Reason, Released: s.released}
 	switch s.entry.Action {
 	case Created, Configured:
-		defer c.watcher().writes(s.env, s.entry.Ref)()
-		err := c.write(ctx, p, s)
+		defer c.watcher().writes(s.env, s.ref)()
+		err := c.write(ctx, s)
 		if err == nil {
-			err = c.settle(ctx, s.entry.Ref)
+			err = c.settle(ctx, s.ref)
 		}
 		return change, err
 	case Deleted:
-		defer c.watcher().writes(s.env, s.entry.Ref)()
+		defer c.watcher().writes(s.env, s.ref)()
 		released, err := c.prune(ctx, s)
 		if err == nil {
-			c.watcher().forget(s.env, s.entry.Ref)
+			c.watcher().forget(s.env, s.ref)
 		}
 		if released != "" {
 			change.Action, change.Released, change.Reason = Skipped, true, released
@@ -93,17 +90,16 @@ func (c *Client) carryOut(ctx context.Context, p *Plan, s *step) (Change, error)
 
 // write applies one object, which must still be what the plan saw: the API server is told which version that was. When it
 // has another one by now, the object is read again.
-func (c *Client) write(ctx context.Context, p *Plan, s *step) error {
-	t, err := c.located(ctx, s)
-	if err != nil {
+func (c *Client) write(ctx context.Context, s *step) error {
+	if err := c.locate(ctx, s); err != nil {
 		return err
 	}
-	err = c.writePlanned(ctx, p, t, s)
+	err := c.writePlanned(ctx, s)
 	if s.deferred && unserved(err) {
-		err = c.writeSoon(ctx, p, t, s)
+		err = c.writeSoon(ctx, s)
 	}
 	for i := 0; i < maxRereads && modified(err); i++ {
-		err = c.writeOnce(ctx, p, t, s)
+		err = c.writeOnce(ctx, s)
 	}
 	return err
 }
@@ -112,21 +108,21 @@ func (c *Client) write(ctx context.Context, p *Plan, s *step) error {
 const noVersion = "1"
 
 // writePlanned applies an object without reading it again.
-func (c *Client) writePlanned(ctx context.Context, p *Plan, t target, s *step) error {
+func (c *Client) writePlanned(ctx context.Context, s *step) error {
 	if s.live != nil {
-		return c.writeOver(ctx, p, t, s, s.live, true)
+		return c.writeOver(ctx, s, s.live, true)
 	}
 	object := s.object.DeepCopy()
 	object.SetResourceVersion(noVersion)
-	result, err := c.patch(ctx, t, object, false, false)
+	result, err := c.patch(ctx, s.target, object)
 	if err == nil {
-		c.wrote(t, result)
+		c.wrote(s.target, result)
 		return nil
 	}
 	if len(conflicts(err)) > 0 || refusesVersion(err) {
-		return c.writeOnce(ctx, p, t, s)
+		return c.writeOnce(ctx, s)
 	}
-	return explain(c.call("patch", t.ref), err)
+	return explain(c.call("patch", s.ref), err)
 }
 
 // refusesVersion: an API server that takes no version with an object that does not exist.
@@ -140,9 +136,9 @@ func (c *Client) wrote(t target, result *unstructured.Unstructured) {
 }
 
 // writeSoon writes an object whose kind was just established: one of several API servers may not serve it yet.
-func (c *Client) writeSoon(ctx context.Context, p *Plan, t target, s *step) error {
-	return poll(ctx, waitTimeout, "kind of "+t.ref.String(), func(ctx context.Context) (bool, error) {
-		err := c.writeOnce(ctx, p, t, s)
+func (c *Client) writeSoon(ctx context.Context, s *step) error {
+	return poll(ctx, waitTimeout, "kind of "+s.ref.String(), func(ctx context.Context) (bool, error) {
+		err := c.writeOnce(ctx, s)
 		if unserved(err) {
 			return false, nil
 		}
@@ -150,8 +146,8 @@ func (c *Client) writeSoon(ctx context.Context, p *Plan, t target, s *step) erro
 	})
 }
 
-func (c *Client) writeOnce(ctx context.Context, p *Plan, t target, s *step) error {
-	live, err := c.get(ctx, t)
+func (c *Client) writeOnce(ctx context.Context, s *step) error {
+	live, err := c.get(ctx, s.target)
 	if err != nil {
 		return err
 	}
@@ -159,40 +155,40 @@ func (c *Client) writeOnce(ctx context.Context, p *Plan, t target, s *step) erro
 		return err
 	}
 	if live == nil {
-		result, _, err := c.send(ctx, t, nil, s.object, false)
+		result, _, err := c.send(ctx, s.target, nil, s.object)
 		if err == nil {
-			c.wrote(t, result)
+			c.wrote(s.target, result)
 		}
 		return err
 	}
-	return c.writeOver(ctx, p, t, s, live, false)
+	return c.writeOver(ctx, s, live, false)
 }
 
 // writeOver applies an object over its live state. exactly: only if that is the state still. Otherwise changes of what is
 // not ours do not matter.
-func (c *Client) writeOver(ctx context.Context, p *Plan, t target, s *step, live *unstructured.Unstructured, exactly bool) error {
-	live, err := c.migrate(ctx, t, live)
+func (c *Client) writeOver(ctx context.Context, s *step, live *unstructured.Unstructured, exactly bool) error {
+	live, err := c.migrate(ctx, s.target, live)
 	if err != nil {
 		return err
 	}
 	object := s.object.DeepCopy()
-	if _, err := c.leaveReplicas(ctx, p.scales, t.ref, live, object); err != nil {
+	if _, err := c.leaveReplicas(ctx, s.target, live, object); err != nil {
 		return err
 	}
 	object.SetUID(live.GetUID())
 	if exactly || live.GetLabels()[labelEnvironment] == "" {
 		object.SetResourceVersion(live.GetResourceVersion())
 	}
-	result, _, err := c.send(ctx, t, live, object, false)
+	result, _, err := c.send(ctx, s.target, live, object)
 	if err == nil {
-		c.wrote(t, result)
+		c.wrote(s.target, result)
 	}
 	return err
 }
 
 // stillPlanned checks that an object is in the hands the plan saw it in.
 func stillPlanned(s *step, live *unstructured.Unstructured) error {
-	ref := s.entry.Ref
+	ref := s.ref
 	if live == nil {
 		if s.live != nil {
 			return fmt.Errorf("%s was deleted since it was planned", ref)
@@ -246,7 +242,7 @@ func (c *Client) prune(ctx context.Context, s *step) (string, error) {
 }
 
 func (c *Client) pruneOnce(ctx context.Context, s *step) (string, error) {
-	ref := s.entry.Ref
+	ref := s.ref
 	live, err := c.find(ctx, ref)
 	if err != nil {
 		return "", err
@@ -273,7 +269,7 @@ func (c *Client) pruneOnce(ctx context.Context, s *step) (string, error) {
 // remove deletes exactly the object that was read. What it owns is collected in the background, so that nothing but the
 // object's own finalizers can hold it.
 func (c *Client) remove(ctx context.Context, s *step, live *unstructured.Unstructured) error {
-	ref := s.entry.Ref
+	ref := s.ref
 	mapping, err := c.cluster.servedMapping(ref)
 	if err != nil {
 		return explain(c.call("find", ref), err)
@@ -290,8 +286,8 @@ func (c *Client) remove(ctx context.Context, s *step, live *unstructured.Unstruc
 // gone waits a moment for a deleted object to disappear: only then may it leave the inventory.
 func (c *Client) gone(ctx context.Context, s *step, uid types.UID) error {
 	var last *unstructured.Unstructured
-	err := poll(ctx, goneTimeout, s.entry.Ref.String(), func(ctx context.Context) (bool, error) {
-		live, err := c.find(ctx, s.entry.Ref)
+	err := poll(ctx, goneTimeout, s.ref.String(), func(ctx context.Context) (bool, error) {
+		live, err := c.find(ctx, s.ref)
 		if err != nil {
 			return false, err
 		}
@@ -299,7 +295,7 @@ func (c *Client) gone(ctx context.Context, s *step, uid types.UID) error {
 		return live == nil || live.GetUID() != uid, nil
 	})
 	if err != nil && last != nil && ctx.Err() == nil {
-		return fmt.Errorf("%s %s", s.entry.Ref, held(last))
+		return fmt.Errorf("%s %s", s.ref, held(last))
 	}
 	return err
 }

@@ -37,7 +37,8 @@ func noLongerDesired(d Desired, targets []target) []Item {
 
 // planDeletion decides over one object that is in the inventory and no longer desired.
 func (c *Client) planDeletion(ctx context.Context, it Item, d Desired) (*step, error) {
-	s := &step{entry: Entry{Ref: it.Ref, Digest: it.Digest}, env: d.Environment, deletes: true}
+	s := newStep(target{ref: it.Ref, digest: it.Digest, env: d.Environment})
+	s.deletes = true
 	live, err := c.find(ctx, it.Ref)
 	if err != nil {
 		return nil, err

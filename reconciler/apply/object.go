@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,22 +20,22 @@ import (
 const maxRereads = 5
 
 // planObject compares one object's live state with what applying it would make of it.
-func (c *Client) planObject(ctx context.Context, t target, brings map[string]bool, scales *autoscalers) (*step, error) {
-	s := &step{entry: Entry{Ref: t.ref, Digest: t.digest}, object: t.object, env: t.env, drifted: t.drifted}
+func (c *Client) planObject(ctx context.Context, t target) (*step, error) {
+	s := newStep(t)
 	switch {
-	case t.trusted:
+	case s.trusted:
 		s.entry.Action = Unchanged
 		return s, nil
-	case t.mapping == nil:
+	case s.mapping == nil:
 		s.entry.Action, s.entry.Reason, s.deferred = Created, kindComes, true
 		return s, nil
-	case !t.owned:
-		if absent, err := c.planNew(ctx, t, s, brings); absent || err != nil {
+	case !s.owned:
+		if absent, err := c.planNew(ctx, s); absent || err != nil {
 			return s, err
 		}
 	}
 	for range maxRereads {
-		stable, err := c.compare(ctx, t, s, brings, scales)
+		stable, err := c.compare(ctx, s)
 		if err != nil {
 			return nil, err
 		}
@@ -50,19 +51,19 @@ func (c *Client) planObject(ctx context.Context, t target, brings map[string]boo
 
 // planNew finds out by the dry run alone that an object does not exist: what that makes has no version. It is false when
 // the object exists, or may exist.
-func (c *Client) planNew(ctx context.Context, t target, s *step, brings map[string]bool) (absent bool, err error) {
-	result, err := c.patch(ctx, t, t.object, false, true)
+func (c *Client) planNew(ctx context.Context, s *step) (absent bool, err error) {
+	result, err := c.patch(ctx, s.target, s.object, dryRun)
 	switch {
 	case err == nil && result.GetResourceVersion() == "":
 		s.entry.Action = Created
-		c.watcher().saw(t.env, t.ref, examination{})
+		c.watcher().saw(s.env, s.ref, examination{})
 		return true, nil
 	case err == nil:
 		return false, nil
 	case statusOf(err) == nil, clusterWide(err):
-		return false, explain(c.call("patch", t.ref), err)
+		return false, explain(c.call("patch", s.ref), err)
 	}
-	if why := awaits(err, t, brings); why != "" {
+	if why := awaits(err, s.target); why != "" {
 		s.entry.Action, s.entry.Reason, s.deferred = Created, why, true
 		return true, nil
 	}
@@ -70,44 +71,32 @@ func (c *Client) planNew(ctx context.Context, t target, s *step, brings map[stri
 }
 
 // compare fills in the step; it is false when the object changed between reading and dry run.
-func (c *Client) compare(ctx context.Context, t target, s *step, brings map[string]bool, scales *autoscalers) (bool, error) {
-	live, err := c.get(ctx, t)
+func (c *Client) compare(ctx context.Context, s *step) (stable bool, err error) {
+	live, err := c.get(ctx, s.target)
 	if err != nil {
 		return false, err
 	}
-	stable, err := c.compareLive(ctx, t, s, live, brings, scales)
+	stable, err = c.compareLive(ctx, s, live)
 	if stuck(err) && live != nil {
-		c.watcher().saw(t.env, t.ref, examination{live: live})
+		c.watcher().saw(s.env, s.ref, examination{live: live})
 	}
 	return stable, err
 }
 
-func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstructured.Unstructured, brings map[string]bool, scales *autoscalers) (bool, error) {
-	reasons := []string{}
+// compareLive is compare with the live object, nil when there is none.
+func (c *Client) compareLive(ctx context.Context, s *step, live *unstructured.Unstructured) (stable bool, err error) {
+	adopted := ""
 	if live != nil {
-		reason, err := checkOwner(t.ref, live, t.env)
-		if err != nil {
+		if adopted, err = checkOwner(s.ref, live, s.env); err != nil {
 			return false, err
 		}
-		reasons = append(reasons, reason)
 	}
-	object := t.object.DeepCopy()
-	scale, err := c.leaveReplicas(ctx, scales, t.ref, live, object)
-	if err != nil {
-		return false, err
-	}
-	result, taken, err := c.send(ctx, t, live, object, true)
-	supposed := false
-	if err != nil && refusesMixture(err, live) {
-		result, err = suppose(live, object)
-		supposed = err == nil
-		reasons = append(reasons, "it can be applied once people's fields are taken back")
-	}
+	try, err := c.rehearse(ctx, s.target, live)
 	switch {
 	case modified(err):
 		return false, nil
 	case err != nil:
-		s.entry.Action, s.entry.Reason, s.deferred = Created, awaits(err, t, brings), true
+		s.entry.Action, s.entry.Reason, s.deferred = Created, awaits(err, s.target), true
 		if live != nil || s.entry.Reason == "" {
 			return false, err
 		}
@@ -116,38 +105,68 @@ func (c *Client) compareLive(ctx context.Context, t target, s *step, live *unstr
 	s.live = live
 	if live == nil {
 		s.entry.Action = Created
-		c.watcher().saw(t.env, t.ref, examination{})
+		c.watcher().saw(s.env, s.ref, examination{})
 		return true, nil
 	}
-	loose, err := loosens(live, result)
+	loose, err := loosens(live, try.result)
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", t.ref, err)
+		return false, fmt.Errorf("%s: %w", s.ref, err)
 	}
-	if !supposed {
-		if err := previewMigration(live, result); err != nil {
-			return false, fmt.Errorf("%s: %w", t.ref, err)
+	if !try.supposed {
+		if err := previewMigration(live, try.result); err != nil {
+			return false, fmt.Errorf("%s: %w", s.ref, err)
 		}
 	}
-	diff := diffObjects(t.ref, live, result)
-	if len(diff) > 0 && result.GetResourceVersion() != live.GetResourceVersion() {
+	diff := diffObjects(s.ref, live, try.result)
+	if len(diff) == 0 {
+		s.entry.Action, s.entry.Diff, s.entry.Reason = Unchanged, nil, joinReasons(adopted, try.mixture())
+		c.watcher().saw(s.env, s.ref, examination{live: live, digest: s.digest, loose: loose})
+		return true, nil
+	}
+	if try.result.GetResourceVersion() != live.GetResourceVersion() {
 		return false, nil
 	}
-	s.entry.Action, s.entry.Diff = Unchanged, nil
-	if len(diff) > 0 {
-		if s.entry.By, err = writers(live, result, diff); err != nil {
-			return false, fmt.Errorf("%s: %w", t.ref, err)
-		}
-		s.entry.Action, s.entry.Diff = Configured, diff
-		if taken != "" {
-			reasons = append(reasons, "takes back "+taken)
-		}
-		reasons = append(reasons, scale)
-		c.watcher().saw(t.env, t.ref, examination{live: live})
-	} else {
-		c.watcher().saw(t.env, t.ref, examination{live: live, digest: t.digest, loose: loose})
+	if s.entry.By, err = writers(live, try.result, diff); err != nil {
+		return false, fmt.Errorf("%s: %w", s.ref, err)
 	}
-	s.entry.Reason = joinReasons(reasons)
+	s.entry.Action, s.entry.Diff, s.entry.Reason = Configured, diff, joinReasons(adopted, try.mixture(), try.taken, try.scaler)
+	c.watcher().saw(s.env, s.ref, examination{live: live})
 	return true, nil
+}
+
+// rehearsal is what a dry run of an object gave.
+type rehearsal struct {
+	result   *unstructured.Unstructured // what applying makes of the live object
+	taken    string                     // which fields of others it takes back, in words
+	scaler   string                     // who decides the number of replicas, in words
+	supposed bool                       // the API server could not say it, so the result is our own reckoning
+}
+
+// mixture says in words what kept the API server from answering.
+func (r rehearsal) mixture() string {
+	if !r.supposed {
+		return ""
+	}
+	return "it can be applied once people's fields are taken back"
+}
+
+// rehearse finds out what applying a target would make of its live object, nil when there is none.
+func (c *Client) rehearse(ctx context.Context, t target, live *unstructured.Unstructured) (rehearsal, error) {
+	object := t.object.DeepCopy()
+	scaler, err := c.leaveReplicas(ctx, t, live, object)
+	if err != nil {
+		return rehearsal{}, err
+	}
+	r := rehearsal{scaler: scaler}
+	r.result, r.taken, err = c.send(ctx, t, live, object, dryRun)
+	if err != nil && refusesMixture(err, live) {
+		r.result, err = suppose(live, object)
+		r.supposed = true
+	}
+	if r.taken != "" {
+		r.taken = "takes back " + r.taken
+	}
+	return r, err
 }
 
 // loosens says whether the live object has fields that we apply and do not hold: somebody wrote one and wrote it back.
@@ -163,13 +182,8 @@ func loosens(live, result *unstructured.Unstructured) (bool, error) {
 	return !want.Difference(have).Empty(), nil
 }
 
-func joinReasons(reasons []string) string {
-	var said []string
-	for _, r := range reasons {
-		if r != "" {
-			said = append(said, r)
-		}
-	}
+func joinReasons(reasons ...string) string {
+	said := slices.DeleteFunc(reasons, func(r string) bool { return r == "" })
 	return strings.Join(said, "; ")
 }
 
@@ -177,11 +191,11 @@ const kindComes = "its kind comes with this plan"
 
 // awaits says what of this plan a failed dry run has to wait for, "" when it failed for another reason. A kind may be
 // missing although discovery knows it: its definition was deleted.
-func awaits(err error, t target, brings map[string]bool) string {
-	if t.comes && unserved(err) {
+func awaits(err error, t target) string {
+	if t.kindComes && unserved(err) {
 		return kindComes
 	}
-	if status := statusOf(err); brings[t.ref.Namespace] && apierrors.IsNotFound(err) && status.Details != nil && status.Details.Kind == "namespaces" {
+	if status := statusOf(err); t.namespaceComes && apierrors.IsNotFound(err) && status.Details != nil && status.Details.Kind == "namespaces" {
 		return "its namespace comes with this plan"
 	}
 	return ""
@@ -233,8 +247,8 @@ func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (st
 // send applies the object by server-side apply: without force first, and with force only where judge finds that all
 // fields in conflict may be taken, and then only from the very object that was read. It returns the object as the API
 // server made it, and what was taken.
-func (c *Client) send(ctx context.Context, t target, live, object *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, string, error) {
-	result, err := c.patch(ctx, t, object, false, dryRun)
+func (c *Client) send(ctx context.Context, t target, live, object *unstructured.Unstructured, how ...applyOption) (result *unstructured.Unstructured, taken string, err error) {
+	result, err = c.patch(ctx, t, object, how...)
 	list := conflicts(err)
 	if len(list) == 0 || live == nil {
 		return result, "", explain(c.call("patch", t.ref), err)
@@ -248,18 +262,28 @@ func (c *Client) send(ctx context.Context, t target, live, object *unstructured.
 	}
 	object = object.DeepCopy()
 	object.SetResourceVersion(live.GetResourceVersion())
-	result, err = c.patch(ctx, t, object, true, dryRun)
+	result, err = c.patch(ctx, t, object, append(how, force)...)
 	return result, taken, explain(c.call("patch", t.ref), err)
 }
 
-func (c *Client) patch(ctx context.Context, t target, object *unstructured.Unstructured, force, dryRun bool) (*unstructured.Unstructured, error) {
+// applyOption alters a server-side apply.
+type applyOption func(*metav1.PatchOptions)
+
+// dryRun has the API server say what an apply would do.
+func dryRun(o *metav1.PatchOptions) { o.DryRun = []string{metav1.DryRunAll} }
+
+// force takes fields over from other managers.
+func force(o *metav1.PatchOptions) { o.Force = new(true) }
+
+// patch is one server-side apply.
+func (c *Client) patch(ctx context.Context, t target, object *unstructured.Unstructured, how ...applyOption) (*unstructured.Unstructured, error) {
 	data, err := json.Marshal(object.Object)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", t.ref, err)
 	}
-	o := metav1.PatchOptions{FieldManager: fieldManager, Force: &force, FieldValidation: metav1.FieldValidationStrict}
-	if dryRun {
-		o.DryRun = []string{metav1.DryRunAll}
+	o := metav1.PatchOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict}
+	for _, option := range how {
+		option(&o)
 	}
 	return c.resource(t.mapping, t.ref.Namespace).patch(ctx, t.ref.Name, types.ApplyPatchType, data, o)
 }

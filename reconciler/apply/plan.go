@@ -59,19 +59,20 @@ type Plan struct {
 	problems []error
 	client   *Client
 	steps    []*step // one per entry
-	scales   *autoscalers
 }
 
 // step is one entry with what Apply needs to carry it out.
 type step struct {
+	target   // without an object where there is nothing to apply
 	entry    Entry
-	object   *unstructured.Unstructured // to apply, nil where there is nothing to apply
 	live     *unstructured.Unstructured // as planned against, nil when absent or unchanged
 	deletes  bool                       // it is no longer desired
 	deferred bool                       // no dry run yet: its kind or namespace comes with this plan
 	released bool                       // see Change.Released
-	drifted  string                     // see target
-	env      string
+}
+
+func newStep(t target) *step {
+	return &step{target: t, entry: Entry{Ref: t.ref, Digest: t.digest}}
 }
 
 // String is a summary; objects are never printed, they hold Secrets in the clear.
@@ -113,15 +114,13 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	p := &Plan{Environment: d.Environment, client: c}
 	targets, problems := c.prepare(d)
 	p.problems = problems
-	p.scales = &autoscalers{desired: scaledBy(d.Objects, d.Namespace), live: map[string]map[string]bool{}}
-	brings := arrivals(targets)
 	gone := noLongerDesired(d, targets)
 
 	steps := make([]*step, len(targets)+len(gone))
 	errs := c.each(ctx, len(steps), func(ctx context.Context, i int) error {
 		var err error
 		if i < len(targets) {
-			steps[i], err = c.planObject(ctx, targets[i], brings, p.scales)
+			steps[i], err = c.planObject(ctx, targets[i])
 		} else {
 			steps[i], err = c.planDeletion(ctx, gone[i-len(targets)], d)
 		}
@@ -150,13 +149,13 @@ func (p *Plan) order() {
 	slices.SortStableFunc(p.steps, func(a, b *step) int {
 		switch {
 		case a.deletes && b.deletes:
-			return compareRefs(b.entry.Ref, a.entry.Ref)
+			return compareRefs(b.ref, a.ref)
 		case a.deletes:
 			return 1
 		case b.deletes:
 			return -1
 		}
-		return compareRefs(a.entry.Ref, b.entry.Ref)
+		return compareRefs(a.ref, b.ref)
 	})
 	p.Entries = make([]Entry, len(p.steps))
 	for i, s := range p.steps {

@@ -17,15 +17,17 @@ import (
 
 // target is one desired object as it will be sent.
 type target struct {
-	ref     render.Ref
-	object  *unstructured.Unstructured // ours to alter, marked, with its namespace; nil when it is trusted
-	digest  string
-	env     string
-	comes   bool              // the release brings its kind
-	owned   bool              // it is in the inventory
-	trusted bool              // known to be as desired
-	drifted string            // digest that it was last applied with, where it is known to differ from that; else ""
-	mapping *meta.RESTMapping // nil: its kind does not exist yet
+	ref            render.Ref
+	object         *unstructured.Unstructured // ours to alter, marked, with its namespace; nil when it is trusted
+	digest         string
+	env            string
+	kindComes      bool              // the release brings its kind
+	namespaceComes bool              // the release brings its namespace
+	owned          bool              // it is in the inventory
+	trusted        bool              // known to be as desired
+	drifted        string            // digest that it was last applied with, where it is known to differ from that; else ""
+	mapping        *meta.RESTMapping // nil: its kind does not exist yet
+	scalers        *autoscalers      // shared by all targets of a plan
 }
 
 // prepare copies, marks and places the desired objects, as far as the plan is about them. An object that cannot be sent
@@ -46,6 +48,12 @@ func (c *Client) prepare(d Desired) ([]target, []error) {
 		case wanted:
 			targets = append(targets, t)
 		}
+	}
+	brought := namespacesAmong(targets)
+	scalers := newAutoscalers(d)
+	for i := range targets {
+		targets[i].namespaceComes = brought[targets[i].ref.Namespace]
+		targets[i].scalers = scalers
 	}
 	return targets, problems
 }
@@ -71,7 +79,7 @@ func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted boo
 	if t.mapping, namespaced, err = p.findKind(rendered); err != nil {
 		return t, false, err
 	}
-	_, t.comes = p.kinds[groupKind(rendered)]
+	_, t.kindComes = p.kinds[groupKind(rendered)]
 	t.ref = d.place(rendered, namespaced)
 	key := t.ref.Key()
 	switch {
@@ -221,8 +229,8 @@ func isCRD(ref render.Ref) bool {
 
 func isNamespace(ref render.Ref) bool { return ref.Group == "" && ref.Kind == "Namespace" }
 
-// arrivals are the names of the namespaces among the targets.
-func arrivals(targets []target) map[string]bool {
+// namespacesAmong are the names of the namespaces among the targets.
+func namespacesAmong(targets []target) map[string]bool {
 	names := map[string]bool{}
 	for _, t := range targets {
 		if isNamespace(t.ref) {

@@ -33,6 +33,10 @@ type autoscalers struct {
 	live map[string]map[string]bool // namespace → keys of workloads; nil where it may not be listed
 }
 
+func newAutoscalers(d Desired) *autoscalers {
+	return &autoscalers{desired: scaledBy(d.Objects, d.Namespace), live: map[string]map[string]bool{}}
+}
+
 // scaledBy gives the keys of the workloads that autoscalers among the objects name. namespace is that of objects without one.
 func scaledBy(objects []*unstructured.Unstructured, namespace string) map[string]bool {
 	keys := map[string]bool{}
@@ -93,38 +97,38 @@ func (c *Client) listAutoscalers(ctx context.Context, namespace string) (map[str
 // leaveReplicas adapts spec.replicas of the object to apply where an autoscaler decides it, and says so in words.
 // While we still hold the field, leaving it out would reset it to its default, so its live value is repeated; the
 // autoscaler's next write takes the field over, and from then on it is left out. A new workload starts with what Git says.
-func (c *Client) leaveReplicas(ctx context.Context, a *autoscalers, ref render.Ref, live, obj *unstructured.Unstructured) (string, error) {
+func (c *Client) leaveReplicas(ctx context.Context, t target, live, object *unstructured.Unstructured) (string, error) {
 	if live == nil {
 		return "", nil
 	}
 	if _, ok, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "replicas"); !ok {
 		return "", nil
 	}
-	by, err := c.scaler(ctx, a, ref, live, obj)
+	by, err := c.scaler(ctx, t, live, object)
 	if err != nil || by == "" {
 		return "", err
 	}
 	ours, err := owned(live, func(e metav1.ManagedFieldsEntry) bool { return isOurs(e) || migrates(e) })
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", ref, err)
+		return "", fmt.Errorf("%s: %w", t.ref, err)
 	}
 	if ours.Has(replicasPath) {
 		replicas, _, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "replicas")
-		if err := unstructured.SetNestedField(obj.Object, replicas, "spec", "replicas"); err != nil {
-			return "", fmt.Errorf("%s: %w", ref, err)
+		if err := unstructured.SetNestedField(object.Object, replicas, "spec", "replicas"); err != nil {
+			return "", fmt.Errorf("%s: %w", t.ref, err)
 		}
 	} else {
-		unstructured.RemoveNestedField(obj.Object, "spec", "replicas")
+		unstructured.RemoveNestedField(object.Object, "spec", "replicas")
 	}
 	return "spec.replicas is left to " + by, nil
 }
 
 // scaler names what decides the replicas of a live workload, "" when Git does.
-func (c *Client) scaler(ctx context.Context, a *autoscalers, ref render.Ref, live, obj *unstructured.Unstructured) (string, error) {
-	if a.desired[ref.Key()] {
+func (c *Client) scaler(ctx context.Context, t target, live, object *unstructured.Unstructured) (string, error) {
+	if t.scalers.desired[t.ref.Key()] {
 		return "the HorizontalPodAutoscaler of the release", nil
 	}
-	if _, ok, _ := unstructured.NestedFieldNoCopy(obj.Object, "spec", "replicas"); !ok {
+	if _, ok, _ := unstructured.NestedFieldNoCopy(object.Object, "spec", "replicas"); !ok {
 		return "", nil
 	}
 	for _, e := range live.GetManagedFields() {
@@ -133,7 +137,7 @@ func (c *Client) scaler(ctx context.Context, a *autoscalers, ref render.Ref, liv
 		}
 		set, err := owned(live, func(x metav1.ManagedFieldsEntry) bool { return x.Manager == e.Manager && x.Subresource == "scale" })
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", ref, err)
+			return "", fmt.Errorf("%s: %w", t.ref, err)
 		}
 		if !set.Has(replicasPath) {
 			continue
@@ -141,7 +145,7 @@ func (c *Client) scaler(ctx context.Context, a *autoscalers, ref render.Ref, liv
 		if e.Manager != hpaManager {
 			return "the autoscaler " + e.Manager, nil
 		}
-		if is, err := a.isLive(ctx, c, ref); err != nil || is {
+		if is, err := t.scalers.isLive(ctx, c, t.ref); err != nil || is {
 			return "a HorizontalPodAutoscaler", err
 		}
 	}

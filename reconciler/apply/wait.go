@@ -85,19 +85,17 @@ func established(ref render.Ref, crd *unstructured.Unstructured) (bool, error) {
 	return done, nil
 }
 
-// located finds the endpoint of a step's object, waiting for a kind that comes with the plan to be served.
-func (c *Client) located(ctx context.Context, s *step) (target, error) {
-	t := target{ref: s.entry.Ref, object: s.object, digest: s.entry.Digest, env: s.env, drifted: s.drifted}
-	err := poll(ctx, waitTimeout, "kind of "+t.ref.String(), func(context.Context) (bool, error) {
-		mapping, err := c.cluster.mapping(t.ref)
+// locate gives a step the mapping of its object, waiting for a kind that comes with the plan to be served.
+func (c *Client) locate(ctx context.Context, s *step) error {
+	return poll(ctx, waitTimeout, "kind of "+s.ref.String(), func(context.Context) (bool, error) {
+		mapping, err := c.cluster.mapping(s.ref)
 		if err == nil {
-			t.mapping = mapping
+			s.mapping = mapping
 			return true, nil
 		}
 		if s.deferred && meta.IsNoMatchError(err) {
 			return false, nil
 		}
-		return false, explain(c.call("find", t.ref), err)
+		return false, explain(c.call("find", s.ref), err)
 	})
-	return t, err
 }
