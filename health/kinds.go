@@ -16,7 +16,7 @@ type rule func(u *unstructured.Unstructured, now time.Time) (s Status, message s
 var rules = map[string]rule{
 	"apps/Deployment":        deployment,
 	"apps/StatefulSet":       statefulSet,
-	"apps/ReplicaSet":        replicas,
+	"apps/ReplicaSet":        replicaSet,
 	"apps/DaemonSet":         daemonSet,
 	"batch/Job":              job,
 	"batch/CronJob":          cronJob,
@@ -96,7 +96,7 @@ func statefulSet(u *unstructured.Unstructured, _ time.Time) (Status, string, boo
 	return "", "", false
 }
 
-func replicas(u *unstructured.Unstructured, _ time.Time) (Status, string, bool) {
+func replicaSet(u *unstructured.Unstructured, _ time.Time) (Status, string, bool) {
 	if failure, ok := condition(u, "ReplicaFailure"); ok && failure.status == "True" {
 		return Degraded, ready(u) + ": " + failure.message, true
 	}

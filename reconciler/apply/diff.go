@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -24,8 +25,8 @@ const (
 var serverFields = []string{"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink",
 	"deletionTimestamp", "deletionGracePeriodSeconds"}
 
-// comparable is an object without what changes by itself.
-func comparable(u *unstructured.Unstructured) map[string]any {
+// ownContent is an object without what changes by itself.
+func ownContent(u *unstructured.Unstructured) map[string]any {
 	o := u.DeepCopy().Object
 	delete(o, "status")
 	if m, ok := o["metadata"].(map[string]any); ok {
@@ -39,7 +40,7 @@ func comparable(u *unstructured.Unstructured) map[string]any {
 }
 
 func dropEmpty(m map[string]any, key string) {
-	if empty(m[key]) || m[key] == nil {
+	if m[key] == nil || empty(m[key]) {
 		delete(m, key)
 	}
 }
@@ -47,7 +48,7 @@ func dropEmpty(m map[string]any, key string) {
 // diffObjects lists the fields that differ between live state and what an apply makes of it. Values of Secrets are
 // masked, and so is the copy of an object that kubectl keeps in an annotation.
 func diffObjects(ref render.Ref, live, result *unstructured.Unstructured) []render.FieldChange {
-	from, to := comparable(live), comparable(result)
+	from, to := ownContent(live), ownContent(result)
 	delete(from, "apiVersion")
 	delete(to, "apiVersion")
 	var changes []render.FieldChange
@@ -55,16 +56,16 @@ func diffObjects(ref render.Ref, live, result *unstructured.Unstructured) []rend
 		changes = append(changes, render.FieldChange{Path: path, Old: old, New: new})
 	})
 	for i, c := range changes {
-		if c.Path == "metadata.annotations["+lastApplied+"]" || isSecret(ref) && !isMetadata(c.Path) {
+		if c.Path == "metadata.annotations["+lastApplied+"]" || isSecret(ref) && !harmless(c.Path) {
 			changes[i] = masked(c)
 		}
 	}
 	return changes
 }
 
-// isMetadata: everything of a Secret outside metadata, and what may repeat it there, is masked.
-func isMetadata(path string) bool {
-	return path == "type" || path == "immutable" || len(path) > 9 && path[:9] == "metadata."
+// harmless: a field of a Secret that holds none of its values.
+func harmless(path string) bool {
+	return path == "type" || path == "immutable" || strings.HasPrefix(path, "metadata.")
 }
 
 func masked(c render.FieldChange) render.FieldChange {
@@ -122,10 +123,8 @@ func walkMaps(path string, a, b map[string]any, report func(string, any, any)) {
 
 // join writes names that hold dots or slashes in brackets: metadata.annotations[example.org/a].
 func join(path, name string) string {
-	for _, r := range name {
-		if r == '.' || r == '/' || r == '[' {
-			return path + "[" + name + "]"
-		}
+	if strings.ContainsAny(name, "./[") {
+		return path + "[" + name + "]"
 	}
 	if path == "" {
 		return name
@@ -142,11 +141,10 @@ func walkLists(path string, a, b []any, report func(string, any, any)) {
 		}
 		return
 	}
-	before := sameOrder(a, b)
 	for _, k := range keysOfBoth(an, bn) {
 		walkDiff(path+"["+k+"]", an[k], bn[k], report)
 	}
-	if !before {
+	if !sameOrder(a, b) {
 		report(path+" (order)", order(a), order(b))
 	}
 }

@@ -40,11 +40,6 @@ type Change struct {
 // ChangeSet holds one Change per object of a plan.
 type ChangeSet []Change
 
-// Add returns the inventory with the item in it, in place of one of the same key.
-func (inv Inventory) Add(item Item) Inventory {
-	return inv.Merge(ChangeSet{{Ref: item.Ref, Action: Unchanged, Digest: item.Digest}})
-}
-
 // Merge returns the inventory after a change set. What was created, configured or found unchanged is in it; so is what
 // an attempt failed to create, because it may exist. An object leaves only when it was deleted without error or released.
 func (inv Inventory) Merge(cs ChangeSet) Inventory {

@@ -16,12 +16,12 @@ import (
 // maxKubeconfig bounds the size of a kubeconfig in bytes.
 const maxKubeconfig = 1 << 20
 
-// ErrKubeconfig marks a kubeconfig that asks for more than it may.
-var ErrKubeconfig = errors.New("kubeconfig refused")
+// errKubeconfig marks a kubeconfig that asks for more than it may.
+var errKubeconfig = errors.New("kubeconfig refused")
 
 // RESTConfig is the configuration of a cluster of the agent: the one it runs in, or one context of a kubeconfig ("" is
 // its current context). A kubeconfig comes from elsewhere and is not trusted: programs to run, and files outside the
-// kubeconfig's own folder, are refused with ErrKubeconfig (compare CVE-2022-24817). So are impersonation, which is ours
+// kubeconfig's own folder, are refused with errKubeconfig (compare CVE-2022-24817). So are impersonation, which is ours
 // to set, and the removed auth-provider.
 func RESTConfig(kubeconfig, context string, ownCluster bool) (*rest.Config, error) {
 	if !ownCluster {
@@ -73,11 +73,11 @@ func checkKubeconfig(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo,
 	if user != nil {
 		switch {
 		case user.Exec != nil:
-			return fmt.Errorf("%w: it runs the program %q for credentials: use a token or a client certificate", ErrKubeconfig, user.Exec.Command)
+			return fmt.Errorf("%w: it runs the program %q for credentials: use a token or a client certificate", errKubeconfig, user.Exec.Command)
 		case user.AuthProvider != nil:
-			return fmt.Errorf("%w: auth-provider %q: use a token or a client certificate", ErrKubeconfig, user.AuthProvider.Name)
+			return fmt.Errorf("%w: auth-provider %q: use a token or a client certificate", errKubeconfig, user.AuthProvider.Name)
 		case user.Impersonate != "" || user.ImpersonateUID != "" || len(user.ImpersonateGroups) > 0 || len(user.ImpersonateUserExtra) > 0:
-			return fmt.Errorf("%w: it sets the impersonated user %q: Purser impersonates the tenant itself, remove the as- fields", ErrKubeconfig, user.Impersonate)
+			return fmt.Errorf("%w: it sets the impersonated user %q: Purser impersonates the tenant itself, remove the as- fields", errKubeconfig, user.Impersonate)
 		}
 		files["client-certificate"] = &user.ClientCertificate
 		files["client-key"] = &user.ClientKey
@@ -91,7 +91,7 @@ func checkKubeconfig(cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo,
 			*name = filepath.Join(folder, *name)
 		}
 		if err := inside(folder, *name); err != nil {
-			return fmt.Errorf("%w: %s %s: embed its data, or put the file beside the kubeconfig", ErrKubeconfig, field, err)
+			return fmt.Errorf("%w: %s %s: embed its data, or put the file beside the kubeconfig", errKubeconfig, field, err)
 		}
 	}
 	return nil
@@ -102,29 +102,29 @@ func inside(folder, name string) error {
 	if err != nil {
 		return fmt.Errorf("resolve %s: %w", folder, err)
 	}
-	real, err := filepath.EvalSymlinks(name)
+	file, err := filepath.EvalSymlinks(name)
 	if err != nil {
 		return fmt.Errorf("resolve %s: %w", name, err)
 	}
-	rel, err := filepath.Rel(root, real)
+	rel, err := filepath.Rel(root, file)
 	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
 		return fmt.Errorf("%s lies outside the kubeconfig's folder", name)
 	}
 	return nil
 }
 
-func readBounded(path string, max int64) ([]byte, error) {
+func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > max {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, max)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
 	return data, nil
 }

@@ -40,7 +40,7 @@ func TestKubeconfigRefusals(t *testing.T) {
 		}
 		path := writeKubeconfig(t, dir, c.cluster, c.user)
 		_, err := RESTConfig(path, "", false)
-		if !errors.Is(err, ErrKubeconfig) {
+		if !errors.Is(err, errKubeconfig) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}

@@ -93,7 +93,7 @@ func TestNotOursIsNotPruned(t *testing.T) {
 	}
 	foreign := fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: foreign, labels: {%s: %s}}}", labelEnvironment, s.ns)
 	s.create(foreign) // our label, but never written by us
-	s.inventory = s.inventory.Add(Item{Ref: render.RefOf(s.live(foreign))})
+	s.inventory = append(s.inventory, Item{Ref: render.RefOf(s.live(foreign))})
 	p := s.plan(configMap("a", "1"))
 	for name, c := range map[string][2]string{"ConfigMap/foreign": {Skipped, "field manager"}, "ConfigMap/unlabelled": {Skipped, "label"}, "ConfigMap/stolen": {Skipped, "environment other"},
 		"ConfigMap/keep": {Skipped, annotationPrune}, "ConfigMap/gone": {Deleted, "already gone"}, "ConfigMap/late": {Deleted, ""}} {

@@ -19,8 +19,7 @@ func TestInventoryMerge(t *testing.T) {
 	ref := func(name string) render.Ref {
 		return render.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "n", Name: name}
 	}
-	inv := Inventory{}.Add(Item{ref("old"), "1"}).Add(Item{ref("held"), "1"}).Add(Item{ref("changed"), "1"}).
-		Add(Item{ref("failed"), "1"}).Add(Item{ref("left"), "1"}).Add(Item{ref("kept"), "1"})
+	inv := Inventory{{ref("old"), "1"}, {ref("held"), "1"}, {ref("changed"), "1"}, {ref("failed"), "1"}, {ref("left"), "1"}, {ref("kept"), "1"}}
 	got := inv.Merge(ChangeSet{
 		{Ref: ref("new"), Action: Created, Digest: "2"},
 		{Ref: ref("maybe"), Action: Created, Digest: "2", Error: "timeout"},

@@ -10,6 +10,11 @@ import (
 	"github.com/purser-gitops/purser/render"
 )
 
+var (
+	_ cache.TransformingStore      = (*stream)(nil)
+	_ cache.ReflectorBookmarkStore = (*stream)(nil)
+)
+
 // sighting is what is kept of an object that a watch shows.
 type sighting struct {
 	name   types.NamespacedName

@@ -25,7 +25,7 @@ const (
 	maxRewatch  = 8 * time.Second  // between tries to go on with a watch while the API server is away
 )
 
-// stream is one watch that lasts: it is opened again whenever it ends. Everything below mu is guarded by the watcher's.
+// stream is one watch that lasts: it is opened again whenever it ends. It is the store that its reflector fills.
 type stream struct {
 	w       *Watcher
 	kind    *kind
@@ -35,6 +35,8 @@ type stream struct {
 	kick    chan struct{} // capacity 1: do not wait any longer
 	listing sync.Mutex    // held by list, which the reflector leaves behind when the context ends
 	failed  error         // of the request for the first state; the reflector's goroutine alone uses it
+
+	// Below: guarded by the watcher's mutex.
 
 	seen       map[types.NamespacedName]mark // all objects with our label
 	version    string                        // up to which seen is complete
