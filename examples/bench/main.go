@@ -33,7 +33,7 @@ type bench struct {
 
 // benches in the order in which they run.
 var benches = []bench{
-	{"render", 10 * time.Minute, func(ctx context.Context, s *session) ([]figure, error) { return benchRender(ctx, s.samples) }},
+	{"render", 10 * time.Minute, benchRender},
 	{"cold", 15 * time.Minute, benchCold},
 	{"one-change", 15 * time.Minute, benchOneChange},
 	{"drift", 15 * time.Minute, benchDrift},

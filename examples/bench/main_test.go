@@ -32,10 +32,11 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// TestRender measures with few samples, and checks the form of what is printed.
+// TestRender measures few environments, and checks the form of what is printed.
 func TestRender(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, options{samples: 2, progress: io.Discard}, []string{"render"}); err != nil {
+	if err := run(t.Context(), &out, options{samples: 2, environments: 20, progress: io.Discard}, []string{"render"}); err != nil {
 		t.Fatal(err)
 	}
 	figures := map[string]figure{}

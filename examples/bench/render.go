@@ -24,10 +24,15 @@ import (
 )
 
 const (
-	renderSamples = 10  // by default, of all environments of the large estate
-	sampleFactor  = 10  // how many more of the sample estate, which is small
-	largeEstate   = 500 // environments
-	cachedRenders = 20_000
+	renderSamples = 10 // by default, of all environments of the large estate
+	samplePart    = 50 // so many environments of the large estate are one more sample of the sample estate, which is small
+	cachedFactor  = 40 // how many more cached renders than others, which take so much longer
+)
+
+// What cmd/purser sets for the agent (see "purser run --help").
+const (
+	agentGCPercent   = 300
+	agentMemoryLimit = 128 << 20 // bytes
 )
 
 // rates are samples of renders a second.
@@ -35,21 +40,22 @@ type rates struct{ floor, cold, cached []float64 }
 
 // benchRender measures how many environments are rendered a second on all processors, until the digest of the release
 // is known.
-func benchRender(ctx context.Context, samples int) (_ []figure, err error) {
-	samples = cmp.Or(samples, renderSamples)
+func benchRender(ctx context.Context, s *session) (_ []figure, err error) {
+	samples := cmp.Or(s.samples, renderSamples)
 	dir, err := os.MkdirTemp("", "purser-bench-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// As the agent does; for the library, too.
-	defer debug.SetGCPercent(debug.SetGCPercent(300))
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(192 << 20))
-	large, err := newLargeEstate(ctx, filepath.Join(dir, "large"), largeEstate)
+	// For the library, too.
+	defer debug.SetGCPercent(debug.SetGCPercent(agentGCPercent))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(agentMemoryLimit))
+	large, err := newLargeEstate(ctx, filepath.Join(dir, "large"), s.environments)
 	if err != nil {
 		return nil, err
 	}
-	of, err := large.measure(ctx, samples)
+	cached := cachedFactor * s.environments
+	of, err := large.measure(ctx, samples, cached)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +63,7 @@ func benchRender(ctx context.Context, samples int) (_ []figure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	also, err := sample.measure(ctx, samples*sampleFactor)
+	also, err := sample.measure(ctx, samples*max(s.environments/samplePart, 1), cached)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +80,9 @@ func benchRender(ctx context.Context, samples int) (_ []figure, err error) {
 	}, nil
 }
 
-// measure takes the samples of the three in turn, so that all meet the same disturbances.
-func (e *estate) measure(ctx context.Context, samples int) (of rates, err error) {
+// measure takes the samples of the three in turn, so that all meet the same disturbances. So many cached renders are one
+// sample.
+func (e *estate) measure(ctx context.Context, samples, cached int) (of rates, err error) {
 	memory, err := e.inMemory()
 	if err != nil {
 		return of, fmt.Errorf("read estate: %w", err)
@@ -99,7 +106,7 @@ func (e *estate) measure(ctx context.Context, samples int) (of rates, err error)
 		}{
 			{&of.floor, func() error { return e.renderWithKustomize(memory) }, 1},
 			{&of.cold, func() error { return e.renderCold(ctx) }, 1},
-			{&of.cached, func() error { push++; return e.renderCached(ctx, repo, warm, push) }, max(cachedRenders/len(e.environments), 1)},
+			{&of.cached, func() error { push++; return e.renderCached(ctx, repo, warm, push) }, max(cached/len(e.environments), 1)},
 		} {
 			took, err := timed(m.runs, m.pass)
 			if err != nil {
