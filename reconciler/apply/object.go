@@ -112,11 +112,6 @@ func (c *Client) compareLive(ctx context.Context, s *step, live *unstructured.Un
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", s.ref, err)
 	}
-	if !try.supposed {
-		if err := previewMigration(live, try.result); err != nil {
-			return false, fmt.Errorf("%s: %w", s.ref, err)
-		}
-	}
 	diff := diffObjects(s.ref, live, try.result)
 	if len(diff) == 0 {
 		s.entry.Action, s.entry.Diff, s.entry.Reason = Unchanged, nil, joinReasons(adopted, try.mixture())
@@ -159,7 +154,12 @@ func (c *Client) rehearse(ctx context.Context, t target, live *unstructured.Unst
 	}
 	r := rehearsal{scaler: scaler}
 	r.result, r.taken, err = c.send(ctx, t, live, object, dryRun)
-	if err != nil && refusesMixture(err, live) {
+	switch {
+	case err == nil && live != nil:
+		if err := previewMigration(live, r.result); err != nil {
+			return r, fmt.Errorf("%s: %w", t.ref, err)
+		}
+	case err != nil && refusesMixture(err, live):
 		r.result, err = suppose(live, object)
 		r.supposed = true
 	}
@@ -247,7 +247,8 @@ func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (st
 // send applies the object by server-side apply: without force first, and with force only where judge finds that all
 // fields in conflict may be taken, and then only from the very object that was read. It returns the object as the API
 // server made it, and what was taken.
-func (c *Client) send(ctx context.Context, t target, live, object *unstructured.Unstructured, how ...applyOption) (result *unstructured.Unstructured, taken string, err error) {
+func (c *Client) send(ctx context.Context, t target, live, object *unstructured.Unstructured, how ...applyOption) (
+	result *unstructured.Unstructured, taken string, err error) {
 	result, err = c.patch(ctx, t, object, how...)
 	list := conflicts(err)
 	if len(list) == 0 || live == nil {
