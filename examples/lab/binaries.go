@@ -26,17 +26,19 @@ type program struct {
 	pkg     string // Go package
 	module  string // module whose version in dir/go.mod is the program's; "" for a program of this module
 	cpuTime string // about how much CPU time the first build takes
+	tags    string // build tags; a program that has any is linked with C
 }
 
 // programs are the binaries of the servers and of the tools that tests compare Purser with.
 var programs = map[string]program{
-	Etcd:              {"etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "2 minutes"},
-	APIServer:         {"kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes", "8 minutes"},
-	ControllerManager: {"kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "k8s.io/kubernetes", "4 minutes"},
-	Scheduler:         {"kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", "1 minute"},
-	KWOK:              {"kwok", "sigs.k8s.io/kwok/cmd/kwok", "sigs.k8s.io/kwok", "4 minutes"},
-	"kustomize":       {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "1 minute"},
-	Git:               {"", modulePath + "/examples/lab/cmd/gitserver", "", "10 seconds"},
+	Etcd:              {"etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "2 minutes", ""},
+	APIServer:         {"kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes", "8 minutes", ""},
+	ControllerManager: {"kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "k8s.io/kubernetes", "4 minutes", ""},
+	Scheduler:         {"kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", "1 minute", ""},
+	KWOK:              {"kwok", "sigs.k8s.io/kwok/cmd/kwok", "sigs.k8s.io/kwok", "4 minutes", ""},
+	Gitea:             {"gitea", giteaModule, giteaModule, "6 minutes", "sqlite sqlite_unlock_notify"},
+	"kustomize":       {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "1 minute", ""},
+	Git:               {"", modulePath + "/examples/lab/cmd/gitserver", "", "10 seconds", ""},
 }
 
 // workingDir is the working directory at the start of the process, before a test changes it.
@@ -120,7 +122,7 @@ func binary(ctx context.Context, name string, progress io.Writer) (string, error
 	if p.module == "k8s.io/kubernetes" { // else the API server tells its clients that it is v0.0.0
 		ldflags += " -X k8s.io/component-base/version.gitVersion=" + version
 	}
-	if err := goBuild(ctx, filepath.Join(source, p.dir), p.pkg, ldflags, path); err != nil {
+	if err := p.goBuild(ctx, filepath.Join(source, p.dir), ldflags, path); err != nil {
 		return "", fmt.Errorf("build %s %s: %w", name, version, err)
 	}
 	return path, nil
@@ -185,15 +187,18 @@ func cacheDir(name string) (string, error) {
 	return dir, nil
 }
 
-// goBuild builds a static binary to a temporary name and renames it.
-func goBuild(ctx context.Context, dir, pkg, ldflags, path string) error {
-	tmp := path + ".tmp"
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", dir, "-trimpath", "-ldflags", ldflags, "-o", tmp, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
+// goBuild builds a binary to a temporary name and renames it. Without C it is static.
+func (p program) goBuild(ctx context.Context, dir, ldflags, path string) error {
+	tmp, cgo := path+".tmp", "0"
+	if p.tags != "" { // SQLite is C
+		cgo = "1"
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", dir, "-trimpath", "-tags", p.tags, "-ldflags", ldflags, "-o", tmp, p.pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOWORK=off", "GOFLAGS=")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", pkg, err, bytes.TrimSpace(out.Bytes()))
+		return fmt.Errorf("go build %s: %w\n%s", p.pkg, err, bytes.TrimSpace(out.Bytes()))
 	}
 	return os.Rename(tmp, path)
 }

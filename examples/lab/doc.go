@@ -1,5 +1,5 @@
 // Package lab runs the real servers that Purser works with as ordinary processes on one Linux machine: etcd,
-// kube-apiserver, kube-controller-manager, kube-scheduler, KWOK and a Git server. No container runtime and no
+// kube-apiserver, kube-controller-manager, kube-scheduler, KWOK, a Git server and Gitea. No container runtime and no
 // root is needed.
 //
 // # Nouns
@@ -17,6 +17,7 @@
 //	pki/           certificate authority, serving certificate, service-account key
 //	kubeconfigs/   one file per identity; admin.yaml is cluster-admin
 //	etcd/ git/     data
+//	gitea/         data, configuration, token of the administrator
 //
 // # Invariants
 //

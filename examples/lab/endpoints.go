@@ -27,6 +27,7 @@ type Endpoints struct {
 	APIURL     string         `json:"apiURL,omitempty"`
 	CAFile     string         `json:"caFile"` // authority of every certificate of the lab
 	GitURL     string         `json:"gitURL,omitempty"`
+	GiteaURL   string         `json:"giteaURL,omitempty"`
 	Ports      map[string]int `json:"ports"`
 }
 

@@ -16,6 +16,7 @@ const (
 	Scheduler         = "kube-scheduler"
 	KWOK              = "kwok"
 	Git               = "gitserver"
+	Gitea             = "gitea"
 )
 
 // A server is one process of a lab.
@@ -32,7 +33,7 @@ type server interface {
 }
 
 // servers lists every server in the order in which they start. A new one is added here.
-var servers = []server{etcd{}, apiServer{}, controllerManager{}, scheduler{}, kwok{}, gitServer{}}
+var servers = []server{etcd{}, apiServer{}, controllerManager{}, scheduler{}, kwok{}, gitServer{}, gitea{}}
 
 // Servers returns the names of all servers, in the order in which they start.
 func Servers() []string {

@@ -105,6 +105,9 @@ func up(ctx context.Context, l *lab.Lab) error {
 	if l.GitURL != "" {
 		fmt.Printf("# Git: %s/NAME.git\n", l.GitURL)
 	}
+	if l.GiteaURL != "" {
+		fmt.Printf("# Gitea: %s, administrator's token in %s\n", l.GiteaURL, l.GiteaTokenFile())
+	}
 	<-ctx.Done()
 	return nil
 }
