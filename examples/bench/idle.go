@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/examples/lab"
@@ -12,20 +13,27 @@ import (
 // idleStep is the time between two looks.
 const idleStep = time.Second
 
-// benchIdle measures what an agent costs while nothing happens, over a time that spans one full comparison of the
-// whole estate. The comparison is told apart and not counted.
+// benchIdle measures what an agent costs while nothing happens, over a time that spans full comparisons of the whole
+// estate, as many as there are samples. The comparisons are told apart and not counted. So are requests of others: the
+// API server writes down whose each request is, only for this bench, since that costs it time.
 func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 	w, err := s.settled(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// Otherwise its own requests would count. Without it nothing changes any more.
+	defer func() { err = errors.Join(err, s.discard()) }() // it is not as the others need it any more
+	// Otherwise its own work would disturb. Without it nothing changes any more.
 	if err := w.cluster.lab.StopServer(lab.ControllerManager); err != nil {
 		return nil, err
 	}
-	defer func() {
-		err = errors.Join(err, w.cluster.lab.StartServer(context.WithoutCancel(ctx), lab.ControllerManager))
-	}()
+	log, err := w.cluster.startAudit(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start audit log: %w", err)
+	}
+	defer func() { err = errors.Join(err, log.close()) }()
+	if err := w.settle(ctx); err != nil {
+		return nil, err
+	}
 	bare, err := startBareWatcher(w.cluster.lab.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("floor: %w", err)
@@ -38,14 +46,15 @@ func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 	}
 	w.say("the estate is compared with the cluster every %s", interval)
 	// The first comparison is of environments whose last one is longer ago than the new interval: at once.
-	if _, err := w.awaitComparison(ctx, bare, calm); err != nil {
+	if _, err := w.awaitComparisons(ctx, log, bare, 1, calm); err != nil {
 		return nil, err
 	}
-	seen, err := w.awaitComparison(ctx, bare, calm)
+	comparisons := max(s.samples, 1)
+	seen, err := w.awaitComparisons(ctx, log, bare, comparisons, calm)
 	if err != nil {
 		return nil, err
 	}
-	return seen.figures(s.environments, calm)
+	return idleFigures(seen, comparisons, s.environments, calm)
 }
 
 // calmTime is how long nothing has to go on after the comparison, and half of it before. It leaves time between two
@@ -68,73 +77,60 @@ func (w *world) compareEvery(ctx context.Context, interval time.Duration) error 
 // moment is what happened between two looks.
 type moment struct {
 	took      time.Duration
-	requests  requests      // besides watches
+	requests  requests      // besides watches, as the API server counts them
+	audited   requests      // the same as it writes down whose they are
 	cpu, bare time.Duration // of the agent, and of a process that only watches
 }
 
 // comparing: a comparison asks what applying an object would do. Nothing else does while nothing changes.
 func (m moment) comparing() bool { return m.requests.only(dryRuns).sum() > 0 }
 
-// timeline is what was seen of one comparison and the quiet time before and after it.
-type timeline struct {
-	moments     []moment
-	first, last int     // moments of the comparison
-	reconciled  float64 // environments, in all of it
-}
-
-// awaitComparison looks until a comparison was seen, and calm after it.
-func (w *world) awaitComparison(ctx context.Context, bare *bareWatcher, calm time.Duration) (timeline, error) {
-	t := timeline{first: -1}
-	reconciled, err := w.agent.metric(ctx, metricReconciled)
+// awaitComparisons looks until every object was compared so many times, and calm after the last one.
+func (w *world) awaitComparisons(ctx context.Context, log *auditLog, bare *bareWatcher, comparisons int, calm time.Duration) ([]moment, error) {
+	before, err := w.look(ctx, log, bare)
 	if err != nil {
-		return t, err
+		return nil, err
 	}
-	before, err := w.look(ctx, bare)
-	if err != nil {
-		return t, err
-	}
-	for deadline := before.at.Add(5 * time.Minute); ; {
+	var seen []moment
+	compared, last, all := 0.0, before.at, float64(comparisons*len(managed)*len(w.estate.places))
+	for compared < all || before.at.Sub(last) < calm {
 		pause(ctx, idleStep)
-		now, err := w.look(ctx, bare)
+		now, err := w.look(ctx, log, bare)
 		if err != nil {
-			return t, err
+			return nil, err
 		}
 		m := moment{
 			took: now.at.Sub(before.at), cpu: now.cpu - before.cpu, bare: now.bare - before.bare,
-			requests: now.requests.since(before.requests).only(besidesWatches),
+			requests: now.requests.since(before.requests).only(besidesWatches), audited: now.audited,
 		}
 		before = now
-		t.moments = append(t.moments, m)
+		seen = append(seen, m)
 		if m.comparing() {
-			if t.first < 0 {
-				t.first = len(t.moments) - 1
-			}
-			t.last = len(t.moments) - 1
+			compared, last = compared+m.requests.only(dryRuns).sum(), now.at
 		}
-		if t.first >= 0 && time.Duration(len(t.moments)-1-t.last)*idleStep >= calm {
-			break
-		}
-		if now.at.After(deadline) {
-			return t, errors.New("no full comparison was seen within 5 minutes")
+		if now.at.Sub(last) > 5*time.Minute {
+			return nil, fmt.Errorf("%g of %g objects were compared, none within 5 minutes", compared, all)
 		}
 	}
-	after, err := w.agent.metric(ctx, metricReconciled)
-	t.reconciled = after - reconciled
-	return t, err
+	return seen, nil
 }
 
 // looked is what there is to see at one moment.
 type looked struct {
 	at        time.Time
-	requests  requests
+	requests  requests // since the API server's start
+	audited   requests // since the last look
 	cpu, bare time.Duration
 }
 
-func (w *world) look(ctx context.Context, bare *bareWatcher) (l looked, err error) {
+func (w *world) look(ctx context.Context, log *auditLog, bare *bareWatcher) (l looked, err error) {
 	if err := w.agent.alive(); err != nil {
 		return l, err
 	}
 	if l.requests, err = w.cluster.countRequests(ctx); err != nil {
+		return l, err
+	}
+	if l.audited, err = log.next(); err != nil {
 		return l, err
 	}
 	l.at = time.Now()
@@ -145,41 +141,42 @@ func (w *world) look(ctx context.Context, bare *bareWatcher) (l looked, err erro
 	return l, err
 }
 
-// margin is how many moments beside the comparison are left out of the quiet time, because it may reach into them.
-const margin = 1
-
-func (t timeline) figures(environments int, calm time.Duration) ([]figure, error) {
-	var quiet, comparison time.Duration
-	var cpu, bare, comparisonCPU time.Duration
-	outside, inside := requests{}, requests{}
-	for i, m := range t.moments {
-		if i >= t.first-margin && i <= t.last+margin {
-			inside.add(m.requests)
-			comparison, comparisonCPU = comparison+m.took, comparisonCPU+m.cpu
-			continue
-		}
-		outside.add(m.requests)
-		quiet, cpu, bare = quiet+m.took, cpu+m.cpu, bare+m.bare
-	}
-	if before := time.Duration(t.first-margin) * idleStep; before < calm/2 {
-		return nil, fmt.Errorf("only %s were calm before the comparison", before)
-	}
-	if t.reconciled < float64(environments) {
-		return nil, fmt.Errorf("only %g of %d environments were compared", t.reconciled, environments)
-	}
-	share := func(d time.Duration) float64 { return d.Seconds() / quiet.Seconds() }
-	tick := share(clockTick)
-	others := outside.only(ofControlPlane)
-	own := outside.only(func(r request) bool { return !ofControlPlane(r) })
-	about := fmt.Sprintf("%d environments, %.0f s with nothing going on around one full comparison (every %s; it took about %.0f s, %g requests: %s; %.2f CPU seconds)",
-		environments, quiet.Seconds(), 4*calm, comparison.Seconds(), inside.sum(), inside, comparisonCPU.Seconds())
-	return []figure{
-		spare("idle_requests", "requests", own.sum(), 0, 1, 1, fmt.Sprintf(
-			"%s; requests besides watches outside of the comparison: %s; the API server's own, which are not counted: %s; the controller manager is stopped; the floor is what watches alone need", about, own, others)),
-		spare("idle_cpu_share", "cores", share(cpu), share(bare), tick, 1, fmt.Sprintf(
-			"%s; CPU time of the process outside of the comparison by the time that passed; the floor is a process that holds one watch of each of the %d kinds; one tick of the clock is %.5f", about, len(managed), tick)),
-	}, nil
+// spent is what a part of the time cost.
+type spent struct {
+	took, cpu, bare   time.Duration
+	requests, audited requests
 }
 
-// ofControlPlane: what the API server asks itself, without any client: it renews its lease and reads its own schema.
-func ofControlPlane(r request) bool { return r.resource == "leases" || r.subresource == "openapi/v3" }
+func (s *spent) add(m moment) {
+	s.took, s.cpu, s.bare = s.took+m.took, s.cpu+m.cpu, s.bare+m.bare
+	s.requests.add(m.requests)
+	s.audited.add(m.audited)
+}
+
+// margin is how many moments beside a comparison are left out of the quiet time, because it may reach into them.
+const margin = 1
+
+func idleFigures(seen []moment, comparisons, environments int, calm time.Duration) ([]figure, error) {
+	quiet, comparing := spent{requests: requests{}, audited: requests{}}, spent{requests: requests{}, audited: requests{}}
+	for i, m := range seen {
+		if slices.ContainsFunc(seen[max(i-margin, 0):min(i+margin+1, len(seen))], moment.comparing) {
+			comparing.add(m)
+		} else {
+			quiet.add(m)
+		}
+	}
+	if quiet.took < calm*3/2 {
+		return nil, fmt.Errorf("only %s of %s were calm", quiet.took, quiet.took+comparing.took)
+	}
+	share := func(d time.Duration) float64 { return d.Seconds() / quiet.took.Seconds() }
+	tick := share(clockTick)
+	own, others := quiet.audited.only(ofAgent), quiet.audited.only(ofOthers)
+	about := fmt.Sprintf("%d environments, %.0f s with nothing going on around %d full comparison(s) (one every %s; together about %.0f s, %g requests: %s; %.2f CPU seconds)",
+		environments, quiet.took.Seconds(), comparisons, 4*calm, comparing.took.Seconds(), comparing.requests.sum(), comparing.requests, comparing.cpu.Seconds())
+	return []figure{
+		spare("idle_requests", "requests", own.sum(), 0, 1, comparisons, fmt.Sprintf(
+			"%s; requests of the agent besides watches and outside of comparisons, by the audit log: %s; those of others, which are not counted: %s; the controller manager is stopped; the floor is what watches alone need", about, own, others)),
+		spare("idle_cpu_share", "cores", share(quiet.cpu), share(quiet.bare), tick, comparisons, fmt.Sprintf(
+			"%s; CPU time of the process outside of comparisons by the time that passed; the floor is a process that holds one watch of each of the %d kinds; one tick of the clock is %.5f", about, len(managed), tick)),
+	}, nil
+}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -123,5 +125,35 @@ func TestSays(t *testing.T) {
 		if says(live, c.want) != c.says {
 			t.Errorf("%v: %t", c.want, !c.says)
 		}
+	}
+}
+
+func TestAuditTellsWhoseARequestIs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	const agent = `{"kind":"Event","stage":"ResponseComplete","requestURI":"/apis/apps/v1/namespaces/n/deployments/web?dryRun=All&force=true","verb":"patch",` +
+		`"user":{"username":"` + agentUser + `"},"impersonatedUser":{"username":"purser:tenant:north"},` +
+		`"objectRef":{"resource":"deployments","apiGroup":"apps","namespace":"n","name":"web"}}` + "\n"
+	const server = `{"requestURI":"/api/v1/services","verb":"list","user":{"username":"system:apiserver"},"objectRef":{"resource":"services"}}` + "\n" +
+		`{"requestURI":"/openapi/v3?timeout=32s","verb":"get","user":{"username":"system:apiserver"}}` + "\n"
+	if err := os.WriteFile(path, []byte(agent+agent+server[:20]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &auditLog{file: file}
+	defer log.close()
+	got, err := log.next()
+	if want := "2 PATCH (dry run) deployments by " + agentUser; err != nil || got.only(ofAgent).String() != want || got.only(ofOthers).sum() != 0 {
+		t.Errorf("got %v, %v, not %s", got, err, want)
+	}
+	if _, err := file.WriteAt([]byte(server), int64(2*len(agent))); err != nil {
+		t.Fatal(err)
+	}
+	got, err = log.next()
+	if want := "1 GET openapi/v3 by system:apiserver, 1 LIST services by system:apiserver"; err != nil || got.only(ofOthers).String() != want || got.only(ofAgent).sum() != 0 {
+		t.Errorf("got %v, %v, not %s", got, err, want)
 	}
 }

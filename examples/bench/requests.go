@@ -10,15 +10,20 @@ import (
 	"strings"
 )
 
-// request tells kinds of requests to an API server apart, by the labels of its metric apiserver_request_total.
-type request struct{ verb, group, resource, subresource, dryRun string }
+// request tells kinds of requests to an API server apart, by the labels of its metric apiserver_request_total. The audit
+// log also tells whose they are, and names paths that are of no resource as a subresource.
+type request struct{ verb, group, resource, subresource, dryRun, user string }
 
 func (r request) String() string {
 	text := r.verb
 	if r.dryRun != "" {
 		text += " (dry run)"
 	}
-	return text + " " + strings.Trim(r.resource+"/"+r.subresource, "/")
+	text += " " + strings.Trim(r.resource+"/"+r.subresource, "/")
+	if r.user != "" {
+		text += " by " + r.user
+	}
+	return text
 }
 
 // requests counts them.
@@ -33,7 +38,9 @@ func (c *cluster) countRequests(ctx context.Context) (requests, error) {
 	defer body.Close()
 	counted := requests{}
 	err = readSeries(body, "apiserver_request_total", func(labels map[string]string, value float64) {
-		counted[request{labels["verb"], labels["group"], labels["resource"], labels["subresource"], labels["dry_run"]}] += value
+		counted[request{
+			verb: labels["verb"], group: labels["group"], resource: labels["resource"], subresource: labels["subresource"], dryRun: labels["dry_run"],
+		}] += value
 	})
 	if err == nil && len(counted) == 0 {
 		err = fmt.Errorf("the API server tells no apiserver_request_total")
