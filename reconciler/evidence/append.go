@@ -8,25 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
-
-// Append is [Log.Add] and [Log.Durable]: when it returns nil, the record survives
-// a crash and Run will publish it. On an error the caller must not act; whatever
-// became of the record is seen when the log is opened again. ctx is looked at
-// before anything is recorded, not after.
-func (l *Log) Append(ctx context.Context, d Draft) (Record, error) {
-	if err := ctx.Err(); err != nil {
-		return Record{}, fmt.Errorf("append record: %w", err)
-	}
-	r, err := l.Add(d)
-	if err != nil {
-		return Record{}, err
-	}
-	return r, l.Durable(context.WithoutCancel(ctx), r.Index)
-}
 
 // Add signs a record, gives it its place in the order and writes it to the spool,
 // from where a crash of the process cannot take it, but one of the machine can:
@@ -41,13 +27,13 @@ func (l *Log) Append(ctx context.Context, d Draft) (Record, error) {
 func (l *Log) Add(d Draft) (Record, error) {
 	p, err := prepare(d)
 	if err != nil {
-		return Record{}, fmt.Errorf("append record: %w", err)
+		return Record{}, fmt.Errorf("add record: %w", err)
 	}
 	l.mu.Lock()
 	r, err := l.addLocked(p)
 	l.mu.Unlock()
 	if err != nil {
-		return Record{}, fmt.Errorf("append %s record: %w", d.Type, err)
+		return Record{}, fmt.Errorf("add %s record: %w", d.Type, err)
 	}
 	l.signal()
 	l.at("added")
@@ -196,18 +182,14 @@ func (l *Log) spoolRecord(p prepared, now time.Time, previous *Previous) (Record
 		return Record{}, err
 	}
 	if err := l.spool.add(e, item); err != nil {
-		if errors.As(err, new(*doubtError)) {
-			l.broken = inDoubt(err)
+		if errors.Is(err, errInDoubt) {
+			l.broken = err
 		}
 		return Record{}, err
 	}
 	l.head.Frontier.add(e.leaf)
 	l.ids.add(e.id, r.Index)
 	return r, nil
-}
-
-func inDoubt(err error) error {
-	return fmt.Errorf("evidence spool is in doubt, restart the agent: %w", err)
 }
 
 // keepCommit makes the parentless commit that a keep ref will point to.
@@ -228,56 +210,59 @@ func (l *Log) keepCommit(ref string, tree plumbing.Hash, h Header) (object, erro
 // nothing can be known of what it should have brought to the disk: Durable fails
 // for those records, and every later Add, until the log is opened again.
 func (l *Log) Durable(ctx context.Context, index uint64) error {
-	for {
-		l.mu.Lock()
-		head, durable, broken, flushing := l.head.index(), l.spool.durable, l.broken, l.flushing
-		switch {
-		case index < durable:
-			l.mu.Unlock()
-			return nil
-		case index >= head:
-			l.mu.Unlock()
-			return fmt.Errorf("make record %d durable: there are %d records", index, head)
-		case broken != nil:
-			l.mu.Unlock()
-			return fmt.Errorf("make record %d durable: %w", index, broken)
-		case flushing == nil:
-			l.flush() // unlocks
-			continue
-		}
-		l.mu.Unlock()
-		select {
-		case <-flushing:
-		case <-ctx.Done():
-			return fmt.Errorf("make record %d durable: %w", index, ctx.Err())
-		}
+	if done, err := l.isDurable(index); done || err != nil {
+		return err
 	}
+	select {
+	case l.flushing <- struct{}{}:
+		defer func() { <-l.flushing }()
+	case <-ctx.Done():
+		return fmt.Errorf("make record %d durable: %w", index, ctx.Err())
+	}
+	if done, err := l.isDurable(index); done || err != nil { // by the flush that was waited for
+		return err
+	}
+	if err := l.flush(); err != nil {
+		return fmt.Errorf("make record %d durable: %w", index, err)
+	}
+	l.at("durable")
+	return nil
 }
 
-// flush makes durable what was added so far. l.mu is held, and is not after it.
-func (l *Log) flush() {
-	done := make(chan struct{})
-	l.flushing = done
+// isDurable fails when the record will never be.
+func (l *Log) isDurable(index uint64) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch head := l.head.index(); {
+	case index < l.spool.durable:
+		return true, nil
+	case index >= head:
+		return false, fmt.Errorf("make record %d durable: there are %d records", index, head)
+	case l.broken != nil:
+		return false, fmt.Errorf("make record %d durable: %w", index, l.broken)
+	}
+	return false, nil
+}
+
+// flush makes durable what was added so far, of which something is not. l.flushing
+// is held; others can add meanwhile.
+func (l *Log) flush() error {
+	l.mu.Lock()
 	w := l.spool.unflushed()
 	l.mu.Unlock()
 	err := w.run()
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err == nil {
 		err = l.spool.flushed(w.upTo)
 	}
 	if err != nil {
 		l.broken = inDoubt(err)
 		l.o.Logger.Error("evidence cannot be made durable, restart the agent", "error", err)
-	}
-	l.flushing = nil
-	if err != nil {
 		l.notify()
+		return l.broken
 	}
-	l.mu.Unlock()
-	if err == nil {
-		l.at("durable")
-	}
-	close(done)
+	return nil
 }
 
 // settle makes everything durable that was added so far.
@@ -331,7 +316,7 @@ func (l *Log) recordAt(index uint64) (Record, error) {
 
 // hexDigest cuts "sha256:" off.
 func hexDigest(digest string) (string, error) {
-	text, ok := cutDigest(digest)
+	text, ok := strings.CutPrefix(digest, "sha256:")
 	if raw, err := hex.DecodeString(text); !ok || err != nil || len(raw) != 32 {
 		return "", fmt.Errorf("digest %q: want sha256: and 64 hex digits", digest)
 	}

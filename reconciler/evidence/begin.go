@@ -67,7 +67,7 @@ func (l *Log) newestBranch(have refs) (name string, found bool) {
 }
 
 // rebuild fetches the branch, verifies all of it and continues it in a new
-// epoch. Blobs stay on the remote until asked for.
+// epoch.
 func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	want := refs{"refs/heads/" + branch: have["refs/heads/"+branch]}
 	for ref, hash := range have {

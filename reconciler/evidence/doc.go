@@ -112,9 +112,8 @@
 //
 // [Log.Add] signs a record and writes it, with blobs and kept files, behind the
 // others of the spool; [Log.Durable] waits until it is on disk. One flush serves
-// all who wait, so many writers cost the disk little more than one. [Log.Append]
-// is both. Nothing may rest on a record, and nothing is published, before it is
-// durable.
+// all who wait, so many writers cost the disk little more than one. Nothing may
+// rest on a record, and nothing is published, before it is durable.
 //
 // The spool is a row of segments: files of frames with length, checksum and
 // index. How far it was flushed is noted beside them. At the next start a frame
@@ -144,8 +143,8 @@
 // everything where a server does not know it).
 //
 // The directory keeps, besides the spool, the published records in files of
-// 10,000, the kept files, the blobs of months that the remote has, the right edge
-// of both trees, and of every branch the newest acknowledged checkpoint. That one
+// 10,000, the kept files, the right edge of both trees, and of every branch the
+// newest acknowledged checkpoint; published blobs are on the remote alone. That one
 // signature verifies the records of this machine when they are replayed. All of it
 // but the spool can be rebuilt from the remote: an empty directory fetches and
 // verifies the newest branch and begins an epoch.

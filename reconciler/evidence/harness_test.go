@@ -211,14 +211,23 @@ func (f *fixture) close() {
 	}
 }
 
-// add appends n apply records, keyed by their number.
+// record adds a record and makes it durable.
+func (l *Log) record(ctx context.Context, d Draft) (Record, error) {
+	r, err := l.Add(d)
+	if err != nil {
+		return Record{}, err
+	}
+	return r, l.Durable(ctx, r.Index)
+}
+
+// add records n applies, keyed by their number.
 func (f *fixture) add(n int) Record {
 	f.t.Helper()
 	var r Record
 	var err error
 	for range n {
 		count := f.log.Status().Records
-		r, err = f.log.Append(f.t.Context(), applyDraft(int(count)))
+		r, err = f.log.record(f.t.Context(), applyDraft(int(count)))
 		if err != nil {
 			f.t.Fatal(err)
 		}

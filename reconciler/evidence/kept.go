@@ -2,10 +2,7 @@ package evidence
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -56,7 +53,7 @@ func (l *Log) Kept(ref string) (map[string][]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock() // publishing moves a spooled record's files to the store
 	for _, e := range slices.Backward(l.spool.entries) {
-		if e.beside != nil && slices.Contains(e.beside.keep, ref) {
+		if slices.Contains(e.keep, ref) {
 			return e.files(ref)
 		}
 	}
@@ -75,73 +72,4 @@ func (e spoolEntry) files(ref string) (map[string][]byte, error) {
 		}
 	}
 	return nil, damaged(e.segment.file.Name(), fmt.Errorf("record %d has no files of %s", e.Index, ref))
-}
-
-// blobStore holds published blobs by month and digest. A month that is gone
-// from the remote is removed here too: erasing must reach every copy.
-type blobStore struct{ dir string }
-
-func cutDigest(digest string) (string, bool) { return strings.CutPrefix(digest, "sha256:") }
-
-func (s blobStore) monthDir(ref string) string {
-	return filepath.Join(s.dir, strings.TrimPrefix(ref, blobPrefix))
-}
-
-// put writes a blob; it is durable once the month's directory is flushed.
-func (s blobStore) put(ref, digest string, data []byte) error {
-	name, err := hexDigest(digest)
-	if err != nil {
-		return fmt.Errorf("store blob: %w", err)
-	}
-	if err := os.MkdirAll(s.monthDir(ref), 0o700); err != nil {
-		return fmt.Errorf("create blob store: %w", err)
-	}
-	path := filepath.Join(s.monthDir(ref), name)
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	if err := writeFlushed(path, data); err != nil {
-		return fmt.Errorf("store blob: %w", err)
-	}
-	return nil
-}
-
-func (s blobStore) get(b BlobRef) ([]byte, error) {
-	name, err := hexDigest(b.Digest)
-	if err != nil {
-		return nil, fmt.Errorf("read blob: %w", err)
-	}
-	f, err := os.Open(filepath.Join(s.monthDir(b.Ref), name))
-	if err != nil {
-		return nil, fmt.Errorf("read blob: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBlob+1))
-	if err != nil {
-		return nil, fmt.Errorf("read blob: %w", err)
-	}
-	if digestOf(data) != b.Digest {
-		return nil, damaged(f.Name(), errors.New("its digest is "+digestOf(data)))
-	}
-	return data, nil
-}
-
-// forgetErased removes months that the remote no longer has.
-func (s blobStore) forgetErased(have refs) error {
-	months, err := os.ReadDir(s.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("list blobs: %w", err)
-	}
-	for _, m := range months {
-		if _, ok := have[blobPrefix+m.Name()]; ok {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(s.dir, m.Name())); err != nil {
-			return fmt.Errorf("remove erased blobs: %w", err)
-		}
-	}
-	return nil
 }

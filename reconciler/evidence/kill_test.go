@@ -33,7 +33,6 @@ type childConfig struct {
 	FileLimit                         uint64 // RLIMIT_FSIZE, bytes; 0 for none
 	Count                             int    // of records; 0 for no end
 	Writers                           int    // goroutines that write; 0 is 1
-	Split                             bool   // Add in order under a lock, then Durable, as the agent does
 	DieAt                             string // point at which the process kills itself,
 	DieAfter                          int    // having been there that often before
 }
@@ -47,13 +46,12 @@ type ack struct {
 // child is a writer in a process of its own.
 type child struct {
 	childConfig
-	log   *Log
-	order sync.Mutex // as the agent's over its state
-	out   sync.Mutex
-	died  atomic.Int64
+	log  *Log
+	out  sync.Mutex
+	died atomic.Int64
 }
 
-// runChild appends records and says so on standard output after each.
+// runChild writes records and says so on standard output after each.
 func runChild() int {
 	var c child
 	err := json.Unmarshal([]byte(os.Getenv(childEnv)), &c.childConfig)
@@ -116,7 +114,7 @@ func (c *child) write(ctx context.Context, writer int) error {
 				return err
 			}
 		}
-		r, err := c.record(ctx, d)
+		r, err := c.log.record(ctx, d)
 		a := ack{Index: r.Index, ID: r.ID}
 		if err != nil {
 			a.Error = err.Error()
@@ -126,19 +124,6 @@ func (c *child) write(ctx context.Context, writer int) error {
 		}
 	}
 	return nil
-}
-
-func (c *child) record(ctx context.Context, d Draft) (Record, error) {
-	if !c.Split {
-		return c.log.Append(ctx, d)
-	}
-	c.order.Lock()
-	r, err := c.log.Add(d)
-	c.order.Unlock()
-	if err != nil {
-		return r, err
-	}
-	return r, c.log.Durable(ctx, r.Index)
 }
 
 func (c *child) say(a ack) error {
@@ -244,27 +229,23 @@ func TestKilledWriters(t *testing.T) {
 // TestKilledAmidWriters kills a process with four writers again and again: in
 // the middle of writes that others flush for them.
 func TestKilledAmidWriters(t *testing.T) {
-	for name, split := range map[string]bool{"Append": false, "Add and Durable": true} {
-		t.Run(name, func(t *testing.T) {
-			f, s := httpFixture(t)
-			c := childConfig{Dir: f.o.Dir, URL: s.URL + "/audit.git", KeyFile: f.keyAt, Writer: "hq", Writers: 4, Split: split}
-			var acks []ack
-			for c.Run = range *soakKills {
-				cmd, out, complaints := startChild(t, c)
-				time.Sleep(20*time.Millisecond + rand.N(200*time.Millisecond))
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-				_ = cmd.Wait() // it was killed
-				if complaints.Len() > 0 {
-					t.Fatalf("run %d: %s", c.Run, complaints)
-				}
-				acks = append(acks, parseAcks(t, out)...)
-				removeStaleLocks(t, f.bare)
-			}
-			f.drained(c, acks)
-		})
+	f, s := httpFixture(t)
+	c := childConfig{Dir: f.o.Dir, URL: s.URL + "/audit.git", KeyFile: f.keyAt, Writer: "hq", Writers: 4}
+	var acks []ack
+	for c.Run = range *soakKills {
+		cmd, out, complaints := startChild(t, c)
+		time.Sleep(20*time.Millisecond + rand.N(200*time.Millisecond))
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		if complaints.Len() > 0 {
+			t.Fatalf("run %d: %s", c.Run, complaints)
+		}
+		acks = append(acks, parseAcks(t, out)...)
+		removeStaleLocks(t, f.bare)
 	}
+	f.drained(c, acks)
 }
 
 // TestKilledAtEveryPoint ends the process at each of the points that Options.At
@@ -273,7 +254,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	for _, point := range []string{"added", "durable", "before-push", "pushed", "acknowledged"} {
 		t.Run(point, func(t *testing.T) {
 			f, s := httpFixture(t)
-			c := childConfig{Dir: f.o.Dir, URL: s.URL + "/audit.git", KeyFile: f.keyAt, Writer: "hq", Writers: 2, Split: true, DieAt: point}
+			c := childConfig{Dir: f.o.Dir, URL: s.URL + "/audit.git", KeyFile: f.keyAt, Writer: "hq", Writers: 2, DieAt: point}
 			var acks []ack
 			for c.Run = range 4 {
 				c.DieAfter = c.Run % 3
@@ -358,7 +339,7 @@ func TestDiskFull(t *testing.T) {
 	acks := parseAcks(t, out)
 	for i, a := range acks {
 		if full := i >= 5; full != (a.Error != "") {
-			t.Errorf("append %d: %+v", i, a)
+			t.Errorf("record %d: %+v", i, a)
 		}
 	}
 	f.o.Now = nil

@@ -48,23 +48,22 @@ type Options struct {
 
 // Log is one writer's evidence. It is safe for concurrent use.
 type Log struct {
-	o       Options
-	names   branchNames
-	lock    *os.File
-	remote  *remote
-	metrics *metrics
-	archive *archive
-	blobs   blobStore
-	keeps   keepStore
-	wake    chan struct{} // capacity 1: something to publish, or closing
-	pace    pace
-	known   *pushSession // refs and capabilities of the remote after the last batch, or nil; used by Run alone
+	o        Options
+	names    branchNames
+	lock     *os.File
+	remote   *remote
+	metrics  *metrics
+	archive  *archive
+	keeps    keepStore
+	wake     chan struct{} // capacity 1: something to publish, or closing
+	flushing chan struct{} // capacity 1: held by the one who flushes the spool
+	pace     pace
+	known    *pushSession // refs and capabilities of the remote after the last batch, or nil; used by Run alone
 
 	mu       sync.Mutex
 	state    state
 	head     position // after the newest record; no Tip, no Spine
 	spool    *spool
-	flushing chan struct{} // closed when the flush under way ends; nil for none
 	ids      idWindow
 	seen     uint64        // records below are on the remote; state notes it a little later
 	broken   error         // why nothing can be added any more
@@ -156,13 +155,13 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	}
 	l := &Log{
 		o: o, lock: lock,
-		names:   branchNames{o.Branch, o.Writer},
-		archive: &archive{dir: filepath.Join(o.Dir, "records")},
-		blobs:   blobStore{dir: filepath.Join(o.Dir, "blobs")},
-		keeps:   keepStore{dir: filepath.Join(o.Dir, "keep")},
-		wake:    make(chan struct{}, 1),
-		pace:    pace{linger: pushLinger, interval: pushInterval},
-		changed: make(chan struct{}),
+		names:    branchNames{o.Branch, o.Writer},
+		archive:  &archive{dir: filepath.Join(o.Dir, "records")},
+		keeps:    keepStore{dir: filepath.Join(o.Dir, "keep")},
+		wake:     make(chan struct{}, 1),
+		flushing: make(chan struct{}, 1),
+		pace:     pace{linger: pushLinger, interval: pushInterval},
+		changed:  make(chan struct{}),
 	}
 	if err := l.open(ctx); err != nil {
 		l.free()
@@ -172,7 +171,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 }
 
 func (l *Log) open(ctx context.Context) (err error) {
-	for _, dir := range []string{"", "keep", "blobs/*"} {
+	for _, dir := range []string{"", "keep"} {
 		if err := sweep(filepath.Join(l.o.Dir, dir)); err != nil {
 			return err
 		}
@@ -398,8 +397,7 @@ func (l *Log) signal() {
 
 // Close refuses further records, makes those there are durable, waits until Run
 // has published what is spooled, ends Run when ctx ends first, and frees the
-// directory. What is still spooled
-// is published after the next Open.
+// directory. What is still spooled is published after the next Open.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
 	if l.closing {

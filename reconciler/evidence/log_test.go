@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-func TestAppendPublishVerify(t *testing.T) {
+func TestAddPublishVerify(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		http   bool
@@ -35,7 +35,7 @@ func TestAppendPublishVerify(t *testing.T) {
 			d := applyDraft(1000)
 			d.Blobs = []Blob{{Name: "diff", Data: []byte("- old\n+ new\n")}}
 			d.Keep = []Keep{{Ref: "refs/purser/keep/north-dev/live", Files: map[string][]byte{"release.json": []byte("{}"), "in/put": []byte("x")}}}
-			r, err := l.Append(t.Context(), d)
+			r, err := l.record(t.Context(), d)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestSameHappeningIsOneRecord(t *testing.T) {
 		t.Helper()
 		d := applyDraft(0)
 		d.Predicate = "another outcome"
-		r, err := f.log.Append(t.Context(), d)
+		r, err := f.log.record(t.Context(), d)
 		if err != nil || r.Index != first.Index || r.ID != first.ID || !r.Time.Equal(first.Time) {
 			t.Errorf("%s: %+v, %v", state, r, err)
 		}
@@ -102,7 +102,7 @@ func TestSameHappeningIsOneRecord(t *testing.T) {
 	if s := f.log.Status(); s.Records != 1 {
 		t.Errorf("status %+v", s)
 	}
-	if r, err := f.log.Append(t.Context(), Draft{Type: "apply", Environment: "north-dev", Deployment: 1, Key: []string{"apply", "0"}}); err != nil || r.Index != 1 {
+	if r, err := f.log.record(t.Context(), Draft{Type: "apply", Environment: "north-dev", Deployment: 1, Key: []string{"apply", "0"}}); err != nil || r.Index != 1 {
 		t.Errorf("other deployment: %+v, %v", r, err)
 	}
 }
@@ -163,55 +163,57 @@ func TestKeptAndBlobs(t *testing.T) {
 		d := applyDraft(n)
 		d.Blobs = []Blob{{Name: "diff", Data: []byte{byte(n)}}, {Name: "same", Data: []byte("same")}}
 		d.Keep = []Keep{{Ref: ref, Files: map[string][]byte{"n": {byte(n)}}}}
-		r, err := f.log.Append(t.Context(), d)
+		r, err := f.log.record(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	check := func(state string, r Record, n byte) {
+	kept := func(state string, n byte) {
 		t.Helper()
 		files, err := f.log.Kept(ref)
 		if err != nil || len(files) != 1 || files["n"][0] != n {
 			t.Errorf("%s: kept %v, %v", state, files, err)
 		}
-		data, err := f.log.Blob(t.Context(), r.Blobs[0])
-		if err != nil || len(data) != 1 || data[0] != n {
-			t.Errorf("%s: blob %v, %v", state, data, err)
-		}
 	}
-	check("spooled", put(1), 1)
-	r := put(2)
-	check("moved", r, 2)
+	var written []Record
+	put(1)
+	kept("spooled", 1)
+	written = append(written, put(2))
+	kept("moved", 2)
 	f.run()
-	f.wait(r.Index)
-	check("published", r, 2)
-	r = put(3)
-	f.wait(r.Index)
-	check("published again", r, 3)
+	f.wait(written[0].Index)
+	kept("published", 2)
+	written = append(written, put(3))
+	f.wait(written[1].Index)
+	kept("published again", 3)
 	f.close()
 	if report := f.verified(3); report.Blobs.Present != 6 {
 		t.Errorf("%+v", report.Blobs)
 	}
+	for _, r := range written {
+		if data, err := ReadBlob(f.bare, r.Blobs[0]); err != nil || len(data) != 1 || int(data[0]) != r.Deployment {
+			t.Errorf("blob %v, %v", data, err)
+		}
+	}
 	f.o.Dir += "-new"
 	f.open()
-	check("fetched", r, 3)
+	kept("fetched", 3)
 	f.close()
 
 	git(t, f.bare, "update-ref", "-d", "refs/purser/blobs/2026-03")
 	git(t, f.bare, "reflog", "expire", "--expire=now", "--all")
 	git(t, f.bare, "gc", "-q", "--prune=now")
 	f.run()
-	next, err := f.log.Append(t.Context(), applyDraft(1000))
+	r, err := f.log.record(t.Context(), applyDraft(1000))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.wait(next.Index)
-	eventually(t, "the machine's copy is erased", func() bool {
-		_, err := f.log.Blob(t.Context(), r.Blobs[0])
-		return errors.Is(err, ErrErased)
-	})
+	f.wait(r.Index)
 	f.close()
+	if _, err := ReadBlob(f.bare, written[0].Blobs[0]); !errors.Is(err, ErrErased) {
+		t.Errorf("an erased blob: %v", err)
+	}
 	if report := f.verified(4); report.Blobs.Erased != 6 || report.Blobs.Present != 0 {
 		t.Errorf("%+v", report.Blobs)
 	}
@@ -318,7 +320,7 @@ func TestBranchTemplates(t *testing.T) {
 	other.run()
 	d := applyDraft(0)
 	d.Blobs = []Blob{{Name: "b", Data: []byte("edge")}}
-	r, err := other.log.Append(t.Context(), d)
+	r, err := other.log.record(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +384,7 @@ func TestOpenRefusesNonsense(t *testing.T) {
 	}
 }
 
-func TestAppendRefusesNonsense(t *testing.T) {
+func TestAddRefusesNonsense(t *testing.T) {
 	f := newFixture(t)
 	f.open()
 	for name, change := range map[string]func(*Draft){
@@ -408,14 +410,9 @@ func TestAppendRefusesNonsense(t *testing.T) {
 	} {
 		d := applyDraft(1)
 		change(&d)
-		if r, err := f.log.Append(t.Context(), d); err == nil {
-			t.Errorf("%s: appended %+v", name, r)
+		if r, err := f.log.Add(d); err == nil {
+			t.Errorf("%s: added %+v", name, r)
 		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := f.log.Append(ctx, applyDraft(1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: %v", err)
 	}
 	if s := f.log.Status(); s.Records != 0 || s.Spooled != 0 {
 		t.Errorf("status %+v", s)
@@ -522,7 +519,7 @@ func TestReplayFindsDamage(t *testing.T) {
 	}
 }
 
-func TestConcurrentAppends(t *testing.T) {
+func TestConcurrentWriters(t *testing.T) {
 	f := newFixture(t)
 	f.run()
 	const writers, each = 4, 50
@@ -530,7 +527,7 @@ func TestConcurrentAppends(t *testing.T) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				r, err := f.log.Append(t.Context(), applyDraft(w*each+i))
+				r, err := f.log.record(t.Context(), applyDraft(w*each+i))
 				if err == nil && i%10 == 9 {
 					err = f.log.Published(t.Context(), r.Index)
 				}
@@ -561,7 +558,7 @@ func TestCloseFlushes(t *testing.T) {
 	if err := l.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Append(t.Context(), applyDraft(99)); !errors.Is(err, ErrClosed) {
+	if _, err := l.record(t.Context(), applyDraft(99)); !errors.Is(err, ErrClosed) {
 		t.Errorf("append after close: %v", err)
 	}
 	if err := l.Run(t.Context()); err != nil {

@@ -197,7 +197,7 @@ func (l *Log) publishTo(ctx context.Context, session *pushSession) error {
 		}
 	}
 	l.see(b.after.index())
-	if err := l.acknowledge(b, session.refs); err != nil {
+	if err := l.acknowledge(b); err != nil {
 		return err
 	}
 	l.known = session
@@ -308,7 +308,7 @@ func (l *Log) push(ctx context.Context, session *pushSession, b *batch) error {
 
 // acknowledge forgets the spooled copies of records that the remote shows.
 // Until the state is saved it can be repeated.
-func (l *Log) acknowledge(b *batch, seen refs) error {
+func (l *Log) acknowledge(b *batch) error {
 	if err := l.store(b); err != nil {
 		return err
 	}
@@ -334,9 +334,6 @@ func (l *Log) acknowledge(b *batch, seen refs) error {
 	if err != nil { // published all the same; the next start removes the files
 		l.o.Logger.Warn("published records could not be removed from the spool", "error", err)
 	}
-	if err := l.blobs.forgetErased(seen); err != nil {
-		l.o.Logger.Warn("erased blobs could not be removed from this machine", "error", err)
-	}
 	l.at("acknowledged")
 	return nil
 }
@@ -345,32 +342,27 @@ func (l *Log) acknowledge(b *batch, seen refs) error {
 // several for little more than the price of one.
 const storeWorkers = 8
 
-// store keeps the batch's blobs, and of every keep ref the newest files.
+// store keeps the newest files of every keep ref of the batch.
 func (l *Log) store(b *batch) error {
-	var workers errgroup.Group
-	workers.SetLimit(storeWorkers)
-	kept, dirs := map[string]spooledKeep{}, map[string]bool{}
+	kept := map[string]spooledKeep{}
 	for _, item := range b.items {
-		for _, blob := range item.Blobs {
-			dirs[l.blobs.monthDir(blob.Ref)] = true
-			dirs[l.blobs.dir] = true
-			workers.Go(func() error { return l.blobs.put(blob.Ref, blob.Digest, blob.Data) })
-		}
 		for _, k := range item.Keep {
-			dirs[l.keeps.dir] = true
 			kept[k.Ref] = k
 		}
 	}
+	if len(kept) == 0 {
+		return nil
+	}
+	var workers errgroup.Group
+	workers.SetLimit(storeWorkers)
 	for _, k := range kept {
 		workers.Go(func() error { return l.keeps.put(k.Ref, k.Files) })
 	}
 	if err := workers.Wait(); err != nil {
 		return err
 	}
-	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
-			return fmt.Errorf("store blobs and kept files: %w", err)
-		}
+	if err := syncDir(l.keeps.dir); err != nil {
+		return fmt.Errorf("store kept files: %w", err)
 	}
 	return nil
 }

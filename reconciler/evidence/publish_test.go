@@ -45,7 +45,7 @@ func TestRemoteDownThenUp(t *testing.T) {
 	s.down.Store(true)
 	r := f.add(5)
 	f.failing("503")
-	if _, err := f.log.Append(t.Context(), applyDraft(100)); !errors.Is(err, ErrSpoolFull) {
+	if _, err := f.log.record(t.Context(), applyDraft(100)); !errors.Is(err, ErrSpoolFull) {
 		t.Errorf("append beyond the limit: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -73,10 +73,10 @@ func TestSpoolBytesLimit(t *testing.T) {
 	f.open()
 	d := applyDraft(0)
 	d.Blobs = []Blob{{Name: "b", Data: make([]byte, 1<<20)}}
-	if _, err := f.log.Append(t.Context(), d); err != nil {
+	if _, err := f.log.record(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.log.Append(t.Context(), applyDraft(1)); !errors.Is(err, ErrSpoolFull) {
+	if _, err := f.log.record(t.Context(), applyDraft(1)); !errors.Is(err, ErrSpoolFull) {
 		t.Errorf("append: %v", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestCrashAfterPush(t *testing.T) {
 	d := applyDraft(50)
 	d.Keep = []Keep{{Ref: "refs/purser/keep/north-dev/live", Files: map[string][]byte{"a": []byte("a")}}}
 	d.Blobs = []Blob{{Name: "b", Data: []byte("b")}}
-	r, err := f.log.Append(t.Context(), d)
+	r, err := f.log.record(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestForeignHistoryStalls(t *testing.T) {
 			other.log = nil
 			other.o.Dir += "-other"
 			other.run()
-			r, err := other.log.Append(t.Context(), applyDraft(1000))
+			r, err := other.log.record(t.Context(), applyDraft(1000))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -322,7 +322,7 @@ func TestRefsMoveBetweenBatches(t *testing.T) {
 		d := applyDraft(n)
 		d.Blobs = []Blob{{Name: "b", Data: []byte{byte(n)}}}
 		d.Keep = []Keep{{Ref: live, Files: map[string][]byte{"n": {byte(n)}}}}
-		r, err := f.log.Append(t.Context(), d)
+		r, err := f.log.record(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}

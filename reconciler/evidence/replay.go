@@ -1,16 +1,12 @@
 package evidence
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
-	"github.com/go-git/go-git/v5/plumbing"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -119,68 +115,4 @@ func (l *Log) replaySpooled(index uint64, fn func(Record) error) error {
 		return err
 	}
 	return fn(r)
-}
-
-// Blob returns the bytes that a record refers to: from the spool, from this
-// machine, else from the remote. It wraps [ErrErased] when the blob's month was
-// deleted there.
-func (l *Log) Blob(ctx context.Context, b BlobRef) ([]byte, error) {
-	if data, ok, err := l.spooledBlob(b); ok || err != nil {
-		return data, err
-	}
-	data, err := l.blobs.get(b)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return data, err
-	}
-	if err := l.fetchMonth(ctx, b.Ref); err != nil {
-		return nil, fmt.Errorf("read blob %s: %w", b.Digest, err)
-	}
-	return l.blobs.get(b)
-}
-
-func (l *Log) spooledBlob(b BlobRef) ([]byte, bool, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.spool.entries {
-		if e.beside == nil || !slices.Contains(e.beside.blobs, b.Digest) {
-			continue
-		}
-		item, err := e.read()
-		for _, blob := range item.Blobs {
-			if blob.Digest == b.Digest {
-				return blob.Data, true, nil
-			}
-		}
-		return nil, false, err
-	}
-	return nil, false, nil
-}
-
-// fetchMonth copies a month's blobs to this machine.
-func (l *Log) fetchMonth(ctx context.Context, ref string) error {
-	ctx, cancel := context.WithTimeout(ctx, l.o.Timeout)
-	defer cancel()
-	have, err := l.remote.list(ctx)
-	if err != nil {
-		return err
-	}
-	tip, ok := have[ref]
-	if !ok {
-		return fmt.Errorf("%s is not on the audit remote: %w", ref, ErrErased)
-	}
-	r, err := l.fetchTemporary(ctx, refs{ref: tip})
-	if err != nil {
-		return err
-	}
-	defer r.discard()
-	return r.eachBlob(ctx, tip, func(digest string, id plumbing.Hash) error {
-		data, err := r.read(plumbing.BlobObject, id, maxBlob)
-		if err != nil {
-			return err
-		}
-		if digestOf(data) != digest {
-			return nil // another writer's mistake; asking for it says so
-		}
-		return l.blobs.put(ref, digest, bytes.Clone(data))
-	})
 }

@@ -48,15 +48,9 @@ type spoolEntry struct {
 	id                        recordID
 	leaf                      tlog.Hash
 	blob                      plumbing.Hash
-	beside                    *besideRecord // nil for most
+	keep                      []string // refs that it moves; nil for most
 	segment                   *segment
 	offset, size              int64 // of the frame
-}
-
-// besideRecord names what a record brings besides itself.
-type besideRecord struct {
-	blobs []string // digests
-	keep  []string // refs
 }
 
 // markSize is index and CRC-32C of the file "durable".
@@ -72,14 +66,8 @@ func newSpoolEntry(r Record, envelope []byte) (spoolEntry, error) {
 		leaf: tlog.RecordHash(envelope),
 		blob: plumbing.ComputeHash(plumbing.BlobObject, envelope),
 	}
-	if len(r.Blobs)+len(r.Keep) > 0 {
-		e.beside = &besideRecord{}
-		for _, b := range r.Blobs {
-			e.beside.blobs = append(e.beside.blobs, b.Digest)
-		}
-		for _, k := range r.Keep {
-			e.beside.keep = append(e.beside.keep, k.Ref)
-		}
+	for _, k := range r.Keep {
+		e.keep = append(e.keep, k.Ref)
 	}
 	n, err := hex.Decode(e.id[:], []byte(r.ID))
 	if err == nil && n != len(e.id) {
@@ -90,6 +78,11 @@ func newSpoolEntry(r Record, envelope []byte) (spoolEntry, error) {
 	}
 	return e, nil
 }
+
+// errInDoubt says that what is on disk is not known.
+var errInDoubt = errors.New("evidence spool is in doubt, restart the agent")
+
+func inDoubt(err error) error { return fmt.Errorf("%w: %w", errInDoubt, err) }
 
 func damaged(path string, err error) error {
 	return &StalledError{
@@ -106,8 +99,8 @@ func (s *spool) end() uint64 {
 	return 0
 }
 
-// add writes a record behind the others. On an error nothing was added; after a
-// [doubtError] nothing further can be.
+// add writes a record behind the others. On an error nothing was added; after
+// [errInDoubt] nothing further can be.
 func (s *spool) add(e spoolEntry, item spooled) error {
 	bound := item.size()
 	if bound > maxFrame {
@@ -123,7 +116,7 @@ func (s *spool) add(e spoolEntry, item spooled) error {
 	if _, err := s.disk.write(g.file, frame, g.size); err != nil {
 		err = fmt.Errorf("write spool: %w", err)
 		if cut := g.file.Truncate(g.size); cut != nil {
-			return &doubtError{errors.Join(err, cut)}
+			return inDoubt(errors.Join(err, cut))
 		}
 		return err
 	}
@@ -148,11 +141,6 @@ func (s *spool) begin(first uint64) error {
 	s.entered = true
 	return nil
 }
-
-// doubtError says that what is on disk is not known.
-type doubtError struct{ error }
-
-func (e *doubtError) Unwrap() error { return e.error }
 
 // flush is what must reach the disk so that the records below upTo are durable.
 type flush struct {
@@ -278,7 +266,7 @@ func (e spoolEntry) record() (Record, error) {
 func (s *spool) drop(n int) error {
 	for i := range s.entries[:n] {
 		s.bytes -= s.entries[i].size
-		s.entries[i].beside, s.entries[i].segment = nil, nil
+		s.entries[i].keep, s.entries[i].segment = nil, nil
 	}
 	s.entries = s.entries[n:]
 	if len(s.entries) == 0 {

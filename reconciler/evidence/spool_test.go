@@ -26,7 +26,7 @@ func TestFailedWriteRecordsNothing(t *testing.T) {
 	if _, err := f.log.Add(applyDraft(50)); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("full disk: %v", err)
 	}
-	if _, err := f.log.Append(t.Context(), applyDraft(50)); !errors.Is(err, syscall.ENOSPC) {
+	if _, err := f.log.record(t.Context(), applyDraft(50)); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("full disk: %v", err)
 	}
 	f.log.spool.disk.write = whole
@@ -60,8 +60,8 @@ func TestFailedFlushBreaksTheLog(t *testing.T) {
 	if n := flushes.Load(); n != 1 {
 		t.Errorf("a failed flush was tried %d times", n)
 	}
-	if _, err := f.log.Append(t.Context(), applyDraft(3)); !errors.Is(err, syscall.EIO) {
-		t.Errorf("appended after a record in doubt: %v", err)
+	if _, err := f.log.record(t.Context(), applyDraft(3)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("recorded after a record in doubt: %v", err)
 	}
 	if err := f.log.Durable(t.Context(), 1); err != nil {
 		t.Errorf("what was durable before: %v", err)
@@ -101,14 +101,14 @@ func TestFlushIsShared(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	all.Go(func() {
-		if _, err := f.log.Append(t.Context(), applyDraft(0)); err != nil {
+		if _, err := f.log.record(t.Context(), applyDraft(0)); err != nil {
 			t.Error(err)
 		}
 	})
 	<-begun // the first flush hangs: the others gather
 	for i := range writers - 1 {
 		all.Go(func() {
-			if _, err := f.log.Append(t.Context(), applyDraft(i+1)); err != nil {
+			if _, err := f.log.record(t.Context(), applyDraft(i+1)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -236,7 +236,7 @@ func TestTornTail(t *testing.T) {
 			if n := l.Status().Records; n != uint64(c.left) {
 				t.Errorf("%d records are left, want %d", n, c.left)
 			}
-			if r, err := l.Append(t.Context(), applyDraft(c.left)); err != nil || r.Index != uint64(c.left) {
+			if r, err := l.record(t.Context(), applyDraft(c.left)); err != nil || r.Index != uint64(c.left) {
 				t.Errorf("append: %+v, %v", r, err)
 			}
 			if err := l.Close(t.Context()); err != nil {

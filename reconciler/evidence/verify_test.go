@@ -258,7 +258,7 @@ func tamperFixture(t *testing.T) *fixture {
 		d := applyDraft(n)
 		d.Keep = []Keep{{Ref: keepRef, Files: map[string][]byte{"n": fmt.Append(nil, n)}}}
 		d.Blobs = []Blob{{Name: "diff", Data: fmt.Append(nil, "diff ", n)}, {Name: "report", Data: fmt.Append(nil, "report ", n)}}
-		r, err := f.log.Append(t.Context(), d)
+		r, err := f.log.record(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)
 		}
