@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,9 @@ import (
 // idleStep is the time between two looks.
 const idleStep = time.Second
 
-// benchIdle measures what an agent costs while nothing happens, over a time that spans full comparisons of the whole
-// estate, as many as there are samples. The comparisons are told apart and not counted. So are requests of others: the
-// API server writes down whose each request is, only for this bench, since that costs it time.
+// benchIdle measures what an agent costs while nothing happens, over a time that spans one full comparison of the
+// whole estate. The comparison is told apart and not counted. So are requests of others: the API server writes down whose
+// each request is, only for this bench, since that costs it time. A sample is a look after the comparison.
 func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 	w, err := s.settled(ctx)
 	if err != nil {
@@ -39,22 +40,21 @@ func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 		return nil, fmt.Errorf("floor: %w", err)
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
-	calm := calmTime(s.environments)
+	calm := cmp.Or(time.Duration(s.samples)*idleStep, calmTime(s.environments))
 	interval := 4 * calm
 	if err := w.compareEvery(ctx, interval); err != nil {
 		return nil, err
 	}
 	w.say("the estate is compared with the cluster every %s", interval)
 	// The first comparison is of environments whose last one is longer ago than the new interval: at once.
-	if _, err := w.awaitComparisons(ctx, log, bare, 1, calm); err != nil {
+	if _, err := w.awaitComparison(ctx, log, bare, calm); err != nil {
 		return nil, err
 	}
-	comparisons := max(s.samples, 1)
-	seen, err := w.awaitComparisons(ctx, log, bare, comparisons, calm)
+	seen, err := w.awaitComparison(ctx, log, bare, calm)
 	if err != nil {
 		return nil, err
 	}
-	return idleFigures(seen, comparisons, s.environments, calm)
+	return idleFigures(seen, s.environments, calm)
 }
 
 // calmTime is how long nothing has to go on after the comparison, and half of it before. It leaves time between two
@@ -85,14 +85,14 @@ type moment struct {
 // comparing: a comparison asks what applying an object would do. Nothing else does while nothing changes.
 func (m moment) comparing() bool { return m.requests.only(dryRuns).sum() > 0 }
 
-// awaitComparisons looks until every object was compared so many times, and calm after the last one.
-func (w *world) awaitComparisons(ctx context.Context, log *auditLog, bare *bareWatcher, comparisons int, calm time.Duration) ([]moment, error) {
+// awaitComparison looks until every object was compared, and calm after the last one.
+func (w *world) awaitComparison(ctx context.Context, log *auditLog, bare *bareWatcher, calm time.Duration) ([]moment, error) {
 	before, err := w.look(ctx, log, bare)
 	if err != nil {
 		return nil, err
 	}
 	var seen []moment
-	compared, last, all := 0.0, before.at, float64(comparisons*len(managed)*len(w.estate.places))
+	compared, last, all := 0.0, before.at, float64(len(managed)*len(w.estate.places))
 	for compared < all || before.at.Sub(last) < calm {
 		pause(ctx, idleStep)
 		now, err := w.look(ctx, log, bare)
@@ -108,8 +108,8 @@ func (w *world) awaitComparisons(ctx context.Context, log *auditLog, bare *bareW
 		if m.comparing() {
 			compared, last = compared+m.requests.only(dryRuns).sum(), now.at
 		}
-		if now.at.Sub(last) > 5*time.Minute {
-			return nil, fmt.Errorf("%g of %g objects were compared, none within 5 minutes", compared, all)
+		if patience := 4*calm + 5*time.Minute; now.at.Sub(last) > patience {
+			return nil, fmt.Errorf("%g of %g objects were compared, none within %s", compared, all, patience)
 		}
 	}
 	return seen, nil
@@ -156,7 +156,7 @@ func (s *spent) add(m moment) {
 // margin is how many moments beside a comparison are left out of the quiet time, because it may reach into them.
 const margin = 1
 
-func idleFigures(seen []moment, comparisons, environments int, calm time.Duration) ([]figure, error) {
+func idleFigures(seen []moment, environments int, calm time.Duration) ([]figure, error) {
 	quiet, comparing := spent{requests: requests{}, audited: requests{}}, spent{requests: requests{}, audited: requests{}}
 	for i, m := range seen {
 		if slices.ContainsFunc(seen[max(i-margin, 0):min(i+margin+1, len(seen))], moment.comparing) {
@@ -171,12 +171,12 @@ func idleFigures(seen []moment, comparisons, environments int, calm time.Duratio
 	share := func(d time.Duration) float64 { return d.Seconds() / quiet.took.Seconds() }
 	tick := share(clockTick)
 	own, others := quiet.audited.only(ofAgent), quiet.audited.only(ofOthers)
-	about := fmt.Sprintf("%d environments, %.0f s with nothing going on around %d full comparison(s) (one every %s; together about %.0f s, %g requests: %s; %.2f CPU seconds)",
-		environments, quiet.took.Seconds(), comparisons, 4*calm, comparing.took.Seconds(), comparing.requests.sum(), comparing.requests, comparing.cpu.Seconds())
+	about := fmt.Sprintf("%d environments, %.0f s with nothing going on around one full comparison (every %s; it took about %.0f s, %g requests: %s; %.2f CPU seconds)",
+		environments, quiet.took.Seconds(), 4*calm, comparing.took.Seconds(), comparing.requests.sum(), comparing.requests, comparing.cpu.Seconds())
 	return []figure{
-		spare("idle_requests", "requests", own.sum(), 0, 1, comparisons, fmt.Sprintf(
-			"%s; requests of the agent besides watches and outside of comparisons, by the audit log: %s; those of others, which are not counted: %s; the controller manager is stopped; the floor is what watches alone need", about, own, others)),
-		spare("idle_cpu_share", "cores", share(quiet.cpu), share(quiet.bare), tick, comparisons, fmt.Sprintf(
-			"%s; CPU time of the process outside of comparisons by the time that passed; the floor is a process that holds one watch of each of the %d kinds; one tick of the clock is %.5f", about, len(managed), tick)),
+		spare("idle_requests", "requests", own.sum(), 0, 1, 1, fmt.Sprintf(
+			"%s; requests of the agent besides watches and outside of the comparison, by the audit log: %s; those of others, which are not counted: %s; the controller manager is stopped; the floor is what watches alone need", about, own, others)),
+		spare("idle_cpu_share", "cores", share(quiet.cpu), share(quiet.bare), tick, 1, fmt.Sprintf(
+			"%s; CPU time of the process outside of the comparison by the time that passed; the floor is a process that holds one watch of each of the %d kinds; one tick of the clock is %.5f", about, len(managed), tick)),
 	}, nil
 }
