@@ -41,7 +41,7 @@ func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
 	calm := cmp.Or(time.Duration(s.samples)*idleStep, calmTime(s.environments))
-	interval := 4 * calm
+	interval := intervalFactor * calm
 	if err := w.compareEvery(ctx, interval); err != nil {
 		return nil, err
 	}
@@ -57,8 +57,12 @@ func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 	return idleFigures(seen, s.environments, calm)
 }
 
-// calmTime is how long nothing has to go on after the comparison, and half of it before. It leaves time between two
-// comparisons, which take longer the more environments there are.
+// intervalFactor is how many times as long as the calm the interval of comparisons is: a loaded machine takes its time for a
+// comparison.
+const intervalFactor = 6
+
+// calmTime is how long nothing has to go on after the comparison, and half of it before. Comparisons take longer the more
+// environments there are.
 func calmTime(environments int) time.Duration {
 	return min(max(time.Duration(environments)*time.Second/25, 2*time.Second), 20*time.Second).Round(time.Second)
 }
@@ -108,7 +112,7 @@ func (w *world) awaitComparison(ctx context.Context, log *auditLog, bare *bareWa
 		if m.comparing() {
 			compared, last = compared+m.requests.only(dryRuns).sum(), now.at
 		}
-		if patience := 4*calm + 5*time.Minute; now.at.Sub(last) > patience {
+		if patience := intervalFactor*calm + 5*time.Minute; now.at.Sub(last) > patience {
 			return nil, fmt.Errorf("%g of %g objects were compared, none within %s", compared, all, patience)
 		}
 	}
@@ -172,7 +176,7 @@ func idleFigures(seen []moment, environments int, calm time.Duration) ([]figure,
 	tick := share(clockTick)
 	own, others := quiet.audited.only(ofAgent), quiet.audited.only(ofOthers)
 	about := fmt.Sprintf("%d environments, %.0f s with nothing going on around one full comparison (every %s; it took about %.0f s, %g requests: %s; %.2f CPU seconds)",
-		environments, quiet.took.Seconds(), 4*calm, comparing.took.Seconds(), comparing.requests.sum(), comparing.requests, comparing.cpu.Seconds())
+		environments, quiet.took.Seconds(), intervalFactor*calm, comparing.took.Seconds(), comparing.requests.sum(), comparing.requests, comparing.cpu.Seconds())
 	return []figure{
 		spare("idle_requests", "requests", own.sum(), 0, 1, 1, fmt.Sprintf(
 			"%s; requests of the agent besides watches and outside of the comparison, by the audit log: %s; those of others, which are not counted: %s; the controller manager is stopped; the floor is what watches alone need", about, own, others)),
