@@ -42,15 +42,19 @@ func benchIdle(ctx context.Context, s *session) (_ []figure, err error) {
 	defer func() { err = errors.Join(err, bare.stop()) }()
 	calm := cmp.Or(time.Duration(s.samples)*idleStep, calmTime(s.environments))
 	interval := intervalFactor * calm
+	o := &observer{world: w, log: log, bare: bare}
+	if _, err := o.next(ctx); err != nil {
+		return nil, err
+	}
 	if err := w.compareEvery(ctx, interval); err != nil {
 		return nil, err
 	}
 	w.say("the estate is compared with the cluster every %s", interval)
-	// The first comparison is of environments whose last one is longer ago than the new interval: at once.
-	if _, err := w.awaitComparison(ctx, log, bare, calm); err != nil {
+	// The first comparison comes sooner, at once if the last one is longer ago than the new interval.
+	if _, err := o.awaitComparison(ctx, calm); err != nil {
 		return nil, err
 	}
-	seen, err := w.awaitComparison(ctx, log, bare, calm)
+	seen, err := o.awaitComparison(ctx, calm)
 	if err != nil {
 		return nil, err
 	}
@@ -89,60 +93,64 @@ type moment struct {
 // comparing: a comparison asks what applying an object would do. Nothing else does while nothing changes.
 func (m moment) comparing() bool { return m.requests.only(dryRuns).sum() > 0 }
 
-// awaitComparison looks until every object was compared, and calm after the last one.
-func (w *world) awaitComparison(ctx context.Context, log *auditLog, bare *bareWatcher, calm time.Duration) ([]moment, error) {
-	before, err := w.look(ctx, log, bare)
-	if err != nil {
-		return nil, err
-	}
-	var seen []moment
-	compared, last, all := 0.0, before.at, float64(len(managed)*len(w.estate.places))
-	for compared < all || before.at.Sub(last) < calm {
-		pause(ctx, idleStep)
-		now, err := w.look(ctx, log, bare)
-		if err != nil {
-			return nil, err
-		}
-		m := moment{
-			took: now.at.Sub(before.at), cpu: now.cpu - before.cpu, bare: now.bare - before.bare,
-			requests: now.requests.since(before.requests).only(besidesWatches), audited: now.audited,
-		}
-		before = now
-		seen = append(seen, m)
-		if m.comparing() {
-			compared, last = compared+m.requests.only(dryRuns).sum(), now.at
-		}
-		if patience := intervalFactor*calm + 5*time.Minute; now.at.Sub(last) > patience {
-			return nil, fmt.Errorf("%g of %g objects were compared, none within %s", compared, all, patience)
-		}
-	}
-	return seen, nil
+// observer looks at a world time and again.
+type observer struct {
+	*world
+	log  *auditLog
+	bare *bareWatcher
+	last looked
 }
 
 // looked is what there is to see at one moment.
 type looked struct {
 	at        time.Time
 	requests  requests // since the API server's start
-	audited   requests // since the last look
 	cpu, bare time.Duration
 }
 
-func (w *world) look(ctx context.Context, log *auditLog, bare *bareWatcher) (l looked, err error) {
-	if err := w.agent.alive(); err != nil {
-		return l, err
+// next is what happened since the last look.
+func (o *observer) next(ctx context.Context) (m moment, err error) {
+	if err := o.agent.alive(); err != nil {
+		return m, err
 	}
-	if l.requests, err = w.cluster.countRequests(ctx); err != nil {
-		return l, err
+	now := looked{at: time.Now()}
+	if now.requests, err = o.cluster.countRequests(ctx); err != nil {
+		return m, err
 	}
-	if l.audited, err = log.next(); err != nil {
-		return l, err
+	if m.audited, err = o.log.next(); err != nil {
+		return m, err
 	}
-	l.at = time.Now()
-	if l.cpu, err = usedCPU(w.agent.pid()); err != nil {
-		return l, err
+	if now.cpu, err = usedCPU(o.agent.pid()); err != nil {
+		return m, err
 	}
-	l.bare, err = usedCPU(bare.cmd.Process.Pid)
-	return l, err
+	if now.bare, err = usedCPU(o.bare.cmd.Process.Pid); err != nil {
+		return m, err
+	}
+	m.requests = now.requests.since(o.last.requests).only(besidesWatches)
+	m.took, m.cpu, m.bare = now.at.Sub(o.last.at), now.cpu-o.last.cpu, now.bare-o.last.bare
+	o.last = now
+	return m, nil
+}
+
+// awaitComparison looks until every object was compared, and calm after the last one.
+func (o *observer) awaitComparison(ctx context.Context, calm time.Duration) ([]moment, error) {
+	var seen []moment
+	compared, last, all := 0.0, o.last.at, float64(len(managed)*len(o.estate.places))
+	for compared < all || o.last.at.Sub(last) < calm {
+		pause(ctx, idleStep)
+		m, err := o.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		seen = append(seen, m)
+		if m.comparing() {
+			compared, last = compared+m.requests.only(dryRuns).sum(), o.last.at
+		}
+		if patience := intervalFactor*calm + 5*time.Minute; o.last.at.Sub(last) > patience {
+			return nil, fmt.Errorf("%g of %g objects were compared, none within %s", compared, all, patience)
+		}
+	}
+	return seen, nil
 }
 
 // spent is what a part of the time cost.
