@@ -1,0 +1,158 @@
+package forge
+
+import (
+	"strings"
+	"time"
+)
+
+// A User is an account of the forge. The zero User is one that the forge does not name: a deleted account, a commit
+// whose e-mail belongs to no account. It is nobody, and never an absence of an author.
+type User struct {
+	Login string `json:"login,omitempty"`
+	ID    int64  `json:"id,omitempty"`
+	// Bot is what the forge says. Gitea does not say it.
+	Bot bool `json:"bot,omitempty"`
+}
+
+// Known reports whether the forge names the account.
+func (u User) Known() bool { return u.Login != "" }
+
+// Same reports whether both are one account. Names compare as forges compare them, without case.
+func (u User) Same(v User) bool {
+	if !u.Known() || !v.Known() {
+		return false
+	}
+	if u.ID != 0 && v.ID != 0 {
+		return u.ID == v.ID
+	}
+	return strings.EqualFold(u.Login, v.Login)
+}
+
+// A State is what a review says.
+type State string
+
+// States of reviews.
+const (
+	Approved         State = "approved"
+	ChangesRequested State = "changesRequested"
+	Commented        State = "commented"
+	Dismissed        State = "dismissed" // GitHub forgets what a dismissed review said
+)
+
+// A Review is one review of a pull request.
+type Review struct {
+	ID    int64     `json:"id,omitempty"`
+	User  User      `json:"user"`
+	State State     `json:"state"`
+	Head  string    `json:"head,omitempty"` // the commit that was reviewed; "" when the forge does not say
+	At    time.Time `json:"at,omitzero"`    // zero when the forge does not say
+	// Stale says that the review is not known to be about the head that was merged.
+	Stale     bool `json:"stale,omitempty"`
+	Dismissed bool `json:"dismissed,omitempty"`
+}
+
+// A Commit is one commit of a pull request as it was before the merge.
+type Commit struct {
+	SHA       string   `json:"sha"`
+	Author    User     `json:"author"`    // the account that the forge links to the author's e-mail; zero: none
+	Committer User     `json:"committer"` // likewise
+	Emails    []string `json:"emails"`    // author, committer, co-authors: what the commit claims, in lower case
+
+	parents        int
+	author, email  string // of the author
+	date           time.Time
+	message        string
+	committerEmail string
+}
+
+// A PullRequest is what the forge says of one merged pull request.
+type PullRequest struct {
+	Number      int64     `json:"number"`
+	URL         string    `json:"url"`
+	State       string    `json:"state"` // merged
+	Author      User      `json:"author"`
+	MergedBy    User      `json:"mergedBy"`
+	MergedAt    time.Time `json:"mergedAt"`
+	Base        string    `json:"base"`        // branch
+	Head        string    `json:"head"`        // the head when it was merged
+	HeadRef     string    `json:"headRef"`     // ref of the project under which the head can be fetched
+	MergeCommit string    `json:"mergeCommit"` // where the branch stood after the merge
+	Commits     []Commit  `json:"commits"`     // oldest first
+	// Pushers are the accounts that pushed to the head branch, as far as the forge's activity tells. With PushersKnown
+	// every push that led from the branch's creation to Head is among them.
+	Pushers      []User   `json:"pushers,omitempty"`
+	PushersKnown bool     `json:"pushersKnown"`
+	Reviews      []Review `json:"reviews"` // oldest first, those still standing and those not
+	Digest       string   `json:"digest"`  // sha256:… over the raw answers
+
+	headBranch string // in the project itself; "" for a fork
+	mergeBase  string // where the head branched off, if the forge says it
+}
+
+// An OpenPullRequest is one that is not merged yet.
+type OpenPullRequest struct {
+	Number  int64  `json:"number"`
+	URL     string `json:"url"`
+	Title   string `json:"title"`
+	Author  User   `json:"author"`
+	Base    string `json:"base"`    // branch
+	Branch  string `json:"branch"`  // head branch, in the project or a fork
+	Head    string `json:"head"`    // its commit
+	HeadRef string `json:"headRef"` // ref of the project under which the head can be fetched
+	Fork    bool   `json:"fork"`    // the head branch is in another project
+	Draft   bool   `json:"draft"`
+}
+
+// Protection says how the forge protects a branch at the time of asking.
+type Protection struct {
+	// Known is false when the token may not read the settings; then nothing else but Digest is to be believed.
+	Known             bool   `json:"known"`
+	Protected         bool   `json:"protected"`
+	RequiredApprovals int    `json:"requiredApprovals"`
+	DismissStale      bool   `json:"dismissStale"` // a push dismisses approvals
+	AdminBypass       bool   `json:"adminBypass"`  // somebody can land a change without these approvals
+	ForcePush         bool   `json:"forcePush"`    // somebody can rewrite the branch
+	Digest            string `json:"digest"`       // sha256:… over the raw answers
+}
+
+// Approvals returns each account's approval that stands: its latest review that says more than a comment, if that is an
+// approval and was not dismissed. Accounts that the forge does not name have none. An approval may be stale.
+func Approvals(pr *PullRequest) []Review {
+	var latest []Review
+	for _, r := range pr.Reviews {
+		if r.State == Commented || !r.User.Known() {
+			continue
+		}
+		found := false
+		for i := range latest {
+			if latest[i].User.Same(r.User) {
+				found = true
+				if supersedes(r, latest[i]) {
+					latest[i] = r
+				}
+			}
+		}
+		if !found {
+			latest = append(latest, r)
+		}
+	}
+	var standing []Review
+	for _, r := range latest {
+		if r.State == Approved && !r.Dismissed {
+			standing = append(standing, r)
+		}
+	}
+	return standing
+}
+
+// supersedes reports whether a, of the same account as b, is its opinion instead of b. Where the order is not known, an
+// approval gives way.
+func supersedes(a, b Review) bool {
+	switch {
+	case a.At.IsZero() || b.At.IsZero() || a.At.Equal(b.At) && a.ID == b.ID:
+		return b.State == Approved && !b.Dismissed
+	case !a.At.Equal(b.At):
+		return a.At.After(b.At)
+	}
+	return a.ID > b.ID
+}
