@@ -26,7 +26,7 @@ type Auth struct {
 func (a Auth) check(e endpoint) error {
 	switch e.scheme {
 	case "http":
-		if (a.PasswordFile != "" || a.UsernameFile != "") && !e.loopback() {
+		if a.hasPassword() && !e.loopback() {
 			return hint(errors.New("credentials are not sent over plain http"), "use https")
 		}
 	case "ssh":
@@ -40,6 +40,8 @@ func (a Auth) check(e endpoint) error {
 	}
 	return nil
 }
+
+func (a Auth) hasPassword() bool { return a.PasswordFile != "" || a.UsernameFile != "" }
 
 // credentials are what the files held a moment ago. Never print one.
 type credentials struct {

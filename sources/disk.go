@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	headsPrefix = "refs/heads/"
-	seenPrefix  = "refs/purser/seen/"
-	refsFile    = "packed-refs"
+	headsPrefix  = "refs/heads/"
+	seenPrefix   = "refs/purser/seen/"
+	remotePrefix = "refs/purser/remote/" // other refs of the remote, without their own "refs/"
+	refsFile     = "packed-refs"
 )
 
 // bareConfig keeps an operator's own git command from repacking under Purser.

@@ -65,7 +65,7 @@ func (r *fileRemote) pack(ctx context.Context, req *packp.UploadPackRequest) (io
 		id := todo[len(todo)-1]
 		parents, err := w.commit(id)
 		if err != nil {
-			return nil, fmt.Errorf("find new objects: commit %s: %w", id, err)
+			return nil, &contentError{fmt.Errorf("find new objects: commit %s: %w", id, err)}
 		}
 		todo = append(todo[:len(todo)-1:len(todo)-1], parents...)
 	}

@@ -18,20 +18,22 @@ import (
 )
 
 const (
-	uploadPack = "git-upload-pack"
-	userAgent  = "git/2.0 (purser)" // some servers answer Git only to agents named git/…
-	dialLimit  = 15 * time.Second   // for connecting and for the TLS or ssh handshake
+	uploadPack     = "git-upload-pack"
+	receiveService = "git-receive-pack"
+	userAgent      = "git/2.0 (purser)" // some servers answer Git only to agents named git/…
+	dialLimit      = 15 * time.Second   // for connecting and for the TLS or ssh handshake
 )
 
 // httpRemote speaks the smart protocol: https://git-scm.com/docs/http-protocol.
 type httpRemote struct {
-	client *http.Client
-	base   *url.URL
-	creds  credentials
-	auth   bool // whether creds were configured
+	client  *http.Client
+	service string
+	base    *url.URL
+	creds   credentials
+	auth    bool // whether creds were configured
 }
 
-func dialHTTP(e endpoint, c credentials, auth bool) (remote, error) {
+func dialHTTP(e endpoint, c credentials, auth bool, service string) (*httpRemote, error) {
 	roots, err := c.roots()
 	if err != nil {
 		return nil, err
@@ -44,7 +46,7 @@ func dialHTTP(e endpoint, c credentials, auth bool) (remote, error) {
 		ForceAttemptHTTP2:      true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	r := &httpRemote{base: e.url, creds: c, auth: auth}
+	r := &httpRemote{service: service, base: e.url, creds: c, auth: auth}
 	r.client = &http.Client{Transport: t, CheckRedirect: r.sameHost}
 	return r, nil
 }
@@ -67,12 +69,12 @@ func (r *httpRemote) sameHost(req *http.Request, via []*http.Request) error {
 }
 
 func (r *httpRemote) refs(ctx context.Context) (*packp.AdvRefs, error) {
-	resp, err := r.do(ctx, http.MethodGet, "/info/refs?service="+uploadPack, nil)
+	resp, err := r.do(ctx, http.MethodGet, "/info/refs?service="+r.service, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list branches: %w", err)
 	}
 	defer resp.Body.Close()
-	if ct := resp.Header.Get("Content-Type"); ct != "application/x-"+uploadPack+"-advertisement" {
+	if ct := resp.Header.Get("Content-Type"); ct != "application/x-"+r.service+"-advertisement" {
 		return nil, hint(fmt.Errorf("list branches: %w: the answer is %q, not Git's", ErrNoRepository, r.creds.says(ct)), "check the address")
 	}
 	if p, ok := strings.CutSuffix(resp.Request.URL.Path, "/info/refs"); ok {
@@ -88,7 +90,7 @@ func (r *httpRemote) pack(ctx context.Context, req *packp.UploadPackRequest) (io
 	if err := encodeRequest(&body, req); err != nil {
 		return nil, fmt.Errorf("ask for a pack: %w", err)
 	}
-	resp, err := r.do(ctx, http.MethodPost, "/"+uploadPack, &body)
+	resp, err := r.do(ctx, http.MethodPost, "/"+r.service, &body)
 	if err != nil {
 		return nil, fmt.Errorf("ask for a pack: %w", err)
 	}
@@ -102,8 +104,8 @@ func (r *httpRemote) do(ctx context.Context, method, what string, body io.Reader
 	}
 	req.Header.Set("User-Agent", userAgent)
 	if method == http.MethodPost {
-		req.Header.Set("Content-Type", "application/x-"+uploadPack+"-request")
-		req.Header.Set("Accept", "application/x-"+uploadPack+"-result")
+		req.Header.Set("Content-Type", "application/x-"+r.service+"-request")
+		req.Header.Set("Accept", "application/x-"+r.service+"-result")
 	}
 	if r.auth {
 		req.SetBasicAuth(r.creds.user, r.creds.password)
@@ -125,7 +127,7 @@ func (r *httpRemote) do(ctx context.Context, method, what string, body io.Reader
 		if !r.auth {
 			return nil, hint(fmt.Errorf("%w: the server wants credentials", ErrDenied), "name files with a user name and a password or token")
 		}
-		return nil, hint(fmt.Errorf("%w: the server answers %d", ErrDenied, resp.StatusCode), "check whether the token has expired and may read the repository")
+		return nil, hint(fmt.Errorf("%w: the server answers %d", ErrDenied, resp.StatusCode), "check whether the token has expired and may use the repository")
 	case http.StatusNotFound, http.StatusGone:
 		return nil, hint(fmt.Errorf("%w: the server answers %d", ErrNoRepository, resp.StatusCode), "check the address, and whether the credentials may see it")
 	}

@@ -36,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-func (m *Metrics) observe(source string, took time.Duration, now time.Time, changes []HeadChange, err error) {
+func (m *Metrics) observe(source string, took time.Duration, now time.Time, moved int, err error) {
 	if m == nil {
 		return
 	}
@@ -47,7 +47,7 @@ func (m *Metrics) observe(source string, took time.Duration, now time.Time, chan
 		result = "missing"
 	case err != nil:
 		result = "failed"
-	case len(changes) > 0:
+	case moved > 0:
 		result = "changed"
 	}
 	m.fetches.WithLabelValues(source, result).Inc()

@@ -19,17 +19,19 @@ const (
 
 // syncer is a [Repository].
 type syncer interface {
-	Sync(ctx context.Context, branches []string) ([]HeadChange, error)
+	SyncAll(ctx context.Context, want Wanted) (News, error)
 }
 
 // PollerOptions says what a poller asks for and how often.
 type PollerOptions struct {
-	Source   string                                // name, for metrics
-	Branches func() []string                       // asked before every poll
-	Interval time.Duration                         // default 1 minute
-	Report   func(changes []HeadChange, err error) // required; called after every poll, in turn; both may be set, see MissingError
-	Metrics  *Metrics                              // nil: none
-	Logger   *slog.Logger                          // default: discard
+	Source     string                                // name, for metrics
+	Branches   func() []string                       // asked before every poll
+	Refs       func() []string                       // like Branches, see Wanted; nil: no other refs
+	Interval   time.Duration                         // default 1 minute
+	Report     func(changes []HeadChange, err error) // required; called after every poll, in turn; both may be set, see MissingError
+	ReportRefs func(changes []RefChange)             // required with Refs; called before Report when other refs changed
+	Metrics    *Metrics                              // nil: none
+	Logger     *slog.Logger                          // default: discard
 }
 
 // Poller asks one repository for news at an interval, and at once when triggered.
@@ -77,19 +79,27 @@ func (p *Poller) Run(ctx context.Context) error {
 
 func (p *Poller) poll(ctx context.Context) (ok bool) {
 	start := time.Now()
-	changes, err := p.repo.Sync(ctx, p.o.Branches())
-	if ctx.Err() != nil && err != nil && len(changes) == 0 {
+	want := Wanted{Branches: p.o.Branches()}
+	if p.o.Refs != nil {
+		want.Refs = append([]string{}, p.o.Refs()...) // not nil: what is no longer wanted is forgotten
+	}
+	news, err := p.repo.SyncAll(ctx, want)
+	moved := len(news.Heads) + len(news.Refs)
+	if ctx.Err() != nil && err != nil && moved == 0 {
 		return true // stopping, nothing to tell
 	}
-	p.o.Metrics.observe(p.o.Source, time.Since(start), time.Now(), changes, err)
-	p.o.Logger.Debug("polled", "took", time.Since(start), "moved", len(changes), "error", err)
-	p.o.Report(changes, err)
+	p.o.Metrics.observe(p.o.Source, time.Since(start), time.Now(), moved, err)
+	p.o.Logger.Debug("polled", "took", time.Since(start), "moved", moved, "error", err)
+	if len(news.Refs) > 0 {
+		p.o.ReportRefs(news.Refs)
+	}
+	p.o.Report(news.Heads, err)
 	return answered(err)
 }
 
 // answered reports whether the source works, even if a wanted branch is absent.
 func answered(err error) bool {
-	return err == nil || errors.As(err, new(*MissingError))
+	return err == nil || errors.As(err, new(*MissingError)) && !errors.As(err, new(*refsError))
 }
 
 // nextPoll gives the time until the next poll: the interval, doubled for each

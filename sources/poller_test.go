@@ -37,7 +37,7 @@ type fakeRepo struct {
 	err   error
 }
 
-func (f *fakeRepo) Sync(ctx context.Context, branches []string) ([]HeadChange, error) {
+func (f *fakeRepo) SyncAll(ctx context.Context, want Wanted) (News, error) {
 	f.mu.Lock()
 	f.times = append(f.times, time.Since(f.start))
 	err, takes := f.err, f.takes
@@ -45,12 +45,16 @@ func (f *fakeRepo) Sync(ctx context.Context, branches []string) ([]HeadChange, e
 	select {
 	case <-time.After(takes):
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return News{}, ctx.Err()
 	}
 	if err != nil {
-		return nil, err
+		return News{}, err
 	}
-	return []HeadChange{{Branch: branches[0], To: "x"}}, nil
+	news := News{Heads: []HeadChange{{Branch: want.Branches[0], To: "x"}}}
+	for _, ref := range want.Refs {
+		news.Refs = append(news.Refs, RefChange{Ref: ref, To: "y"})
+	}
+	return news, nil
 }
 
 func (f *fakeRepo) taken() []time.Duration {
@@ -158,6 +162,20 @@ func TestPollerStopsDuringAPoll(t *testing.T) {
 		f := &fakeRepo{takes: time.Hour}
 		if reports := poll(t, f, PollerOptions{}, func(*Poller) { time.Sleep(time.Second) }); reports != 0 {
 			t.Errorf("%d reports of a poll that was interrupted", reports)
+		}
+	})
+}
+
+func TestPollerReportsRefs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []RefChange
+		o := PollerOptions{
+			Refs:       func() []string { return []string{"refs/pull/7/head"} },
+			ReportRefs: func(changes []RefChange) { got = append(got, changes...) },
+		}
+		reports := poll(t, &fakeRepo{}, o, func(*Poller) { time.Sleep(time.Second) })
+		if want := []RefChange{{Ref: "refs/pull/7/head", To: "y"}}; reports != 1 || !slices.Equal(got, want) {
+			t.Errorf("%d reports, refs %+v", reports, got)
 		}
 	})
 }

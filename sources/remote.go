@@ -38,7 +38,7 @@ func dial(ctx context.Context, e endpoint, a Auth, have func(plumbing.Hash) (boo
 	case "ssh":
 		return dialSSH(ctx, e, c, a.KnownHostsFile, uploadPack)
 	}
-	return dialHTTP(e, c, a.PasswordFile != "" || a.UsernameFile != "")
+	return dialHTTP(e, c, a.hasPassword(), uploadPack)
 }
 
 // decodeRefs reads the server's list of branches.

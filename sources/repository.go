@@ -34,10 +34,12 @@ type Repository struct {
 	store  *store
 	turn   chan struct{} // holds a token while no Sync runs
 
-	mu    sync.RWMutex
-	refs  map[string]plumbing.Hash // replaced as a whole, never altered
-	sizes map[plumbing.Hash]int64  // directories known to be complete; Sync's own
-	trees []*Tree                  // of the commits asked for last, at most maxTrees
+	mu      sync.RWMutex
+	refs    map[string]plumbing.Hash // replaced as a whole, never altered
+	sizes   map[plumbing.Hash]int64  // directories known to be complete; Sync's own
+	refused map[string]refusal       // refs by the remote's name; Sync's own
+	trees   []*Tree                  // of the commits asked for last, at most maxTrees
+	depths  depths
 }
 
 // maxTrees is how many trees of a repository keep what was looked up in them: of a few branches before and after a
@@ -89,7 +91,7 @@ func Open(dir string, o Options) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open source %s: read refs: %w", e, err)
 	}
-	r := &Repository{dir: dir, o: o, remote: e, store: newStore(dir, o.Limits), turn: make(chan struct{}, 1), refs: refs, sizes: map[plumbing.Hash]int64{}}
+	r := &Repository{dir: dir, o: o, remote: e, store: newStore(dir, o.Limits), turn: make(chan struct{}, 1), refs: refs, sizes: map[plumbing.Hash]int64{}, refused: map[string]refusal{}}
 	r.turn <- struct{}{}
 	for name, id := range refs {
 		if _, err := r.store.commit(id); err != nil {
@@ -153,70 +155,96 @@ func (r *Repository) recentTree(root plumbing.Hash) *Tree {
 // Sync asks the remote where the branches are, fetches what is new and moves
 // the heads, all in one step. Without news it costs one request. On any error
 // nothing moves, except that a [MissingError] names absent branches and the
-// changes of the others are returned beside it.
+// changes of the others are returned beside it. Other refs stay as they are.
 func (r *Repository) Sync(ctx context.Context, branches []string) ([]HeadChange, error) {
+	news, err := r.SyncAll(ctx, Wanted{Branches: branches})
+	return news.Heads, err
+}
+
+// SyncAll is [Repository.Sync] that brings other refs too, see [Wanted]. They
+// come after the heads and never keep these from moving: an error about them is
+// returned beside the changes of the heads and of the refs that did move.
+func (r *Repository) SyncAll(ctx context.Context, want Wanted) (News, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	select {
 	case <-r.turn:
 		defer func() { r.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("sync %s: wait for the previous sync: %w", r.remote, ctx.Err())
+		return News{}, fmt.Errorf("sync %s: wait for the previous sync: %w", r.remote, ctx.Err())
 	}
-	changes, err := r.sync(ctx, branches)
+	var news News
+	err := r.sync(ctx, want, &news)
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 		err = fmt.Errorf("sync %s: %w", r.remote, err)
 	}
-	return changes, err
+	return news, err
 }
 
-func (r *Repository) sync(ctx context.Context, branches []string) (_ []HeadChange, err error) {
+func (r *Repository) sync(ctx context.Context, want Wanted, news *News) (err error) {
 	defer func() { // go-git may panic on a hostile server's answers
 		if p := recover(); p != nil {
 			err = fmt.Errorf("unexpected answer: %v", p)
 		}
 	}()
-	for _, b := range branches {
-		if err := plumbing.NewBranchReferenceName(b).Validate(); err != nil || b == "" {
-			return nil, fmt.Errorf("branch %q: not a branch name", b)
-		}
+	if err := want.check(); err != nil {
+		return err
 	}
-	conn, err := dial(ctx, r.remote, r.o.Auth, r.store.has)
+	conn, adv, err := r.connect(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() {
-		if cerr := conn.Close(); cerr != nil {
-			r.o.Logger.Debug("closing a connection failed", "source", r.remote.String(), "error", cerr)
-		}
-	}()
-	adv, err := conn.refs(ctx)
+	defer func() { r.hangUp(conn) }()
+	moved, missing := r.compare(adv, want.Branches)
+	pack, asked, err := r.obtain(ctx, conn, adv, slices.Collect(maps.Values(moved)))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	moved, missing := r.compare(adv, branches)
-	pack, err := r.obtain(ctx, conn, adv, moved)
-	if err != nil {
-		return nil, err
-	}
-	changes, err := r.move(ctx, moved)
+	news.Heads, err = r.move(ctx, moved)
 	if errors.Is(err, ErrDamaged) {
 		r.discard(pack)
-		return nil, hint(err, "if it persists, delete "+r.dir+": it is fetched again")
+		return hint(err, "if it persists, delete "+r.dir+": it is fetched again")
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(changes) > 0 {
+	if want.Refs != nil {
+		f := refFetch{r: r, ctx: ctx, adv: adv}
+		if !asked {
+			f.conn = conn
+		}
+		news.Refs, err = f.run(want.Refs)
+	}
+	if len(news.Heads)+len(news.Refs) > 0 {
 		r.compact(ctx)
 	}
 	if len(missing) > 0 {
-		return changes, &MissingError{missing}
+		err = errors.Join(err, &MissingError{missing})
 	}
-	return changes, nil
+	return err
+}
+
+// connect begins a conversation.
+func (r *Repository) connect(ctx context.Context) (remote, *packp.AdvRefs, error) {
+	conn, err := dial(ctx, r.remote, r.o.Auth, r.store.has)
+	if err != nil {
+		return nil, nil, err
+	}
+	adv, err := conn.refs(ctx)
+	if err != nil {
+		r.hangUp(conn)
+		return nil, nil, err
+	}
+	return conn, adv, nil
+}
+
+func (r *Repository) hangUp(conn remote) {
+	if err := conn.Close(); err != nil {
+		r.o.Logger.Debug("closing a connection failed", "source", r.remote.String(), "error", err)
+	}
 }
 
 // compare gives the wanted branches that are elsewhere than our heads.
@@ -244,13 +272,7 @@ func (r *Repository) move(ctx context.Context, moved map[string]plumbing.Hash) (
 	}
 	old := r.heads()
 	refs := maps.Clone(old)
-	if len(r.sizes) > maxSizes {
-		clear(r.sizes)
-	}
-	v := &verifier{ctx: ctx, store: r.store, sizes: r.sizes, reached: map[plumbing.Hash]bool{}}
-	for _, id := range old {
-		v.reached[id] = true
-	}
+	v := r.newVerifier(ctx)
 	var changes []HeadChange
 	for _, b := range slices.Sorted(maps.Keys(moved)) {
 		id := moved[b]
@@ -271,11 +293,19 @@ func (r *Repository) move(ctx context.Context, moved map[string]plumbing.Hash) (
 		refs[headsPrefix+b] = id
 		changes = append(changes, change)
 	}
+	if err := r.setRefs(refs); err != nil {
+		return nil, err
+	}
+	return changes, nil
+}
+
+// setRefs replaces all refs in one step, on disk first.
+func (r *Repository) setRefs(refs map[string]plumbing.Hash) error {
 	if err := writeRefs(r.dir, refs); err != nil {
-		return nil, fmt.Errorf("write refs: %w", err)
+		return fmt.Errorf("write refs: %w", err)
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.refs = refs
-	r.mu.Unlock()
-	return changes, nil
+	return nil
 }

@@ -16,6 +16,18 @@ type verifier struct {
 	reached map[plumbing.Hash]bool  // commits whose history is complete
 }
 
+// newVerifier knows what is behind all refs to be complete.
+func (r *Repository) newVerifier(ctx context.Context) *verifier {
+	if len(r.sizes) > maxSizes {
+		clear(r.sizes)
+	}
+	v := &verifier{ctx: ctx, store: r.store, sizes: r.sizes, reached: map[plumbing.Hash]bool{}}
+	for _, id := range r.heads() {
+		v.reached[id] = true
+	}
+	return v
+}
+
 func (v *verifier) verify(head plumbing.Hash) error {
 	if err := v.history(head); err != nil {
 		return err

@@ -32,8 +32,14 @@ func write(t *testing.T, dir string, files map[string]string) {
 // git runs the git command, which the tests need, away from the user's configuration.
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
+	return gitInput(t, dir, "", args...)
+}
+
+func gitInput(t *testing.T, dir, stdin string, args ...string) string {
+	t.Helper()
 	cmd := exec.Command("git", args...)
 	cmd.Dir = dir
+	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=North", "GIT_AUTHOR_EMAIL=north@example.com", "GIT_COMMITTER_NAME=North", "GIT_COMMITTER_EMAIL=north@example.com",
 		"GIT_TERMINAL_PROMPT=0")
