@@ -50,10 +50,11 @@
 // (RFC 8785; keys sorted by their bytes; integers keep all their digits):
 //
 //	{"binding":{"cluster":…,"health":…,"namespace":…},
-//	 "declaration":null|{"change":{…},"class":…,"migration":…,"version":…},
+//	 "declaration":null|{"attestations":[…],"change":{…},"class":…,"migration":…,"modules":[…],"version":…},
 //	 "format":"purser.dev/release/v1",
 //	 "images":{"<role>/<container>":"<image>",…},
 //	 "objects":{"<Ref.Key>":"sha256:…",…}}
 //
-// An object's digest is that of its own canonical JSON.
+// An object's digest is that of its own canonical JSON. The lists attestations and
+// modules are left out where they are empty.
 package render

@@ -29,10 +29,12 @@ type encoded struct {
 }
 
 type encodedRelease struct {
-	Change    encodedChange `json:"change"`
-	Class     string        `json:"class"`
-	Migration string        `json:"migration"`
-	Version   string        `json:"version"`
+	Attestations []string      `json:"attestations,omitempty"`
+	Change       encodedChange `json:"change"`
+	Class        string        `json:"class"`
+	Migration    string        `json:"migration"`
+	Modules      []string      `json:"modules,omitempty"`
+	Version      string        `json:"version"`
 }
 
 type encodedChange struct {
@@ -56,7 +58,7 @@ func (r *Release) Encode() ([]byte, error) {
 		}
 	}
 	if d := r.Declaration; d != nil {
-		e.Declaration = &encodedRelease{Version: d.Version, Migration: d.Migration, Class: d.Class, Change: encodedChange{
+		e.Declaration = &encodedRelease{Version: d.Version, Migration: d.Migration, Class: d.Class, Modules: d.Modules, Attestations: d.Attestations, Change: encodedChange{
 			Ticket: d.Change.Ticket, Reason: d.Change.Reason, Impact: d.Change.Impact, Rollback: d.Change.Rollback}}
 	}
 	for _, o := range r.Objects {
@@ -103,7 +105,7 @@ func DecodeRelease(data []byte) (*Release, error) {
 	}
 	var decl *declaration.Release
 	if d := e.Declaration; d != nil {
-		decl = &declaration.Release{Version: d.Version, Migration: d.Migration, Class: d.Class, Change: declaration.Change{
+		decl = &declaration.Release{Version: d.Version, Migration: d.Migration, Class: d.Class, Modules: d.Modules, Attestations: d.Attestations, Change: declaration.Change{
 			Ticket: d.Change.Ticket, Reason: d.Change.Reason, Impact: d.Change.Impact, Rollback: d.Change.Rollback}}
 	}
 	r, err := NewRelease(res, decl, e.Binding)

@@ -103,17 +103,31 @@ func (r *Release) digest() (string, error) {
 }
 
 // declarationValue lists the fields by name, so that the digest does not depend
-// on the Go type.
+// on the Go type. A list that is empty is left out, as before there were lists.
 func declarationValue(d *declaration.Release) any {
 	if d == nil {
 		return nil
 	}
-	return map[string]any{
+	value := map[string]any{
 		"version": d.Version, "migration": d.Migration, "class": d.Class,
 		"change": map[string]any{
 			"ticket": d.Change.Ticket, "reason": d.Change.Reason, "impact": d.Change.Impact, "rollback": d.Change.Rollback,
 		},
 	}
+	for name, list := range map[string][]string{"modules": d.Modules, "attestations": d.Attestations} {
+		if len(list) > 0 {
+			value[name] = anyList(list)
+		}
+	}
+	return value
+}
+
+func anyList(list []string) []any {
+	out := make([]any, len(list))
+	for i, v := range list {
+		out[i] = v
+	}
+	return out
 }
 
 func anyMap(m map[string]string) map[string]any {

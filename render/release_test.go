@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,6 +128,8 @@ func TestDigestCovers(t *testing.T) {
 		"class": func(d *declaration.Release) { d.Class += "x" }, "ticket": func(d *declaration.Release) { d.Change.Ticket += "x" },
 		"reason": func(d *declaration.Release) { d.Change.Reason += "x" }, "impact": func(d *declaration.Release) { d.Change.Impact += "x" },
 		"rollback": func(d *declaration.Release) { d.Change.Rollback += "x" },
+		"modules":  func(d *declaration.Release) { d.Modules = []string{"sale"} }, "attestations": func(d *declaration.Release) { d.Attestations = []string{"sale"} },
+		"other modules": func(d *declaration.Release) { d.Modules = []string{"sale", "tax"} },
 	} {
 		differ[name] = func() *Release {
 			d := *exampleDeclaration
@@ -179,6 +182,18 @@ func TestEncodeDecode(t *testing.T) {
 	}
 	if back.Renderer != r.Renderer || back.Binding.Environment != "north-dev" || len(back.Inputs) != 1 {
 		t.Errorf("decoded release lost what is beside the digest: %+v", back)
+	}
+	about := *exampleDeclaration
+	about.Modules, about.Attestations = []string{"sale_pricing", "tax"}, []string{"attestations/unit-tests.dsse.json"}
+	described, err := mustRelease(t, result(t, webObject, settingsObject), &about, exampleBinding).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := DecodeRelease(described); err != nil || !slices.Equal(back.Declaration.Modules, about.Modules) || !slices.Equal(back.Declaration.Attestations, about.Attestations) {
+		t.Errorf("decoded release lost modules or attestations: %+v, %v", back, err)
+	}
+	if _, err := DecodeRelease([]byte(strings.Replace(string(described), "sale_pricing", "sale_other", 1))); !errors.Is(err, ErrDigest) {
+		t.Errorf("other modules: error is %v, want ErrDigest", err)
 	}
 	for from, to := range map[string]string{
 		`"replicas":2`: `"replicas":3`, `"cluster":"main"`: `"cluster":"other"`, `17.0.4`: `17.0.5`, `"timeout":"5m"`: `"timeout":"6m"`, "wait:1": "wait:2",

@@ -1,6 +1,11 @@
 package declaration
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/purser-gitops/purser/sources/identity"
+)
 
 // AgentConfig is the agent's own file: how the process runs, never what it
 // deploys. File names in it are absolute once loaded. Secrets are in files only.
@@ -25,6 +30,8 @@ type AgentConfig struct {
 	Concurrency AgentConcurrency `json:"concurrency"`
 	// Keys that open encrypted values of manifests.
 	Decryption AgentDecryption `json:"decryption"`
+	// Where alerts are pushed to, beside being offered as metrics.
+	Alertmanager AgentAlertmanager `json:"alertmanager"`
 	// Bounds on what is read from repositories.
 	Limits AgentLimits `json:"limits"`
 }
@@ -37,6 +44,41 @@ type AgentGovernance struct {
 	Branch string `json:"branch,omitempty" jsonschema:"default=main,format=branch"`
 	// Folder of the declarations, relative to the root of the repository.
 	Path string `json:"path,omitempty" jsonschema:"default=purser,format=path"`
+	// What makes the first declarations trustworthy, before the evidence log has any. One of its ways, not several.
+	Trust AgentTrust `json:"trust"`
+}
+
+// AgentTrust is where trust in the declarations begins.
+type AgentTrust struct {
+	// Trust whatever the branch has when the agent first sees it. This is recorded.
+	OnFirstUse bool `json:"onFirstUse" jsonschema:"default=false"`
+	// Commit, of the governance source, whose declarations are trusted.
+	Commit string `json:"commit,omitempty" jsonschema:"format=commit"`
+	// Public keys whose signatures make declarations trusted.
+	Keys []AgentTrustKey `json:"keys,omitempty" jsonschema:"minItems=1"`
+	// How many different ones of these keys must have signed.
+	Threshold int `json:"threshold" jsonschema:"default=1,minimum=1"`
+}
+
+// AgentTrustKey is one public key that trust begins with.
+type AgentTrustKey struct {
+	// SSH public key, as in the .pub file.
+	SSH string `json:"ssh,omitempty"`
+	// OpenPGP public key, armored.
+	OpenPGP string `json:"openpgp,omitempty"`
+}
+
+// Identities are the keys that trust begins with.
+func (t AgentTrust) Identities() ([]identity.Key, error) {
+	keys := make([]identity.Key, 0, len(t.Keys))
+	for _, k := range t.Keys {
+		key, err := parseKey(k.SSH, k.OpenPGP)
+		if err != nil {
+			return nil, fmt.Errorf("read key of trust: %w", err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // AgentSource is one Git repository.
@@ -53,6 +95,32 @@ type AgentSource struct {
 	Timeout time.Duration `json:"timeout" jsonschema:"default=1m,minimum=1s"`
 	// Signed notice of a push.
 	Webhook Webhook `json:"webhook"`
+	// Forge on which people review changes of this repository.
+	Forge AgentForge `json:"forge"`
+}
+
+// AgentForge is the way to the pull requests of a repository. Requests to it have the timeout of the source.
+type AgentForge struct {
+	// Software that it runs.
+	Type string `json:"type" jsonschema:"required,enum=gitea,enum=github,enum=gitlab"`
+	// Address that people open in a browser.
+	URL string `json:"url" jsonschema:"required,format=address"`
+	// Name of the repository there, with its owner.
+	Project string `json:"project" jsonschema:"required,format=project"`
+	// File with the token of the agent's account.
+	TokenFile string `json:"tokenFile" jsonschema:"required,format=file"`
+	// File with certificates of authorities to trust beside the system's.
+	CAFile string `json:"caFile,omitempty" jsonschema:"format=file"`
+}
+
+// AgentAlertmanager is where alerts go.
+type AgentAlertmanager struct {
+	// Address of the Alertmanager, without /api.
+	URL string `json:"url" jsonschema:"required,format=address"`
+	// File with certificates of authorities to trust beside the system's.
+	CAFile string `json:"caFile,omitempty" jsonschema:"format=file"`
+	// Longest time one request may take.
+	Timeout time.Duration `json:"timeout" jsonschema:"default=10s,minimum=1ms"`
 }
 
 // Auth names files with credentials. They are read at every use, so that they

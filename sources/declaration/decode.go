@@ -21,7 +21,8 @@ type decoder struct {
 	kind    string
 	private bool // values stay out of errors
 	errs    *Errors
-	marks   map[string]Position // of each path, such as spec.dependsOn[1]: of a scalar, or of the key of anything larger
+	marks   map[string]Position   // of each path, such as spec.dependsOn[1]: of a scalar, or of the key of anything larger
+	exprs   map[string]*yaml.Node // of each path whose text has places of its own (format cel)
 }
 
 func (d *decoder) at(n *yaml.Node) Position { return Position{d.file, n.Line, n.Column} }
@@ -118,6 +119,9 @@ func (d *decoder) value(n *yaml.Node, at Position, path string, f field) {
 		d.time(n, path, v)
 	case v.Kind() == reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
+		if p.Elem().Kind() == reflect.Struct && p.Elem().Type() != timeType {
+			setDefaults(p.Elem())
+		}
 		before := len(*d.errs)
 		d.value(n, at, path, field{name: f.name, value: p.Elem(), rule: f.rule})
 		if len(*d.errs) == before {
@@ -192,7 +196,8 @@ func (d *decoder) scalar(n *yaml.Node, path string, f field) {
 			return
 		}
 	case v.Kind() == reflect.String:
-		if tag != "!!str" {
+		local := f.rule.format == "local" && tag == "!!timestamp" // a date: what it lacks is said below
+		if tag != "!!str" && !local {
 			d.notText(n, path)
 			return
 		}
@@ -212,6 +217,9 @@ func (d *decoder) scalar(n *yaml.Node, path string, f field) {
 			d.fail(d.at(n), d.is(path, n.Value), "it must be a whole number", "write it in digits, like 10, without quotes")
 			return
 		}
+	}
+	if f.rule.format == "cel" {
+		d.exprs[path] = n
 	}
 	if d.ruled(n, path, f.rule, v) {
 		f.value.Set(v)
@@ -266,6 +274,10 @@ func (d *decoder) time(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	t, err := time.Parse(time.RFC3339, n.Value)
+	if err == nil && t.Year() < 1970 { // the zero time means that there is none
+		d.fail(d.at(n), d.is(path, n.Value), "it must be a time after 1969", "correct the year")
+		return
+	}
 	if err != nil {
 		d.fail(d.at(n), d.is(path, n.Value), "it must be a time of a day that exists, with its zone (RFC 3339)", `write it like 2027-01-31T18:00:00Z or 2027-01-31T18:00:00+01:00`)
 		return

@@ -22,7 +22,7 @@ func TestReferenceExamples(t *testing.T) {
 		var err error
 		switch kind {
 		case "Release":
-			_, err = decodeRelease(file, []byte(text))
+			_, err = decodeRelease(file, []byte(text), nil)
 		case "AgentConfig":
 			_, err = decodeAgent(file, "/etc/purser", []byte(text))
 		default:
@@ -68,7 +68,10 @@ func rows(typ reflect.Type, path string) []string {
 		if t.Kind() == reflect.Slice {
 			name, t = name+"[]", t.Elem()
 		}
-		if t.Kind() == reflect.Struct {
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() == reflect.Struct && t != timeType {
 			all = append(all, rows(t, name+".")...)
 			continue
 		}

@@ -33,6 +33,10 @@ var kinds = []kind{
 	{"Cluster", true, reflect.TypeFor[ClusterSpec]()},
 	{"Tenant", true, reflect.TypeFor[TenantSpec]()},
 	{"Environment", true, reflect.TypeFor[EnvironmentSpec]()},
+	{"Person", true, reflect.TypeFor[PersonSpec]()},
+	{"ReleaseClass", true, reflect.TypeFor[ReleaseClassSpec]()},
+	{"Calendar", true, reflect.TypeFor[CalendarSpec]()},
+	{"Policy", true, reflect.TypeFor[PolicySpec]()},
 	{"Release", false, reflect.TypeFor[Release]()},
 	{"AgentConfig", false, reflect.TypeFor[AgentConfig]()},
 }
@@ -49,10 +53,13 @@ func kindNamed(name string) kind {
 // document is one document of a file on its way from YAML to a Go value.
 type document struct {
 	Position
-	node  *yaml.Node // the document's mapping
-	kind  kind
-	meta  Meta
-	marks map[string]Position
+	data   []byte     // of the file
+	node   *yaml.Node // the document's mapping
+	kind   kind
+	meta   Meta
+	broken bool // some of its values could not be decoded
+	marks  map[string]Position
+	exprs  map[string]*yaml.Node
 }
 
 // mark is the place of path, or else of what it would be in.
@@ -95,7 +102,7 @@ func split(file string, data []byte, errs *Errors) (docs []*document, complete b
 		case !simple(file, top, 1, errs):
 			complete = false
 		default:
-			docs = append(docs, &document{Position: at, node: top, marks: map[string]Position{}})
+			docs = append(docs, &document{Position: at, data: data, node: top, marks: map[string]Position{}, exprs: map[string]*yaml.Node{}})
 		}
 	}
 }
@@ -215,7 +222,8 @@ func (doc *document) header(errs *Errors, where string, allowed ...string) bool 
 
 // decode fills spec, a pointer to the struct that the kind's spec is read into.
 func (doc *document) decode(spec any, private bool, errs *Errors) {
-	d := &decoder{file: doc.File, kind: doc.kind.name, private: private, errs: errs, marks: doc.marks}
+	d := &decoder{file: doc.File, kind: doc.kind.name, private: private, errs: errs, marks: doc.marks, exprs: doc.exprs}
+	before := len(*errs)
 	var version, name string
 	fields := []field{
 		{"apiVersion", reflect.ValueOf(&version).Elem(), rule{}},
@@ -226,6 +234,7 @@ func (doc *document) decode(spec any, private bool, errs *Errors) {
 	}
 	fields = append(fields, field{"spec", reflect.ValueOf(spec).Elem(), rule{required: doc.kind.needsSpec()}})
 	d.mapping(doc.node, doc.Position, "", fields)
+	doc.broken = len(*errs) > before
 }
 
 // needsSpec reports whether some field of the spec is required. The others may

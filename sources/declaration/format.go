@@ -55,6 +55,25 @@ var formats = compile(map[string]*format{
 		remedy: `write it like "https://git.example/estate.git", "ssh://git@git.example/estate.git" or "file:///srv/git/estate.git"`, check: checkRepository},
 	"file": {pattern: `^[^~\x00-\x1f][^\x00-\x1f]*$`, max: 4096,
 		why: "it must be the name of a file or folder", remedy: `write it absolute, or relative to the folder of this file; "~" is not expanded`},
+	"email": {pattern: `^[^@\s<>,]+@[^@\s<>,]+$`, max: 254,
+		why: "it must be the address of a mailbox, alone", remedy: `write it like "developer-1@example.com"`},
+	"login": {pattern: `^[A-Za-z0-9][-A-Za-z0-9_.]*(\[bot\])?$`, max: 255,
+		why: "it must be the login name of an account", remedy: `write it as the forge shows it, without "@"`},
+	"uri": {pattern: `^[a-z][a-z0-9+.-]*:[^\s]+$`, max: 512,
+		why: "it must be a URI", remedy: `write it like "https://in-toto.io/attestation/test-result/v0.1"`},
+	"local": {pattern: `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}$`,
+		why: "it must be a day and a time of day, local and so without a zone", remedy: `write it like 2026-11-26T00:00; the zone is the calendar's`},
+	"module": {pattern: `^[A-Za-z0-9_]+$`, max: 128,
+		why: "it must be the technical name of an Odoo module", remedy: `write it like "sale_pricing"`},
+	"beside": {pattern: `^[^/\\\x00-\x1f][^\\\x00-\x1f]*$`, max: 1024,
+		why: "it must be a file beside this one, or below its folder", remedy: `write it like "attestations/unit-tests.dsse.json"`, check: checkBeside},
+	"commit": {pattern: `^[0-9a-f]{40}$`,
+		why: "it must be the full id of a commit", remedy: `write its 40 hexadecimal digits, as "git rev-parse HEAD" prints them`},
+	"address": {pattern: `^https?://[^/\s@?#]+(/[^\s@?#]*)?$`, max: 2048,
+		why: "it must be an http or https address, without user name, password or query", remedy: `write it like "https://git.example"`},
+	"project": {pattern: `^[^/\s?#]+(/[^/\s?#]+)+$`, max: 512,
+		why: "it must be a repository with its owner", remedy: `write it like "retail/estate", without ".git"`, check: checkProject},
+	"cel": {max: 16384, why: "it is longer than 16384 characters", remedy: "split it into several rules"},
 	"listen": {pattern: `^.*:[0-9]{1,5}$`, max: 260,
 		why: "it must be host:port", remedy: `write it like "127.0.0.1:8780"`, check: checkListen},
 })
@@ -97,6 +116,23 @@ func checkPath(text string) string {
 		return `it has superfluous parts ("./", "//", ".." or a "/" at the end)`
 	case text == ".git" || strings.HasPrefix(text, ".git/"):
 		return "it is Git's own folder"
+	}
+	return ""
+}
+
+func checkBeside(text string) string {
+	switch {
+	case text == ".." || strings.HasPrefix(path.Clean(text), "../"):
+		return "it leaves the folder of this file"
+	case path.Clean(text) != text || text == ".":
+		return `it has superfluous parts ("./", "//", ".." or a "/" at the end)`
+	}
+	return ""
+}
+
+func checkProject(text string) string {
+	if strings.HasSuffix(text, ".git") {
+		return "it must be the name that the forge shows"
 	}
 	return ""
 }

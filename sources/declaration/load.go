@@ -38,7 +38,7 @@ func LoadAgent(path string) (*AgentConfig, error) {
 func decodeAgent(file, dir string, data []byte) (*AgentConfig, error) {
 	c := new(AgentConfig)
 	var errs Errors
-	setDefaults(reflect.ValueOf(c).Elem())
+	preset(c)
 	const where = "this file says how the agent runs, and never what it deploys"
 	if doc := single(file, data, &errs, where, "AgentConfig"); doc != nil {
 		c.Position = doc.Position
@@ -67,6 +67,7 @@ func (c *AgentConfig) check(doc *document, errs *Errors) {
 	case len(names) > 0 && !slices.Contains(names, c.Governance.Source):
 		errs.add(doc.mark("spec.governance.source"), fmt.Sprintf("unknown source %q", c.Governance.Source), "no source of that name is in this file", "name one of the sources")
 	}
+	c.Governance.Trust.check(doc, errs)
 	names = nil
 	for i, cl := range c.Clusters {
 		at := fmt.Sprintf("spec.clusters[%d]", i)
@@ -80,6 +81,41 @@ func (c *AgentConfig) check(doc *document, errs *Errors) {
 		case cl.InCluster && cl.Context != "":
 			errs.add(doc.mark(at+".context"), fmt.Sprintf("cluster %q has a context", cl.Name), "contexts belong to a kubeconfig", "remove it")
 		}
+	}
+}
+
+// check judges where trust begins.
+func (t AgentTrust) check(doc *document, errs *Errors) {
+	const path = "spec.governance.trust"
+	ways := 0
+	for _, way := range []bool{t.OnFirstUse, given(doc, path+".commit"), given(doc, path+".keys")} {
+		if way {
+			ways++
+		}
+	}
+	switch _, threshold := doc.marks[path+".threshold"]; {
+	case ways > 1:
+		errs.add(doc.mark(path), "trust begins in several ways", "the weakest of them would decide", "keep one of onFirstUse, commit and keys")
+	case ways == 0 && given(doc, path) && !doc.broken:
+		errs.add(doc.mark(path), "trust begins nowhere", "it says neither onFirstUse: true, nor a commit, nor keys", "add one of them, or remove trust")
+	case threshold && !given(doc, path+".keys"):
+		errs.add(doc.mark(path+".threshold"), "threshold without keys", "it counts signatures of keys", `add "keys:", or remove it`)
+	case len(t.Keys) > 0 && t.Threshold > len(t.Keys):
+		errs.add(doc.mark(path+".threshold"), "threshold is larger than the number of keys", fmt.Sprintf("there %s %d, so nothing could ever be trusted", map[bool]string{true: "is", false: "are"}[len(t.Keys) == 1], len(t.Keys)), "lower it, or add keys")
+	}
+	seen := map[string]Position{}
+	for i, k := range t.Keys {
+		item := fmt.Sprintf("%s.keys[%d]", path, i)
+		key, ok := readKey(doc, item, k.SSH, k.OpenPGP, errs)
+		if !ok {
+			continue
+		}
+		at := doc.mark(item + keyField(k.SSH))
+		if first, ok := seen[key.Fingerprint()]; ok {
+			errs.add(at, "key is there twice", "it is already at "+first.String()+", and would count twice", "remove one of the two")
+			continue
+		}
+		seen[key.Fingerprint()] = at
 	}
 }
 

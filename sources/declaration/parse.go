@@ -19,7 +19,7 @@ const (
 // ReleaseFile is the name of the file beside a kustomization that holds its [Release].
 const ReleaseFile = "release.yaml"
 
-var governanceKinds = []string{"Estate", "Cluster", "Tenant", "Environment"}
+var governanceKinds = []string{"Estate", "Cluster", "Tenant", "Environment", "Person", "ReleaseClass", "Calendar", "Policy"}
 
 // Parse reads every .yaml and .yml file in the folder root of tree, and below
 // it. The error is [Errors] when the declarations are wrong, and anything else
@@ -52,22 +52,53 @@ func ParseRelease(tree *sources.Tree, dir string) (*Release, error) {
 		}
 		return nil, fmt.Errorf("read release: %w", err)
 	}
-	return decodeRelease(file, data)
+	return decodeRelease(file, data, tree.Lookup)
 }
 
-func decodeRelease(file string, data []byte) (*Release, error) {
+// decodeRelease reads data as the release in file; lookup finds its attestations, unless it is nil.
+func decodeRelease(file string, data []byte, lookup lookup) (*Release, error) {
 	r := new(Release)
 	var errs Errors
-	setDefaults(reflect.ValueOf(r).Elem())
+	preset(r)
 	if doc := single(file, data, &errs, ReleaseFile+" describes a release", "Release"); doc != nil {
 		r.Position = doc.Position
 		doc.decode(r, false, &errs)
+		r.classAt = doc.mark("spec.class")
+		if err := r.attested(doc, lookup, &errs); err != nil {
+			return nil, fmt.Errorf("read release: %w", err)
+		}
 	}
 	if err := errs.sorted(); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
+
+// attested refuses attestations that are not there. Its error is of the tree.
+func (r *Release) attested(doc *document, lookup lookup, errs *Errors) error {
+	for i, name := range r.Attestations {
+		if name == "" || lookup == nil {
+			continue // reported by the decoder
+		}
+		at, file := doc.mark(fmt.Sprintf("spec.attestations[%d]", i)), path.Join(path.Dir(doc.File), name)
+		entry, err := lookup(file)
+		var refusal Errors
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			errs.add(at, fmt.Sprintf("no file %q", file), "an attestation lies beside the release that names it", "correct the path, or add the file in the same commit")
+		case err != nil && !refused(&refusal, file, err):
+			return err
+		case err != nil:
+			*errs = append(*errs, Error{Position: at, What: fmt.Sprintf("file %q cannot be read", file), Why: refusal[0].Why, Remedy: refusal[0].Remedy, cause: err})
+		case entry.IsDir:
+			errs.add(at, fmt.Sprintf("%q is a folder", file), "each attestation is one file", "name the files in it")
+		}
+	}
+	return nil
+}
+
+// lookup finds a file or folder in a tree.
+type lookup func(path string) (sources.Entry, error)
 
 // single reads a file that holds one document of one kind.
 func single(file string, data []byte, errs *Errors, where, kind string) *document {
@@ -87,7 +118,7 @@ func single(file string, data []byte, errs *Errors, where, kind string) *documen
 // governance collects the documents of a governance folder.
 type governance struct {
 	known    Known
-	lookup   func(path string) (sources.Entry, error) // nil: paths are not checked
+	lookup   lookup // nil: paths are not checked
 	files    int
 	docs     []*document
 	complete bool // all that is declared is in docs
@@ -168,11 +199,12 @@ func refused(errs *Errors, file string, err error) bool {
 // and checks them against each other.
 func (g *governance) finish() (*Set, error) {
 	defaults := Defaults{}
-	setDefaults(reflect.ValueOf(&defaults).Elem())
+	preset(&defaults)
 	c := newCheck(g)
 	for _, doc := range g.docs {
 		if doc.kind.name == "Estate" {
-			e := &Estate{Spec: EstateSpec{Defaults: defaults}, Position: doc.Position}
+			e := &Estate{Position: doc.Position}
+			preset(&e.Spec)
 			doc.decode(&e.Spec, false, &g.errs)
 			e.Meta = doc.meta
 			if c.claim(doc) {
@@ -184,19 +216,7 @@ func (g *governance) finish() (*Set, error) {
 		defaults = c.set.Estate.Spec.Defaults
 	}
 	for _, doc := range g.docs {
-		switch doc.kind.name {
-		case "Cluster":
-			v := &Cluster{Position: doc.Position}
-			enter(c, doc, c.set.Clusters, v, &v.Meta, &v.Spec)
-		case "Tenant":
-			v := &Tenant{Position: doc.Position}
-			enter(c, doc, c.set.Tenants, v, &v.Meta, &v.Spec)
-		case "Environment":
-			v := &Environment{Position: doc.Position}
-			setDefaults(reflect.ValueOf(&v.Spec).Elem())
-			v.Spec.Reconcile, v.Spec.Drift, v.Spec.Prune, v.Spec.Health = defaults.Reconcile, defaults.Drift, defaults.Prune, defaults.Health
-			enter(c, doc, c.set.Environments, v, &v.Meta, &v.Spec)
-		}
+		c.declared(doc, defaults)
 	}
 	if err := c.all(); err != nil {
 		return nil, fmt.Errorf("read declarations: %w", err)
@@ -206,6 +226,44 @@ func (g *governance) finish() (*Set, error) {
 	}
 	return c.set, nil
 }
+
+// declared decodes a document of any kind but Estate.
+func (c *check) declared(doc *document, defaults Defaults) {
+	switch doc.kind.name {
+	case "Cluster":
+		v := &Cluster{Position: doc.Position}
+		enter(c, doc, c.set.Clusters, v, &v.Meta, &v.Spec)
+	case "Tenant":
+		v := &Tenant{Position: doc.Position}
+		enter(c, doc, c.set.Tenants, v, &v.Meta, &v.Spec)
+	case "Environment":
+		v := &Environment{Position: doc.Position}
+		preset(&v.Spec)
+		s := &v.Spec
+		s.Reconcile, s.Drift, s.Prune, s.Health = defaults.Reconcile, defaults.Drift, defaults.Prune, defaults.Health
+		s.Class, s.Calendar = defaults.Class, defaults.Calendar
+		enter(c, doc, c.set.Environments, v, &v.Meta, s)
+	case "Person":
+		v := &Person{Position: doc.Position}
+		preset(&v.Spec)
+		enter(c, doc, c.set.Persons, v, &v.Meta, &v.Spec)
+	case "ReleaseClass":
+		v := &ReleaseClass{Position: doc.Position}
+		preset(&v.Spec)
+		enter(c, doc, c.set.Classes, v, &v.Meta, &v.Spec)
+	case "Calendar":
+		v := &Calendar{Position: doc.Position}
+		preset(&v.Spec)
+		enter(c, doc, c.set.Calendars, v, &v.Meta, &v.Spec)
+	case "Policy":
+		v := &Policy{Position: doc.Position}
+		preset(&v.Spec)
+		enter(c, doc, c.set.Policies, v, &v.Meta, &v.Spec)
+	}
+}
+
+// preset gives the fields of what v points to their defaults.
+func preset(v any) { setDefaults(reflect.ValueOf(v).Elem()) }
 
 // enter decodes the document into v, of which meta and spec are parts, and puts
 // v under its name unless another declaration has it.

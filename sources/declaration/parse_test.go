@@ -93,7 +93,9 @@ func TestGoodDeclarations(t *testing.T) {
 
 func TestGoodReleases(t *testing.T) {
 	for _, path := range fixtures(t, "testdata/release/*.good.yaml") {
-		r, err := ParseRelease(tree(t, map[string]string{"apps/web/release.yaml": readFile(t, path)}), "apps/web")
+		r, err := ParseRelease(tree(t, map[string]string{
+			"apps/web/release.yaml": readFile(t, path), "apps/web/attestations/unit-tests.dsse.json": "{}",
+		}), "apps/web")
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -332,6 +334,61 @@ func TestSampleEstate(t *testing.T) {
 		}
 		if _, err := ParseRelease(tr, e.Spec.Source.Path); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSampleGovernance(t *testing.T) {
+	tr, err := sources.WorkTree("../../examples/governance", sources.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, known := range map[string]Known{"with an agent": known, "without": {}} {
+		set, err := Parse(tr, "purser", known)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(set.Classes) != 4 || len(set.Persons) != 8 || len(set.Policies) == 0 || set.Calendars["retail"].Compiled == nil {
+			t.Fatalf("%s: got %+v", name, set)
+		}
+		if p, ok := set.Keyring.PersonByAccount("apps", "DBA-1", 31); !ok || p.Name != "dba-1" {
+			t.Errorf("%s: dba-1 is not known by the account, but %+v", name, p)
+		}
+		dev, prod := set.Environments["dev"].Spec, set.Environments["prod-eu"].Spec
+		if dev.Class != "low" || dev.Calendar != "retail" || prod.Class != "standard" || prod.Promotion != (Promotion{From: "staging", Soak: 4 * time.Hour}) {
+			t.Errorf("%s: environments are %+v and %+v", name, dev, prod)
+		}
+	}
+}
+
+func TestDefaultClassIsThere(t *testing.T) {
+	set, err := Parse(estate(t, "a.yaml", readFile(t, "testdata/declaration/smallest.good.yaml")), "purser", known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	low := set.Classes[DefaultClass]
+	if low == nil || low.Spec.Rank != 0 || len(low.Spec.Approvals) > 0 || low.Spec.Signatures != SignaturesOptional || low.Spec.Authorship != AuthorshipSigned || low.Spec.LiveHealth != LiveHealthAny {
+		t.Errorf("the class low is %+v", low)
+	}
+	if set.Environments["dev"].Spec.Class != DefaultClass || len(set.Roles()) != 5 || set.Keyring == nil {
+		t.Errorf("got %+v", set)
+	}
+}
+
+func TestCheckRelease(t *testing.T) {
+	set := &Set{Classes: map[string]*ReleaseClass{"low": {}, "high": {}}}
+	for text, want := range map[string]string{
+		"": "", "class: high": "", "class: hgih": `apps/web/release.yaml:5:10: unknown class "hgih": no class of that name is declared: did you mean "high"?`,
+	} {
+		file := "apiVersion: purser.dev/v1alpha1\nkind: Release\nspec:\n  version: \"18\"\n  " + text + "\n"
+		r, err := ParseRelease(tree(t, map[string]string{"apps/web/release.yaml": file}), "apps/web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = set.CheckRelease(r)
+		var errs Errors
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want || !errors.As(err, &errs)) {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func fieldsOf(v reflect.Value) []field {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "-" {
+		if name == "-" || !f.IsExported() {
 			continue
 		}
 		fields = append(fields, field{name: name, value: v.Field(i), rule: parseRule(f.Tag.Get("jsonschema"))})
@@ -79,7 +79,7 @@ func parseRule(tag string) rule {
 func setDefaults(v reflect.Value) {
 	for _, f := range fieldsOf(v) {
 		switch {
-		case f.value.Kind() == reflect.Struct:
+		case f.value.Kind() == reflect.Struct && f.value.Type() != timeType:
 			setDefaults(f.value)
 		case f.rule.def != "":
 			if !setText(f.value, f.rule.def) {

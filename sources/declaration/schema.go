@@ -15,7 +15,7 @@ import (
 
 // The doc comments of the types are the descriptions in the schemas.
 //
-//go:embed types.go agent.go
+//go:embed types.go estate.go tenant.go environment.go person.go class.go schedule.go policy.go release.go agent.go
 var typeFiles embed.FS
 
 // Schemas gives the JSON Schema (draft 7) of each kind, by file name, such as
@@ -113,12 +113,16 @@ func tighten(s *jsonschema.Schema) {
 // fieldComments gives the doc comments of the types, as "Type." and "Type.Field".
 func fieldComments() (map[string]string, error) {
 	comments := map[string]string{}
-	for _, name := range []string{"types.go", "agent.go"} {
-		text, err := typeFiles.ReadFile(name)
+	files, err := typeFiles.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("read comments: %w", err)
+	}
+	for _, f := range files {
+		text, err := typeFiles.ReadFile(f.Name())
 		if err != nil {
 			return nil, fmt.Errorf("read comments: %w", err)
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments|parser.SkipObjectResolution)
+		file, err := parser.ParseFile(token.NewFileSet(), f.Name(), text, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return nil, fmt.Errorf("read comments: %w", err)
 		}

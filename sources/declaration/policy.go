@@ -1,0 +1,72 @@
+package declaration
+
+// What a [PolicyRule] is asked about.
+const (
+	ScopeObject  = "object"  // each rendered object that the policy matches
+	ScopeRelease = "release" // the release as a whole
+)
+
+// Policy is a set of rules that rendered objects have to keep. A rule that cannot be evaluated, or costs too much, is
+// broken.
+type Policy struct {
+	Meta     Meta
+	Spec     PolicySpec
+	Position Position
+}
+
+// PolicySpec is the content of a [Policy].
+type PolicySpec struct {
+	// What the rules are about. Every part that is written must match; without any: everything.
+	Match PolicyMatch `json:"match"`
+	// What must hold.
+	Rules []PolicyRule `json:"rules" jsonschema:"required,minItems=1"`
+}
+
+// PolicyMatch selects what a [Policy] is about.
+type PolicyMatch struct {
+	// Kinds of the objects that rules of scope object are asked about. Without this list: all of them.
+	Kinds []GroupKindRule `json:"kinds,omitempty" jsonschema:"minItems=1"`
+	// Purposes of environments.
+	Purposes []string `json:"purposes,omitempty" jsonschema:"minItems=1,uniqueItems=true,enum=development,enum=qa,enum=uat,enum=staging,enum=preproduction,enum=production,enum=training,enum=peak"`
+	// Tenants of environments.
+	Tenants []string `json:"tenants,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`
+	// Names of environments.
+	Environments []string `json:"environments,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`
+}
+
+// PolicyRule is one thing that must hold.
+type PolicyRule struct {
+	// Name of the rule, unique in its policy.
+	Name string `json:"name" jsonschema:"required,format=name"`
+	// What it is asked about: each object, or the release as a whole.
+	Scope string `json:"scope,omitempty" jsonschema:"enum=object,enum=release,default=object"`
+	// CEL expression that is true when the rule is kept.
+	Expression string `json:"expression" jsonschema:"required,format=cel"`
+	// What people read when it is not kept.
+	Message string `json:"message" jsonschema:"required"`
+}
+
+// MatchesEnvironment reports whether the rules are about releases of the environment.
+func (m PolicyMatch) MatchesEnvironment(e *Environment) bool {
+	return among(m.Purposes, e.Spec.Purpose) && among(m.Tenants, e.Spec.Tenant) && among(m.Environments, e.Meta.Name)
+}
+
+// MatchesKind reports whether rules of scope object are about objects of the kind.
+func (m PolicyMatch) MatchesKind(group, kind string) bool {
+	for _, k := range m.Kinds {
+		if k.Group == group && (k.Kind == kind || k.Kind == "*") {
+			return true
+		}
+	}
+	return len(m.Kinds) == 0
+}
+
+// among reports whether the list has the name, or is empty and so has every name.
+func among(list []string, name string) bool {
+	for _, n := range list {
+		if n == name {
+			return true
+		}
+	}
+	return len(list) == 0
+}
