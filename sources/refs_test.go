@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -235,16 +236,19 @@ func TestRefsAreBounded(t *testing.T) {
 	want := Wanted{Branches: []string{"main"}, Refs: []string{statements, "refs/pull/7/head"}}
 	fill := func(from, to int) {
 		var b strings.Builder
+		b.WriteString("# pack-refs with: peeled fully-peeled sorted \n")
 		for i := from; i < to; i++ {
-			fmt.Fprintf(&b, "create %s%06d %s\n", statements, i, id)
+			fmt.Fprintf(&b, "%s %s%06d\n", id, statements, i)
 		}
-		gitInput(t, s.dir, b.String(), "update-ref", "--stdin")
+		if err := os.WriteFile(filepath.Join(s.dir, "packed-refs"), []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	fill(100, 100+maxRefs)
 	if news := mustSyncAll(t, r, want); len(news.Refs) != maxRefs {
 		t.Fatalf("%d refs came", len(news.Refs))
 	}
-	fill(0, 10)
+	fill(90, 100+maxRefs)
 	c.push("HEAD:refs/pull/7/head")
 	news := mustSyncAll(t, r, want)
 	if len(news.Refs) != 2 || news.Refs[0] != (RefChange{Ref: "refs/pull/7/head", To: id}) || news.Refs[1].Ref != statements || news.Refs[1].Err == nil {
