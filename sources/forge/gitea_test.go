@@ -46,8 +46,7 @@ type scene struct {
 func (p *people) scene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{people: p, t: t, GiteaRepo: p.g.For(t).Repo(p.owner, p.dev, p.other, p.manager, p.bot, p.agent)}
-	s.Branch(p.dev, "change", "main")
-	s.first = s.Commit(p.dev, "change", "first", "Change prices")
+	s.first = s.CommitNew(p.dev, "change", "first", "Change prices")
 	s.number = s.Open(p.dev, "change", "main")
 	return s
 }

@@ -132,7 +132,11 @@ func judge(resp *http.Response, body []byte, now func() time.Time, says func(str
 	case code == http.StatusUnauthorized:
 		return hint(fmt.Errorf("%w: it answers %d", ErrDenied, code), "check whether the token has expired")
 	case code == http.StatusForbidden:
-		return hint(fmt.Errorf("%w: it answers %d: %s", ErrDenied, code, says(message(body))), "check the token's permissions, see docs/forges.md")
+		remedy := "check the token's permissions, see docs/forges.md"
+		if need := resp.Header.Get("X-Accepted-GitHub-Permissions"); need != "" {
+			remedy = "the token needs " + says(need)
+		}
+		return hint(fmt.Errorf("%w: it answers %d: %s", ErrDenied, code, says(message(body))), remedy)
 	case (code == http.StatusNotFound || code == http.StatusGone) && isJSON:
 		return hint(fmt.Errorf("%w: it answers %d: %s", ErrNotFound, code, says(message(body))), "check the project's name, and whether the token may see it")
 	case code/100 == 4 && isJSON && code != http.StatusRequestTimeout && code != http.StatusNotFound:

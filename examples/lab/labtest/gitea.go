@@ -155,11 +155,22 @@ func (r *GiteaRepo) Branch(by *GiteaUser, name, from string) {
 // Commit adds a file to a branch and returns the commit. The account is author, committer and pusher.
 func (r *GiteaRepo) Commit(by *GiteaUser, branch, path, message string) string {
 	r.g.t.Helper()
+	return r.commit(by, path, gitea.FileOptions{BranchName: branch, Message: message})
+}
+
+// CommitNew is Commit to a new branch that begins at main, in one push.
+func (r *GiteaRepo) CommitNew(by *GiteaUser, branch, path, message string) string {
+	r.g.t.Helper()
+	return r.commit(by, path, gitea.FileOptions{BranchName: "main", NewBranchName: branch, Message: message})
+}
+
+func (r *GiteaRepo) commit(by *GiteaUser, path string, o gitea.FileOptions) string {
+	r.g.t.Helper()
 	created, _, err := by.API.CreateFile(r.Owner.Login, r.Name, path, gitea.CreateFileOptions{
-		FileOptions: gitea.FileOptions{BranchName: branch, Message: message},
+		FileOptions: o,
 		Content:     base64.StdEncoding.EncodeToString([]byte(rand.Text() + "\n")),
 	})
-	r.g.must("commit to "+branch, err)
+	r.g.must("commit", err)
 	return created.Commit.SHA
 }
 
