@@ -151,7 +151,7 @@ func writeLog(ts *testscript.TestScript, neg bool, args []string) {
 			Predicate: evidence.Refused{Stage: evidence.StageRender, Errors: []string{"two\nlines\x1b[2J"}}},
 		{Type: evidence.TypeStop, Key: []string{"1"}, Predicate: evidence.Stop{Reason: "asked to stop"}},
 	} {
-		last, err = log.Append(ctx, d)
+		last, err = log.Add(d)
 		ts.Check(err)
 	}
 	ts.Check(log.Published(ctx, last.Index))

@@ -36,7 +36,12 @@ var rules = []rule{
 	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // records decisions; never the reverse
 	{"reconciler/...", leaves},
 	{"sources", nil},
-	{"sources/declaration", []string{"sources"}},
+	{"sources/calendar", nil},
+	{"sources/expression", nil},
+	{"sources/identity", nil},
+	{"sources/forge", nil},
+	{"sources/statement", []string{"sources", "sources/identity"}},
+	{"sources/declaration", []string{"sources", "sources/calendar", "sources/expression", "sources/identity"}},
 	{"sources/declaration/schemagen", []string{"sources/declaration"}},
 	{"render", []string{"sources", "sources/declaration"}},
 	{"health", []string{"render"}},
