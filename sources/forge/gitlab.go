@@ -134,7 +134,7 @@ func gitlabCommit(c *gitlab.Commit) Commit {
 
 func gitlabPullRequest(m *gitlab.BasicMergeRequest, commit string) *PullRequest {
 	pr := &PullRequest{
-		Number: m.IID, URL: m.WebURL, Author: gitlabUser(m.Author), MergedBy: gitlabUser(cmp.Or(m.MergeUser, m.MergedBy)),
+		Number: m.IID, URL: m.WebURL, Author: gitlabUser(m.Author), MergedBy: gitlabUser(m.MergeUser),
 		MergedAt: orZero(m.MergedAt), Base: m.TargetBranch, Head: m.SHA, MergeCommit: cmp.Or(m.MergeCommitSHA, m.SquashCommitSHA, m.SHA),
 		HeadRef: fmt.Sprintf("refs/merge-requests/%d/head", m.IID),
 	}

@@ -64,8 +64,8 @@ func TestBadAnswers(t *testing.T) {
 		"too large":       {answer(200, "application/json", "["+strings.Repeat(" ", 1<<20)+"]"), ErrUnknown},
 		"error as page":   {answer(404, "text/html", "not found"), ErrUnknown},
 		"repeats token":   {answer(403, "application/json", `{"message": "bad token `+testToken+`"}`), ErrDenied},
-		"redirect":        {http.RedirectHandler(elsewhere.URL+"/?token="+testToken, 302), ErrUnknown},
-		"redirect of one": {http.RedirectHandler("/elsewhere", 307), ErrUnknown},
+		"redirect":        {http.RedirectHandler(elsewhere.URL+"/?token="+testToken, http.StatusFound), ErrUnknown},
+		"redirect of one": {http.RedirectHandler("/elsewhere", http.StatusTemporaryRedirect), ErrUnknown},
 		"not found":       {answer(404, "application/json", `{"message": "404 Not Found"}`), ErrNotFound},
 		"primary limit": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-RateLimit-Remaining", "0")
