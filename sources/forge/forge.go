@@ -194,8 +194,9 @@ func checkSHA(commit string) error {
 }
 
 // PullRequestOf returns the merged pull request that brought the commit, a first-parent step of the branch, onto the
-// branch; nil when the forge says that there is none. What it returns does not change any more but for reviews and
-// comments written later; a nil may become a pull request in the moments after a merge.
+// branch; nil when the forge says that there is none. Right after a merge, forges still write: a nil may become a pull
+// request, and pushers that are not known may become known. With its pushers known, what is returned does not change any
+// more but for reviews that are given or dismissed later.
 func (c *Client) PullRequestOf(ctx context.Context, branch, commit string) (*PullRequest, error) {
 	var pr *PullRequest
 	err := c.do("find pull request of "+commit, func(b backend, call *call) (err error) {

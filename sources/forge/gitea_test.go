@@ -92,16 +92,21 @@ func (p *people) client(t *testing.T, r *labtest.GiteaRepo, change func(*Options
 	return c
 }
 
-// settled asks until Gitea has done in the background what it does after a merge.
+// settled asks until Gitea has written its activity, which it does in the background.
 func settled(t *testing.T, c *Client, commit string) *PullRequest {
 	t.Helper()
 	var pr *PullRequest
 	labtest.Eventually(t, patience, "facts of "+commit, func(ctx context.Context) (err error) {
 		pr, err = c.PullRequestOf(ctx, "main", commit)
-		if err == nil && pr == nil {
-			err = errors.New("no pull request")
+		switch {
+		case err != nil:
+			return err
+		case pr == nil:
+			return errors.New("no pull request")
+		case !pr.PushersKnown:
+			return errors.New("pushers are not known")
 		}
-		return err
+		return nil
 	})
 	return pr
 }

@@ -190,8 +190,27 @@ func (r *GiteaRepo) Open(by *GiteaUser, head, base string) int64 {
 	return pr.Index
 }
 
+// noticed waits until Gitea has noticed the last push to the head branch. Before, reviews are of the old head, and a merge
+// would leave the pull request with it for good.
+func (r *GiteaRepo) noticed(number int64) {
+	r.g.t.Helper()
+	Eventually(r.g.t, patience, "head of the pull request", func(context.Context) error {
+		pr, _, err := r.Owner.API.GetPullRequest(r.Owner.Login, r.Name, number)
+		if err != nil {
+			return err
+		}
+		ref, _, err := r.Owner.API.GetRepoRef(r.Owner.Login, r.Name, fmt.Sprintf("pull/%d/head", number))
+		if err == nil && ref.Object.SHA != pr.Head.Sha {
+			err = fmt.Errorf("it is %s, its branch %s", ref.Object.SHA, pr.Head.Sha)
+		}
+		return err
+	})
+}
+
 // Review gives a review of the pull request's head and returns its number. It is an error where Gitea refuses it.
 func (r *GiteaRepo) Review(by *GiteaUser, number int64, state gitea.ReviewStateType) (int64, error) {
+	r.g.t.Helper()
+	r.noticed(number)
 	body := ""
 	if state != gitea.ReviewStateApproved {
 		body = "see above"
@@ -220,6 +239,7 @@ func (r *GiteaRepo) Merge(by *GiteaUser, number int64, style gitea.MergeStyle) s
 // MergeWith merges as the options say.
 func (r *GiteaRepo) MergeWith(by *GiteaUser, number int64, o gitea.MergePullRequestOption) string {
 	r.g.t.Helper()
+	r.noticed(number)
 	Eventually(r.g.t, patience, "merge", func(context.Context) error { // Gitea first checks in the background whether it can
 		ok, resp, err := by.API.MergePullRequest(r.Owner.Login, r.Name, number, o)
 		if err == nil && !ok {
