@@ -13,6 +13,8 @@ type check struct {
 	g   *governance
 	set *Set
 	doc map[string]*document // "Kind name" → its document
+
+	unsound bool // something is wrong with the persons
 }
 
 func newCheck(g *governance) *check {

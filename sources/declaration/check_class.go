@@ -82,9 +82,9 @@ func (s *Set) CheckRelease(r *Release) error {
 }
 
 // consent refuses classes and governance that nobody can satisfy, which would stop all that they judge for ever. It
-// says nothing while persons or roles are not all known.
+// says nothing while persons or roles are not all known, or persons are wrong.
 func (c *check) consent() {
-	if !c.g.complete || !c.estateKnown() {
+	if !c.g.complete || !c.estateKnown() || c.unsound {
 		return
 	}
 	for name := range c.set.Persons {

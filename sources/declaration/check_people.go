@@ -13,6 +13,8 @@ import (
 // people judges the persons, alone and against each other.
 func (c *check) people() {
 	seen := map[string]speaker{} // what speaks for a person → who said so first
+	before := len(c.g.errs)
+	defer func() { c.unsound = len(c.g.errs) > before }()
 	for _, name := range slices.Sorted(maps.Keys(c.set.Persons)) {
 		p, doc := c.set.Persons[name], c.doc["Person "+name]
 		if len(p.Spec.Keys) == 0 && len(p.Spec.Forges) == 0 && !given(doc, "spec.keys") && !given(doc, "spec.forges") {

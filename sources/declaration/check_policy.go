@@ -1,9 +1,12 @@
 package declaration
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/purser-gitops/purser/sources/expression"
 )
 
 // rulesOfEstate judges what the Estate refers to.
@@ -16,6 +19,7 @@ func (c *check) rulesOfEstate(e *Estate, doc *document) {
 	names := make([]string, len(e.Spec.Classification))
 	for i, rule := range e.Spec.Classification {
 		names[i] = rule.Name
+		e.Spec.Classification[i].Program = c.expression(doc, fmt.Sprintf("spec.classification[%d].expression", i), expression.Classification, rule.Expression)
 		c.class(doc.mark(fmt.Sprintf("spec.classification[%d].class", i)), rule.Class)
 	}
 	c.distinct(doc, "spec.classification", "classification", names)
@@ -30,6 +34,11 @@ func (c *check) policies() {
 		objects := false
 		for i, rule := range p.Spec.Rules {
 			names[i] = rule.Name
+			kind := expression.ObjectRule
+			if rule.Scope == ScopeRelease {
+				kind = expression.ReleaseRule
+			}
+			p.Spec.Rules[i].Program = c.expression(doc, fmt.Sprintf("spec.rules[%d].expression", i), kind, rule.Expression)
 			objects = objects || rule.Scope != ScopeRelease
 		}
 		c.distinct(doc, "spec.rules", "rule", names)
@@ -37,6 +46,25 @@ func (c *check) policies() {
 			c.g.errs.add(doc.mark("spec.match.kinds"), fmt.Sprintf("kinds have no effect in policy %q", name), "all its rules are about the release as a whole", `remove "kinds:", or give a rule the scope object`)
 		}
 	}
+}
+
+// expression compiles the text that the document has at path, and reports what is wrong with it.
+func (c *check) expression(doc *document, path string, kind expression.Kind, text string) *expression.Program {
+	if doc.exprs[path] == nil || text == "" {
+		return nil // reported by the decoder
+	}
+	program, err := expression.CompileRule(kind, text)
+	var problems expression.Errors
+	switch {
+	case err == nil:
+		return program
+	case !errors.As(err, &problems):
+		c.g.errs.add(doc.mark(path), "expression cannot be used", err.Error(), "correct it")
+	}
+	for _, p := range problems {
+		c.g.errs.add(doc.within(path, p.Line, p.Column), "expression is not valid", p.Why, p.Remedy)
+	}
+	return nil
 }
 
 // matches refuses selectors of a policy that name what there is not, or exclude each other.

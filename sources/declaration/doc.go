@@ -1,6 +1,7 @@
 // Package declaration reads what an estate declares: the governance kinds
-// (Estate, Cluster, Tenant, Environment) under the governance folder of a tree,
-// the Release that lies beside a kustomization, and the agent's own AgentConfig.
+// (Estate, Cluster, Tenant, Environment, Person, ReleaseClass, Calendar, Policy)
+// under the governance folder of a tree, the Release that lies beside a
+// kustomization, and the agent's own AgentConfig.
 //
 // # Format
 //
@@ -20,6 +21,10 @@
 //   - Nothing is ignored in silence: an unknown field, a duplicate key, a null, an
 //     empty document, an alias or a merge key is an error. Aliases are refused
 //     rather than expanded, so a file costs what its size says.
+//   - What could never let a release through is an error too: demands that there
+//     are too few people for, calendars that never open, expressions of a wrong type.
+//   - Keys, calendars and expressions are made ready once, here, and kept in the
+//     [Set]: whoever asks them later meets no error of their text.
 //   - A [Set] is given only when there is no error at all, with all defaults
 //     applied: built-in ones, then the Estate's, then what a declaration says.
 //   - A tree that cannot be read is an error that is not [Errors], and never an

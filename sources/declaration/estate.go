@@ -1,5 +1,7 @@
 package declaration
 
+import "github.com/purser-gitops/purser/sources/expression"
+
 // Estate says what holds for everything in the estate. There is at most one.
 type Estate struct {
 	Meta     Meta
@@ -40,6 +42,8 @@ type Classification struct {
 	Expression string `json:"expression" jsonschema:"required,format=cel"`
 	// Class that they get.
 	Class string `json:"class" jsonschema:"required,format=name"`
+
+	Program *expression.Program `json:"-"` // Expression, ready to be asked
 }
 
 // Defaults are the parts of an [EnvironmentSpec] that an Estate can preset.

@@ -161,6 +161,47 @@ func TestEveryProblemOfEveryFileAtOnce(t *testing.T) {
 	}
 }
 
+// Problems of people do not hide those of classes, calendars and policies, and the other way round.
+func TestEveryProblemOfGovernanceAtOnce(t *testing.T) {
+	const head = "apiVersion: purser.dev/v1alpha1\nkind: "
+	tr := tree(t, map[string]string{
+		"purser/calendar.yaml": head + "Calendar\nmetadata: {name: retail}\nspec:\n  timeZone: Europe/Berln\n  freezes: [{name: peak, start: 2026-02-30T00:00, end: 2026-12-01T06:00, exempt: [none]}]\n",
+		"purser/class.yaml":    head + "ReleaseClass\nmetadata: {name: high}\nspec:\n  rank: 0\n  approvals: [{count: 1, roles: [dba]}]\n  tests: [{predicateType: x, roles: [tester]}]\n",
+		"purser/dev.yaml":      head + "Environment\nmetadata: {name: dev}\nspec: {purpose: development, namespace: dev, source: {path: apps/web}, class: hihg, calendar: retial, promotion: {from: dev}}\n",
+		"purser/estate.yaml":   head + "Estate\nmetadata: {name: e}\nspec:\n  governance: {approvals: [{count: 1, roles: [governance-owner]}]}\n  classification: [{name: c, expression: modules, class: medium}]\n",
+		"purser/person.yaml":   head + "Person\nmetadata: {name: developer-1}\nspec:\n  roles: [develper]\n  keys: [{ssh: x}]\n",
+		"purser/policy.yaml":   head + "Policy\nmetadata: {name: p}\nspec:\n  match: {tenants: [north]}\n  rules: [{name: r, expression: 1 == '1', message: m}]\n",
+		"apps/web/k":           "",
+	})
+	_, err := Parse(tr, "purser", known)
+	want := []string{
+		`purser/calendar.yaml:5:13: time zone is "Europe/Berln"`,
+		`purser/calendar.yaml:6:33: start is "2026-02-30T00:00"`,
+		`purser/calendar.yaml:6:83: unknown class "none"`,
+		`purser/class.yaml:5:9: class "high" has rank 0`,
+		`purser/class.yaml:7:27: spec.tests[0].predicateType is "x"`,
+		`purser/class.yaml:7:38: unknown role "tester"`,
+		`purser/dev.yaml:4:79: unknown class "hihg"`,
+		`purser/dev.yaml:4:95: unknown calendar "retial"`,
+		`purser/dev.yaml:4:121: environment "dev" is promoted from itself`,
+		`purser/estate.yaml:6:42: expression is not valid`,
+		`purser/estate.yaml:6:58: unknown class "medium"`,
+		`purser/person.yaml:5:11: unknown role "develper"`,
+		`purser/person.yaml:6:16: key is not valid`,
+		`purser/policy.yaml:5:21: unknown tenant "north"`,
+		`purser/policy.yaml:6:35: expression is not valid`,
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("%d problems, want %d:\n%v", len(lines), len(want), err)
+	}
+	for i, w := range want {
+		if !strings.HasPrefix(lines[i], w+": ") {
+			t.Errorf("problem %d:\n got %s\nwant %s: …", i, lines[i], w)
+		}
+	}
+}
+
 // What a broken file declares is not known, so references to it are not wrong.
 func TestBrokenFileDoesNotBreakReferences(t *testing.T) {
 	_, err := Parse(tree(t, map[string]string{

@@ -1,5 +1,7 @@
 package declaration
 
+import "github.com/purser-gitops/purser/sources/expression"
+
 // What a [PolicyRule] is asked about.
 const (
 	ScopeObject  = "object"  // each rendered object that the policy matches
@@ -44,6 +46,8 @@ type PolicyRule struct {
 	Expression string `json:"expression" jsonschema:"required,format=cel"`
 	// What people read when it is not kept.
 	Message string `json:"message" jsonschema:"required"`
+
+	Program *expression.Program `json:"-"` // Expression, ready to be asked
 }
 
 // MatchesEnvironment reports whether the rules are about releases of the environment.
