@@ -14,9 +14,11 @@ import (
 
 var (
 	// ErrNoCommit says that the local copy has no such commit.
-	ErrNoCommit    = errors.New("no such commit")
-	errNotAncestor = errors.New("not an ancestor by first parents")
-	errTooMany     = errors.New("too many landed changes")
+	ErrNoCommit = errors.New("no such commit")
+	// ErrNotAncestor says that the first parents of one commit do not lead to the other.
+	ErrNotAncestor = errors.New("not an ancestor by first parents")
+	// ErrTooMany says that there are more landed changes than were asked for.
+	ErrTooMany = errors.New("too many landed changes")
 )
 
 // commit is what is used of a commit object, as it is cached.
@@ -38,12 +40,12 @@ func (r *Repository) Landed(from, to string, limit int) ([]string, error) {
 			return nil, fmt.Errorf("walk from %s: %w", to, err)
 		}
 		if len(landed) == limit {
-			return nil, fmt.Errorf("walk from %s to %s: %w: more than %d", to, from, errTooMany, limit)
+			return nil, fmt.Errorf("walk from %s to %s: %w: more than %d", to, from, ErrTooMany, limit)
 		}
 		landed = append(landed, at)
 		if len(c.parents) == 0 {
 			if from != "" {
-				return nil, fmt.Errorf("walk from %s to %s: %w", to, from, errNotAncestor)
+				return nil, fmt.Errorf("walk from %s to %s: %w", to, from, ErrNotAncestor)
 			}
 			break
 		}

@@ -50,8 +50,8 @@ func TestLanded(t *testing.T) {
 		limit    int
 		want     error
 	}{
-		{topic, three, 10, errNotAncestor}, {alone, three, 10, errNotAncestor}, {three, one, 10, errNotAncestor},
-		{one, three, 2, errTooMany}, {"", three, 2, errTooMany}, {one, "main", 10, ErrNoCommit},
+		{topic, three, 10, ErrNotAncestor}, {alone, three, 10, ErrNotAncestor}, {three, one, 10, ErrNotAncestor},
+		{one, three, 2, ErrTooMany}, {"", three, 2, ErrTooMany}, {one, "main", 10, ErrNoCommit},
 	} {
 		if got, err := r.Landed(tc.from, tc.to, tc.limit); !errors.Is(err, tc.want) {
 			t.Errorf("Landed(%.7s, %.7s, %d) = %v, %v; want %v", tc.from, tc.to, tc.limit, got, err, tc.want)

@@ -38,15 +38,8 @@ func (c *check) compile(k *Calendar, doc *document) {
 	if doc.broken {
 		return
 	}
-	spec := calendar.Spec{TimeZone: k.Spec.TimeZone}
-	for _, f := range k.Spec.Freezes {
-		spec.Freezes = append(spec.Freezes, calendar.Freeze(f))
-	}
-	for _, w := range k.Spec.Windows {
-		spec.Windows = append(spec.Windows, calendar.Window(w))
-	}
 	var problems calendar.Errors
-	compiled, err := calendar.Compile(spec)
+	compiled, err := k.Spec.Compile()
 	if err == nil {
 		k.Compiled = compiled
 		return

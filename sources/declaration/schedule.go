@@ -58,3 +58,15 @@ type Window struct {
 	// Classes that need it or another window that names them. Without it: every class.
 	Classes []string `json:"classes,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`
 }
+
+// Compile makes the calendar ready to be asked. Its error is [calendar.Errors].
+func (s CalendarSpec) Compile() (*calendar.Calendar, error) {
+	spec := calendar.Spec{TimeZone: s.TimeZone}
+	for _, f := range s.Freezes {
+		spec.Freezes = append(spec.Freezes, calendar.Freeze(f))
+	}
+	for _, w := range s.Windows {
+		spec.Windows = append(spec.Windows, calendar.Window(w))
+	}
+	return calendar.Compile(spec)
+}
