@@ -19,6 +19,7 @@ import (
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/identity"
 )
 
 // Options of an agent beyond its configuration file.
@@ -47,14 +48,16 @@ type Agent struct {
 	clusters map[string]*cluster
 
 	releases *lru.Cache // digest → *render.Release, of what was used lately
+	steps    steps
 
-	mu           sync.RWMutex
-	declarations *declaration.Set        // of the approved governance commit; nil until there is one
-	observed     map[string]*observation // per environment: what is known but needs no record
-	claims       map[claim]string        // what approved releases will own → environment, until they do
-	busy         map[string]bool         // environments under reconciliation now
-	problems     map[string]error        // per source: why the last poll failed; nil when it did not
-	governed     chan struct{}           // wakes the governance stage
+	mu       sync.RWMutex
+	root     *identity.Keyring       // of the keys that the configuration pins; nil: none
+	law      *law                    // of the approved governance commit; nil until there is one
+	observed map[string]*observation // per environment: what is known but needs no record
+	claims   map[claim]string        // what approved releases will own → environment, until they do
+	busy     map[string]bool         // environments under reconciliation now
+	problems map[string]error        // per source: why the last poll failed; nil when it did not
+	governed chan struct{}           // wakes the governance stage
 }
 
 // cluster is a Kubernetes API, the queue of the environments in it and the watch over what they own.
@@ -80,6 +83,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		sources:  map[string]*source{},
 		clusters: map[string]*cluster{},
 		releases: lru.New(releasesKept),
+		steps:    steps{lru.New(stepsKept)},
 		observed: map[string]*observation{},
 		claims:   map[claim]string{},
 		busy:     map[string]bool{},
@@ -117,6 +121,9 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	})
 	if err != nil {
 		return nil, err
+	}
+	if a.root, err = rootKeyring(config.Governance.Trust.Keys); err != nil {
+		return nil, fmt.Errorf("read root keys: %w", err)
 	}
 	for _, c := range config.Clusters {
 		if err := a.addCluster(c); err != nil {
@@ -360,14 +367,14 @@ func (a *Agent) visitSoon(environment string, why func(*observation)) {
 func (a *Agent) declared(name string) (*declaration.Environment, *declaration.Tenant, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if a.declarations == nil {
+	if a.law == nil {
 		return nil, nil, false
 	}
-	e := a.declarations.Environments[name]
+	e := a.law.Environments[name]
 	if e == nil {
 		return nil, nil, false
 	}
-	return e, a.declarations.Tenants[e.Spec.Tenant], true
+	return e, a.law.Tenants[e.Spec.Tenant], true
 }
 
 // BeginLog starts the log without doing anything else, and says how many records it holds then. A log that has

@@ -23,7 +23,8 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	if state.Proposed == nil || state.Approved != nil && state.Approved.Release == state.Proposed.Release {
 		return Outcome{}
 	}
-	candidate, err := a.candidate(ctx, env, tenant, state)
+	law := a.inForce()
+	candidate, err := a.candidate(ctx, law, env, tenant, state)
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
@@ -31,7 +32,7 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 		return Outcome{Kind: Stalled, Reason: "the proposed release was made for another place than the environment is declared in now",
 			Hint: "push a commit that renders"}
 	}
-	facts := a.facts(env, candidate.Release) // may wait for the cluster, so outside the lock
+	facts := a.facts(law, env, state, candidate) // may wait for the cluster, so outside the lock
 	cluster := a.clusters[env.Spec.Cluster]
 	if err := a.restoreClaims(ctx, cluster); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
@@ -40,13 +41,14 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	defer cluster.deciding.Unlock()
 	wanted := policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes)
 	facts.Claims = a.claimedByOthers(env, wanted)
-	verdict := policy.Evaluate(candidate, facts, a.now())
+	now := a.now()
+	verdict := policy.Evaluate(candidate, facts, now)
 	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
-		if err := a.recordDecision(env, state, candidate.Release, wanted, verdict); err != nil {
+		if err := a.recordDecision(env, state, law, policy.Inputs{Candidate: candidate, Facts: facts, At: now}, wanted, verdict); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
-	return outcomeOfVerdict(verdict, a.now())
+	return outcomeOfVerdict(verdict, now)
 }
 
 // recheck is how often a waiting verdict is asked again when nothing announces that its facts changed.
@@ -66,36 +68,6 @@ func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
 		return o
 	}
 	return Outcome{Kind: Denied, Reason: joinLines(v.Reasons())}
-}
-
-// candidate is what the gates judge.
-func (a *Agent) candidate(ctx context.Context, env *declaration.Environment, tenant *declaration.Tenant, state EnvironmentState) (policy.Candidate, error) {
-	release, err := a.release(ctx, env, *state.Proposed)
-	if err != nil {
-		return policy.Candidate{}, fmt.Errorf("read the proposed release: %w", err)
-	}
-	approved, err := a.approvedRelease(ctx, env, state)
-	if err != nil {
-		return policy.Candidate{}, fmt.Errorf("read the approved release: %w", err)
-	}
-	return policy.Candidate{
-		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
-		Restores: restores(state, release.Digest),
-	}, nil
-}
-
-// facts asks around for everything but the claims.
-func (a *Agent) facts(env *declaration.Environment, release *render.Release) policy.Facts {
-	facts := policy.Facts{}
-	var err error
-	if facts.Scopes, err = a.clusters[env.Spec.Cluster].scopes(release); err != nil {
-		facts.ScopesUnknown = err.Error()
-	}
-	for _, name := range env.Spec.DependsOn {
-		facts.Dependencies = append(facts.Dependencies, dependencyOf(name, a.journal.environment(name)))
-	}
-	facts.Evidence = evidenceFact(a.journal.log.Status(), a.now())
-	return facts
 }
 
 // evidenceFact reads the state of the log. Without an error nothing speaks against the remote being in reach;
@@ -142,7 +114,7 @@ const evidenceLimit = 5 * time.Minute
 func (a *Agent) claimedByOthers(env *declaration.Environment, wanted []render.Ref) map[string]string {
 	claims := map[string]string{}
 	others := func(owner string) bool {
-		return owner != "" && owner != env.Meta.Name && a.declarations.Environments[owner] != nil
+		return owner != "" && owner != env.Meta.Name && a.law.Environments[owner] != nil
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -222,17 +194,27 @@ func dependencyOf(name string, e EnvironmentState) policy.Dependency {
 	return d
 }
 
-// recordDecision writes down a verdict. An allow carries the release to the audit log first, so that a new
-// machine can restore it from there alone.
-func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentState, release *render.Release, wanted []render.Ref, v policy.Verdict) error {
-	name := env.Meta.Name
-	decision := evidence.Decision{To: release.Digest, Revision: state.Proposed.Revision, Origin: state.Proposed.Origin, Verdict: v}
+// recordDecision writes down a verdict, with everything it follows from. An allow carries the release to the audit log
+// first, so that a new machine can restore it from there alone.
+func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentState, l *law, in policy.Inputs, wanted []render.Ref, v policy.Verdict) error {
+	name, release := env.Meta.Name, in.Candidate.Release
+	decision := evidence.Decision{
+		To: release.Digest, Revision: state.Proposed.Revision, Origin: in.Candidate.Origin, Verdict: v, Governance: l.commit,
+	}
+	if c := in.Candidate.Class; c != nil {
+		decision.Class = c.Meta.Name
+	}
 	if state.Approved != nil {
 		decision.From = state.Approved.Release
+	}
+	inputs, err := in.Encode()
+	if err != nil {
+		return fmt.Errorf("encode the inputs of the decision: %w", err)
 	}
 	draft := evidence.Draft{
 		Type: evidence.TypeDecision, Environment: name,
 		Subjects: []evidence.Subject{releaseSubject(name, release.Digest)}, Predicate: decision,
+		Blobs: []evidence.Blob{{Name: "inputs", Data: inputs}},
 	}
 	if v.Answer == policy.Allow {
 		kept, err := keep(name, keepApproved, release)

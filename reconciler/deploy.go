@@ -13,6 +13,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/calendar"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -47,6 +48,9 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 	if env.Spec.Reconcile.Suspend {
 		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}
 	}
+	if outcome, held := a.inFlight(env, state); held {
+		return outcome
+	}
 	failed := a.observation(env.Meta.Name).release
 	if left := failed.left(state.Approved.Release, a.now()); left > 0 {
 		return failed.again(left)
@@ -55,6 +59,29 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}
 	}
 	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
+}
+
+// inFlight says whether an approved release that is not applied yet has to wait: for a person, or for the end of a
+// freeze whose rule is not to finish what was approved before it. The way back never waits for a calendar.
+func (a *Agent) inFlight(env *declaration.Environment, state EnvironmentState) (Outcome, bool) {
+	if h := state.Hold; h != nil {
+		return Outcome{Kind: Waiting, Reason: fmt.Sprintf("paused by %s: %s", h.Person, h.Reason), Hint: "purser resume " + env.Meta.Name}, true
+	}
+	l := a.inForce()
+	k := l.Calendars[env.Spec.Calendar]
+	class := l.Classes[state.Approved.Class]
+	if k == nil || class == nil || class.Spec.Calendar.Exempt || state.Approved.Origin == policy.OriginRollback {
+		return Outcome{}, false
+	}
+	at := k.Compiled.At(class.Meta.Name, a.now())
+	if at.Open || at.InFlight == "" || at.InFlight == calendar.Finish {
+		return Outcome{}, false
+	}
+	o := Outcome{Kind: Waiting, Reason: fmt.Sprintf("approved before the freeze: calendar %q: %s", k.Meta.Name, at.Reason)}
+	if at.NextOpen != nil {
+		o.After = max(at.NextOpen.Sub(a.now()), time.Millisecond)
+	}
+	return o, true
 }
 
 // try makes an attempt and turns its error into an outcome. What a person must make possible is recorded.

@@ -27,9 +27,16 @@ func (a *Agent) govern(ctx context.Context) error {
 	a.wakeAll()
 	for {
 		var again <-chan time.Time
-		if err := a.considerGovernance(); err != nil {
+		if err := a.hear(ctx); err != nil {
+			a.logger.Error("statements not heard", "error", err)
+		}
+		after, err := a.considerGovernance(ctx)
+		if err != nil {
 			a.logger.Error("governance not considered; trying again", "error", err)
-			again = time.After(retryLast)
+			after = retryLast
+		}
+		if after > 0 {
+			again = time.After(after)
 		}
 		select {
 		case <-ctx.Done():
@@ -58,7 +65,7 @@ func (a *Agent) restoreGovernance() error {
 	if err != nil {
 		return err
 	}
-	a.adopt(set)
+	a.adopt(revision.Commit, set)
 	return nil
 }
 
@@ -175,76 +182,128 @@ func (a *Agent) parseGovernance(commit string) (*declaration.Set, error) {
 	return declaration.Parse(tree, a.config.Governance.Path, a.config.Known())
 }
 
-// considerGovernance looks at the head of the governance branch. What does not parse, or contradicts what
-// runs, is refused with every reason; the approved declarations stay in force.
-func (a *Agent) considerGovernance() error {
+// considerGovernance looks at the head of the governance branch, or before anything is approved at the commit that the
+// configuration pins. What does not parse, or contradicts what runs, is refused with every reason; what the rules in force
+// do not allow waits. The approved declarations stay in force. again is when to look anew, 0 when something will tell.
+func (a *Agent) considerGovernance(ctx context.Context) (again time.Duration, err error) {
 	source := a.config.Governance.Source
 	head, ok := a.sources[source].repo.Head(a.config.Governance.Branch)
 	if !ok {
-		return nil
+		return 0, nil
 	}
-	revision := evidence.Revision{Source: source, Revision: head.String()}
 	var current Governance
 	a.journal.read(func(s *State) { current = s.Governance })
+	if pinned := a.config.Governance.Trust.Commit; current.Approved == nil && pinned != "" {
+		head.Commit = pinned
+		defer a.wakeGovernance() // for what came after it
+	}
+	revision := evidence.Revision{Source: source, Revision: head.String()}
 	unchanged := current.Approved != nil && current.Refused == nil &&
 		(*current.Approved == revision || a.sameGovernance(current.Approved.Revision, head.Commit))
 	if unchanged && a.inForce() != nil {
 		a.wakeFollowers(source, head.Branch)
-		return nil
+		return 0, nil
 	}
 	set, err := a.parseGovernance(head.Commit)
 	if err == nil {
 		a.journal.read(func(s *State) { err = errors.Join(lifecycle(set, s)...) })
 	}
 	if err != nil && passing(err) {
-		return fmt.Errorf("read governance at %s: %w", revision.Revision, err)
+		return 0, fmt.Errorf("read governance at %s: %w", revision.Revision, err)
 	}
 	if err != nil {
 		a.refuse("", current.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageDeclaration, Errors: messages(err)})
 		a.wakeFollowers(source, head.Branch) // releases are judged by the approved governance
-		return nil
+		return 0, nil
 	}
 	if !unchanged { // else it is back in force after a restart
-		if err := a.approveGovernance(current, revision, head.Commit); err != nil {
-			return err
+		verdict, err := a.amend(ctx, current, head)
+		if err != nil {
+			return 0, err
+		}
+		if verdict.Answer != policy.Allow {
+			a.wakeFollowers(source, head.Branch)
+			outcome := outcomeOfVerdict(verdict, a.now())
+			return outcome.After, nil
 		}
 	}
-	a.adopt(set)
+	a.adopt(head.Commit, set)
+	a.wakeGovernance() // statements may be somebody's now
 	a.wakeAll()
-	return nil
+	return 0, nil
 }
 
-// approveGovernance records the governance commit as proposed and approved.
-func (a *Agent) approveGovernance(current Governance, revision evidence.Revision, commit string) error {
-	from := ""
+// amend judges a governance commit by the rules in force, and records what is new about that. An allow carries the
+// declarations to the audit log.
+func (a *Agent) amend(ctx context.Context, current Governance, head sources.Revision) (policy.Verdict, error) {
+	revision := evidence.Revision{Source: a.config.Governance.Source, Revision: head.String()}
+	change := evidence.Change{To: revision.Revision, Revision: revision, Origin: policy.OriginFirst}
 	if current.Approved != nil {
-		from = current.Approved.Revision
+		change.From, change.Origin = current.Approved.Revision, policy.OriginGovernance
+		from, err := sources.ParseRevision(change.From)
+		if err != nil {
+			return policy.Verdict{}, err
+		}
+		if change.Landed, err = a.sources[revision.Source].repo.Landed(from.Commit, head.Commit, landedMax); err != nil && passing(err) {
+			return policy.Verdict{}, err
+		}
 	}
-	origin := evidence.OriginGovernance
-	if from == "" {
-		origin = evidence.OriginFirst
+	if current.Proposed == nil || *current.Proposed != revision {
+		if _, err := a.journal.record(evidence.Draft{Type: evidence.TypeChange, Predicate: change}); err != nil {
+			return policy.Verdict{}, err
+		}
+		a.journal.read(func(s *State) { current = s.Governance })
 	}
-	if _, err := a.journal.record(evidence.Draft{
-		Type:      evidence.TypeChange,
-		Predicate: evidence.Change{From: from, To: revision.Revision, Revision: revision, Origin: origin},
-	}); err != nil {
-		return err
+	verdict, err := a.judgeGovernance(ctx, current, head)
+	if err != nil || current.Verdict != nil && current.Verdict.SameAnswers(verdict) {
+		return verdict, err
 	}
-	kept, err := a.keepDeclarations(commit)
+	draft := evidence.Draft{
+		Type:      evidence.TypeDecision,
+		Predicate: evidence.Decision{From: change.From, To: change.To, Revision: revision, Origin: change.Origin, Verdict: verdict},
+	}
+	if verdict.Answer == policy.Allow {
+		if draft.Keep, err = a.keepDeclarations(head.Commit); err != nil {
+			return verdict, err
+		}
+	}
+	if _, err := a.journal.record(draft); err != nil {
+		return verdict, err
+	}
+	a.logger.Info("governance decided", "revision", revision.Revision, "answer", verdict.Answer.String(), "reasons", verdict.Reasons())
+	return verdict, nil
+}
+
+// judgeGovernance asks the rules in force about a governance commit; about the first one, the agent's configuration.
+func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head sources.Revision) (policy.Verdict, error) {
+	trust, now := a.config.Governance.Trust, a.now()
+	root := policy.Root{Statements: current.Root}
+	if len(trust.Keys) > 0 {
+		root.Threshold = trust.Threshold
+	}
+	l := a.inForce()
+	if current.Approved == nil {
+		r := policy.EvaluateRoot(trust, head.Commit, root, now)
+		return policy.Verdict{Answer: r.Answer, Gates: []policy.Result{r}}, nil
+	}
+	if l == nil {
+		return policy.Verdict{}, errors.New("the approved governance cannot be read, so nothing can be judged by it")
+	}
+	from, err := sources.ParseRevision(current.Approved.Revision)
 	if err != nil {
-		return err
+		return policy.Verdict{}, err
 	}
-	_, err = a.journal.record(evidence.Draft{
-		Type: evidence.TypeDecision, Keep: kept,
-		Predicate: evidence.Decision{From: from, To: revision.Revision, Revision: revision, Origin: origin,
-			Verdict: policy.Verdict{Answer: policy.Allow, Gates: []policy.Result{{
-				Gate: "declaration", Answer: policy.Allow, Reason: "every declaration is valid and fits what runs",
-			}}}},
-	})
-	if err == nil {
-		a.logger.Info("governance approved", "revision", revision.Revision)
+	amendment := policy.Amendment{From: from.Commit, To: head.Commit}
+	if l.Estate != nil {
+		amendment.Rules = l.Estate.Spec.Governance
 	}
-	return err
+	read := reads{a.config.Governance.Path: true}
+	amendment.Landed, _, amendment.LandedUnknown, err = a.landedSince(ctx, l.Keyring, a.sources[a.config.Governance.Source], from, head, read, current.Offers)
+	if err != nil {
+		return policy.Verdict{}, fmt.Errorf("read the landed changes of governance: %w", err)
+	}
+	facts := policy.Facts{People: l.people, Statements: l.believed(current.Statements), Evidence: evidenceFact(a.journal.log.Status(), now)}
+	return policy.EvaluateAmendment(amendment, facts, root, now), nil
 }
 
 // sameGovernance reports whether two commits have the same governance folder; false where one of them cannot be read.
@@ -269,18 +328,18 @@ func (a *Agent) sameGovernance(approved, commit string) bool {
 	return ids[0] == ids[1]
 }
 
-// inForce is the declarations that rule now; nil before the first.
-func (a *Agent) inForce() *declaration.Set {
+// inForce is the governance that rules now; nil before the first.
+func (a *Agent) inForce() *law {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.declarations
+	return a.law
 }
 
 // adopt puts declarations in force.
-func (a *Agent) adopt(set *declaration.Set) {
+func (a *Agent) adopt(commit string, set *declaration.Set) {
 	a.mu.Lock()
-	before := a.declarations
-	a.declarations = set
+	before := a.law
+	a.law = newLaw(commit, set)
 	a.mu.Unlock()
 	if before != nil {
 		for name := range before.Environments {

@@ -1,9 +1,11 @@
 package reconciler
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -36,6 +38,7 @@ func (a *Agent) Handler(gatherer prometheus.Gatherer) http.Handler {
 		}
 		http.Error(w, "no such environment", http.StatusNotFound)
 	})
+	mux.HandleFunc("GET /api/v1/environments/{name}/explain", a.serveExplanation)
 	hooks := map[string]sources.Hook{}
 	for _, c := range a.config.Sources {
 		if c.Webhook.SecretFile != "" {
@@ -45,6 +48,32 @@ func (a *Agent) Handler(gatherer prometheus.Gatherer) http.Handler {
 	mux.Handle("/hooks/{source}", sources.NewHooks(hooks, a.now, a.logger))
 	return mux
 }
+
+// serveExplanation answers what the gates say of an environment, now or at the time that is asked for.
+func (a *Agent) serveExplanation(w http.ResponseWriter, r *http.Request) {
+	at := a.now()
+	if asked := r.URL.Query().Get("at"); asked != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, asked); err != nil {
+			http.Error(w, "at: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), explainTimeout)
+	defer cancel()
+	explanation, err := a.Explain(ctx, r.PathValue("name"), at)
+	switch {
+	case errors.Is(err, ErrNotDeclared):
+		http.Error(w, err.Error(), http.StatusNotFound)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	default:
+		writeJSON(w, explanation)
+	}
+}
+
+// explainTimeout bounds what one explanation asks of clusters and forges.
+const explainTimeout = 30 * time.Second
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -28,6 +28,9 @@ type metrics struct {
 	leadTime  *prometheus.HistogramVec
 	liveSince *prometheus.GaugeVec
 	orphaned  prometheus.Gauge
+
+	statements *prometheus.CounterVec
+	verdicts   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -42,6 +45,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		sources: polls,
 		watches: watches,
+		statements: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_statements_total", Help: "Statements of people, by verb and whether they count."}, []string{"verb", "accepted"}),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_decisions_total", Help: "Recorded decisions, by answer."}, []string{"environment", "answer"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "purser_refused_total", Help: "Commits and releases refused with a reason."}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{

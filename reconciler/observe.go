@@ -193,6 +193,7 @@ func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state 
 	live := evidence.Live{
 		Release: approved.Release, Revision: approved.Revision,
 		LeadTime: max(a.now().Sub(approved.FirstAt), 0),
+		Images:   approved.Images,
 	}
 	if state.Live != nil && state.Live.Release != approved.Release {
 		live.Previous = state.Live.Release

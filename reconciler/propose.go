@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -168,7 +168,7 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 		To:       release.Digest,
 		Revision: evidence.Revision{Source: env.Spec.Source.Repository, Revision: at.String()},
 		Origin:   originOf(state, approved, release),
-		Images:   imageList(release.Images),
+		Images:   policy.ImageList(release.Images),
 		Diff:     map[string]int{},
 		Renderer: release.Renderer,
 	}
@@ -200,18 +200,18 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 }
 
 // originOf says why there is a new release.
-func originOf(state EnvironmentState, approved, release *render.Release) string {
+func originOf(state EnvironmentState, approved, release *render.Release) policy.Origin {
 	switch {
 	case state.Approved == nil || approved == nil:
-		return evidence.OriginFirst
+		return policy.OriginFirst
 	case restores(state, release.Digest):
-		return evidence.OriginRollback
+		return policy.OriginRollback
 	case slices.Equal(approved.Inputs, release.Inputs) && approved.Renderer != release.Renderer:
-		return evidence.OriginRenderer
+		return policy.OriginRenderer
 	case slices.Equal(approved.Inputs, release.Inputs) && !sameBinding(approved.Binding, release.Binding):
-		return evidence.OriginGovernance
+		return policy.OriginGovernance
 	}
-	return evidence.OriginGit
+	return policy.OriginGit
 }
 
 // restores reports whether a release is the way back: to what is live while another one is approved, or to what
@@ -291,15 +291,6 @@ const (
 )
 
 func firstLine(err error) string { return messages(err)[0] }
-
-// imageList writes an image set as sorted role/container=reference lines.
-func imageList(images map[string]string) []string {
-	list := make([]string, 0, len(images))
-	for _, key := range slices.Sorted(maps.Keys(images)) {
-		list = append(list, key+"="+images[key])
-	}
-	return list
-}
 
 // releaseSubject names a release in a record's subjects.
 func releaseSubject(environment, digest string) evidence.Subject {

@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/forge"
+	"github.com/purser-gitops/purser/sources/statement"
 )
 
 // source is one repository and its poller.
@@ -15,6 +19,8 @@ type source struct {
 	name   string
 	repo   *sources.Repository
 	poller *sources.Poller
+	forge  *forge.Client // nil: none is configured
+	pulls  *pulls        // nil: likewise
 }
 
 func (a *Agent) addSource(c declaration.AgentSource) error {
@@ -27,13 +33,25 @@ func (a *Agent) addSource(c declaration.AgentSource) error {
 		return fmt.Errorf("open source %q: %w", c.Name, err)
 	}
 	s := &source{name: c.Name, repo: repo}
+	if f := c.Forge; f.Type != "" {
+		client, err := forge.New(forge.Options{
+			Type: forge.Type(f.Type), URL: f.URL, Project: f.Project, TokenFile: f.TokenFile, CAFile: f.CAFile,
+			Timeout: c.Timeout, Now: a.now, Logger: logger,
+		})
+		if err != nil {
+			return fmt.Errorf("forge of source %q: %w", c.Name, err)
+		}
+		s.forge, s.pulls = client, newPulls(client, c.Interval, a.now)
+	}
 	s.poller = sources.NewPoller(repo, sources.PollerOptions{
-		Source:   c.Name,
-		Interval: c.Interval,
-		Branches: func() []string { return a.branches(c.Name) },
-		Report:   func(moved []sources.HeadChange, err error) { a.synced(s, moved, err) },
-		Logger:   logger,
-		Metrics:  a.metrics.sources,
+		Source:     c.Name,
+		Interval:   c.Interval,
+		Branches:   func() []string { return a.branches(c.Name) },
+		Report:     func(moved []sources.HeadChange, err error) { a.synced(s, moved, err) },
+		Refs:       func() []string { return a.refs(s) },
+		ReportRefs: func(changes []sources.RefChange) { a.refsMoved(s, changes) },
+		Logger:     logger,
+		Metrics:    a.metrics.sources,
 	})
 	a.sources[c.Name] = s
 	return nil
@@ -47,8 +65,8 @@ func (a *Agent) branches(source string) []string {
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if a.declarations != nil {
-		for _, e := range a.declarations.Environments {
+	if a.law != nil {
+		for _, e := range a.law.Environments {
 			if e.Spec.Source.Repository == source {
 				wanted = append(wanted, e.Spec.Source.Branch)
 			}
@@ -56,6 +74,48 @@ func (a *Agent) branches(source string) []string {
 	}
 	slices.Sort(wanted)
 	return slices.Compact(wanted)
+}
+
+// refs lists what is wanted of a source besides branches: what people state, and the heads that they reviewed.
+func (a *Agent) refs(s *source) []string {
+	var wanted []string
+	if s.name == a.config.Governance.Source {
+		wanted = append(wanted, statement.RefPrefix)
+	}
+	if s.pulls != nil {
+		wanted = append(wanted, s.pulls.heads()...)
+	}
+	return wanted
+}
+
+// refsMoved hears new statements, and judges again what waits for a reviewed head.
+func (a *Agent) refsMoved(s *source, changes []sources.RefChange) {
+	heads := false
+	for _, c := range changes {
+		switch {
+		case c.Err != nil:
+			a.logger.Warn("ref not taken", "source", s.name, "ref", c.Ref, "error", c.Err)
+		case strings.HasPrefix(c.Ref, statement.RefPrefix):
+			a.wakeGovernance()
+		default:
+			heads = true
+		}
+	}
+	if heads {
+		a.wakeUndecided(s.name)
+	}
+}
+
+// wakeUndecided wakes the environments of a source whose proposed release is not approved, and governance.
+func (a *Agent) wakeUndecided(source string) {
+	for _, name := range a.environments(func(e *declaration.Environment) bool { return e.Spec.Source.Repository == source }) {
+		if state := a.journal.environment(name); state.Verdict != nil && state.Verdict.Answer != policy.Allow {
+			a.wake(name)
+		}
+	}
+	if source == a.config.Governance.Source {
+		a.wakeGovernance()
+	}
 }
 
 // synced takes what a poll found: it records rewritten history and wakes whoever follows a branch that moved.
@@ -109,8 +169,8 @@ func (a *Agent) environments(match func(*declaration.Environment) bool) []string
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	var names []string
-	if a.declarations != nil {
-		for name, e := range a.declarations.Environments {
+	if a.law != nil {
+		for name, e := range a.law.Environments {
 			if match(e) {
 				names = append(names, name)
 			}

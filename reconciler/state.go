@@ -19,6 +19,8 @@ type State struct {
 	Environments map[string]*EnvironmentState `json:"environments"`
 	ClusterUIDs  map[string]string            `json:"clusterUIDs"` // UID of kube-system, by cluster, as of the first plan
 	Records      int                          `json:"records"`     // of the estate as a whole
+	At           time.Time                    `json:"at"`          // of the last record
+	Statements   map[string]bool              `json:"statements"`  // IDs of all that were ever seen
 
 	owners map[claim]string // object → environment that owns it; follows from the inventories
 }
@@ -28,6 +30,12 @@ type Governance struct {
 	Approved *evidence.Revision `json:"approved,omitempty"`
 	Refused  *evidence.Refused  `json:"refused,omitempty"` // newest refused commit, until a newer one is approved
 	Since    time.Time          `json:"since"`
+
+	Proposed   *evidence.Revision `json:"proposed,omitempty"` // newest commit that was offered and parsed
+	Verdict    *policy.Verdict    `json:"verdict,omitempty"`  // about Proposed
+	Offers     Offers             `json:"offers"`
+	Statements []policy.Statement `json:"statements,omitempty"` // of people, since the approved commit
+	Root       []policy.Statement `json:"root,omitempty"`       // of holders of root keys, since the approved commit
 }
 
 // EnvironmentState holds the pointers of one environment and what surrounds them. Folding a record replaces what its
@@ -50,6 +58,13 @@ type EnvironmentState struct {
 	DriftRecord uint64             `json:"driftRecord,omitempty"`
 	Contests    map[string]Contest `json:"contests,omitempty"` // by object key
 
+	Offers     Offers                 `json:"offers"`               // since the approved release
+	Soaks      []policy.Soak          `json:"soaks,omitempty"`      // newest last
+	Statements []policy.Statement     `json:"statements,omitempty"` // approvals since the approved release
+	Overrides  []policy.Override      `json:"overrides,omitempty"`  // in force, or to be reviewed
+	Hold       *policy.Hold           `json:"hold,omitempty"`
+	Vetoes     map[string]policy.Veto `json:"vetoes,omitempty"` // by release
+
 	Records int `json:"records"` // of this environment
 }
 
@@ -68,7 +83,9 @@ func (p Place) String() string {
 type Pointer struct {
 	Release  string            `json:"release"` // digest
 	Revision evidence.Revision `json:"revision"`
-	Origin   string            `json:"origin"`
+	Origin   policy.Origin     `json:"origin"`
+	Class    string            `json:"class,omitempty"` // that it was approved as
+	Images   []string          `json:"images,omitempty"`
 	At       time.Time         `json:"at"`      // when the pointer moved here
 	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
 }
@@ -106,7 +123,9 @@ const (
 
 // NewState is the state before the first record.
 func NewState() *State {
-	return &State{Environments: map[string]*EnvironmentState{}, ClusterUIDs: map[string]string{}, owners: map[claim]string{}}
+	return &State{
+		Environments: map[string]*EnvironmentState{}, ClusterUIDs: map[string]string{}, Statements: map[string]bool{}, owners: map[claim]string{},
+	}
 }
 
 // Target is the digest of the release that repair aims at: the release under deployment once its first
@@ -151,12 +170,14 @@ func (s *State) Fold(r evidence.Record) error {
 		s.environment(r.Environment).Records++
 	}
 	fold, known := folds[r.Type]
-	if !known {
-		return nil // types that carry no state
+	if !known { // types that carry no state
+		s.At = r.Time
+		return nil
 	}
 	if err := fold(s, r); err != nil {
 		return fmt.Errorf("fold record %d (%s): %w", r.Index, r.Type, err)
 	}
+	s.At = r.Time
 	return nil
 }
 
@@ -171,6 +192,9 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeHealth:     folding(foldHealth),
 	evidence.TypeLive:       folding(foldLive),
 	evidence.TypeState:      foldState,
+	evidence.TypeStart:      folding(foldStart),
+	evidence.TypeStatement:  folding(foldStatement),
+	evidence.TypeVeto:       folding(foldVeto),
 }
 
 func folding[P any](fold func(*State, evidence.Record, P)) func(*State, evidence.Record) error {
@@ -210,15 +234,19 @@ func foldState(s *State, r evidence.Record) error {
 
 func foldChange(s *State, r evidence.Record, p evidence.Change) {
 	if r.Environment == "" {
-		return // governance has no proposed pointer: it is decided at once
+		g := &s.Governance
+		g.Proposed, g.Verdict, g.Offers = &p.Revision, nil, g.Offers.with(p, r.Time)
+		return
 	}
 	e := s.environment(r.Environment)
-	e.Proposed = &Pointer{Release: p.To, Revision: p.Revision, Origin: p.Origin, At: r.Time, FirstAt: r.Time}
+	e.Proposed = &Pointer{Release: p.To, Revision: p.Revision, Origin: p.Origin, Images: p.Images, At: r.Time, FirstAt: r.Time}
 	e.Verdict, e.Refused = nil, nil
+	e.Offers = e.Offers.with(p, r.Time)
 }
 
 func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	if r.Environment == "" {
+		s.Governance.Verdict = &p.Verdict
 		if p.Verdict.Answer == policy.Allow {
 			s.Governance = Governance{Approved: &p.Revision, Since: r.Time}
 		}
@@ -234,8 +262,10 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 			d.Phase = PhaseSuperseded
 		}
 		approved := *e.Proposed
-		approved.Revision, approved.At = p.Revision, r.Time
+		approved.Revision, approved.At, approved.Class = p.Revision, r.Time, p.Class
 		e.Approved = &approved
+		e.Offers = Offers{}
+		e.spend(p.Verdict, r.Time)
 	}
 }
 
@@ -269,6 +299,7 @@ func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	if p.Purpose == evidence.PurposeRelease {
 		e.Blocked = nil
 		*d = Deployment{Number: r.Deployment, Release: p.Release, Phase: PhasePlanned}
+		e.soakEnds(r.Time) // what is live is about to be replaced
 	} else {
 		d.Repairs++
 	}
@@ -321,19 +352,21 @@ func changeSetOf(items []evidence.Item) apply.ChangeSet {
 func foldHealth(s *State, r evidence.Record, p evidence.Health) {
 	e := s.environment(r.Environment)
 	e.Health = &p
+	e.soakHealth(p, r.Time)
 }
 
 func foldLive(s *State, r evidence.Record, p evidence.Live) {
 	e := s.environment(r.Environment)
 	live := Pointer{Release: p.Release, Revision: p.Revision, At: r.Time, FirstAt: r.Time}
 	if e.Approved != nil && e.Approved.Release == p.Release {
-		live.Origin, live.FirstAt = e.Approved.Origin, e.Approved.FirstAt
+		live.Origin, live.FirstAt, live.Images = e.Approved.Origin, e.Approved.FirstAt, e.Approved.Images
 	}
 	if e.Live != nil && e.Live.Release != p.Release {
 		e.Previous = e.Live
 	}
 	e.Live = &live
 	e.Deployment.Phase = PhaseLive
+	e.soakLive(p, r.Time)
 }
 
 // merge brings a change set into the inventory of an environment, and into the index of owners.

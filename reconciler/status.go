@@ -103,8 +103,8 @@ func (a *Agent) Status() Status {
 	}
 	slices.SortFunc(s.Sources, func(x, y SourceStatus) int { return cmp.Compare(x.Name, y.Name) })
 	names := maps.Clone(states)
-	if a.declarations != nil {
-		for name := range a.declarations.Environments {
+	if a.law != nil {
+		for name := range a.law.Environments {
 			names[name] = states[name]
 		}
 	}
@@ -125,8 +125,8 @@ func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentSt
 		s.Inventory = append(s.Inventory, item.Ref)
 	}
 	s.Orphaned = true
-	if a.declarations != nil {
-		if d := a.declarations.Environments[name]; d != nil {
+	if a.law != nil {
+		if d := a.law.Environments[name]; d != nil {
 			s.Orphaned = false
 			s.Purpose, s.Tenant, s.Cluster, s.Namespace = d.Spec.Purpose, tenantOf(d), d.Spec.Cluster, d.Spec.Namespace
 			s.Suspended = d.Spec.Reconcile.Suspend

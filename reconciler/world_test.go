@@ -140,6 +140,7 @@ func (w *world) configure() string {
 kind: AgentConfig
 spec:
   dataDir: data
+  governance: {trust: {onFirstUse: true}}
   sources:
     - name: estate
       url: %s
@@ -286,16 +287,23 @@ func (w *world) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// clone copies the audit repository, with all refs.
+func (w *world) clone() string {
+	w.t.Helper()
+	clone := filepath.Join(w.t.TempDir(), "audit.git")
+	if out, err := exec.CommandContext(w.t.Context(), "git", "clone", "--quiet", "--mirror", w.audit.URL, clone).CombinedOutput(); err != nil {
+		w.t.Fatalf("clone the audit repository: %v\n%s", err, out)
+	}
+	return clone
+}
+
 // records stops the agent and reads its whole log from a fresh clone, after verifying it.
 func (w *world) records() []evidence.Record {
 	w.t.Helper()
 	if w.stop != nil {
 		w.stop()
 	}
-	clone := filepath.Join(w.t.TempDir(), "audit.git")
-	if out, err := exec.CommandContext(w.t.Context(), "git", "clone", "--quiet", "--mirror", w.audit.URL, clone).CombinedOutput(); err != nil {
-		w.t.Fatalf("clone the audit repository: %v\n%s", err, out)
-	}
+	clone := w.clone()
 	trusted, err := evidence.LoadTrusted(filepath.Join(w.dir, "signing.pub"))
 	if err != nil {
 		w.t.Fatal(err)

@@ -74,3 +74,14 @@ func (i *Input) sameLookup(t *sources.Tree) bool {
 		return e.Hash == i.Hash
 	}
 }
+
+// Watched lists the paths whose change can change what a render gives; of a directory, anything below it.
+func (in Inputs) Watched() []string {
+	paths := make([]string, 0, len(in))
+	for _, i := range in {
+		if i.Hash != hashDir {
+			paths = append(paths, i.Path)
+		}
+	}
+	return paths
+}

@@ -141,6 +141,7 @@ func (d *daemon) configure(listen, estate, audit, kubeconfig string) {
 kind: AgentConfig
 spec:
   dataDir: data
+  governance: {trust: {onFirstUse: true}}
   %s
   sources:
     - name: estate

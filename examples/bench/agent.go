@@ -29,6 +29,7 @@ const agentConfig = `apiVersion: purser.dev/v1alpha1
 kind: AgentConfig
 spec:
   dataDir: data
+  governance: {trust: {onFirstUse: true}}
   listen: %s
   sources:
     - name: estate

@@ -30,6 +30,7 @@ kind: AgentConfig
 spec:
   writer: demo
   dataDir: data
+  governance: {trust: {onFirstUse: true}}
   listen: %s
   sources:
     - name: estate

@@ -25,6 +25,9 @@ const (
 	TypeDrift      = "drift"      // what runs differs from its release, which is unchanged
 	TypeHealth     = "health"     // what runs changed its health
 	TypeLive       = "live"       // a release is fully applied and healthy
+	TypeStatement  = "statement"  // a person said something outside a pull request
+	TypeApproval   = "approval"   // a forge told what people said in a pull request
+	TypeVeto       = "veto"       // a release is to be kept away, until a person lifts it
 )
 
 // Start opens a run of the agent.
@@ -64,21 +67,12 @@ type ForcePush struct {
 	To     string `json:"to"`
 }
 
-// Origins of a release.
-const (
-	OriginGit        = "git"        // landed changes since the approved release
-	OriginGovernance = "governance" // the environment's declaration changed
-	OriginRenderer   = "renderer"   // the same revision renders differently since an upgrade
-	OriginRollback   = "rollback"   // a release that was live before
-	OriginFirst      = "first"      // there is no approved release yet
-)
-
 // Change proposes a release. For governance, To is the commit.
 type Change struct {
 	From     string         `json:"from,omitempty"` // digest of the approved release, or governance commit; empty the first time
 	To       string         `json:"to"`             // digest of the proposed release, or governance commit
 	Revision Revision       `json:"revision"`
-	Origin   string         `json:"origin"`
+	Origin   policy.Origin  `json:"origin"`
 	Landed   []string       `json:"landed,omitempty"` // first-parent commits since the approved revision, oldest first
 	Images   []string       `json:"images,omitempty"` // role/container=reference, sorted
 	Version  string         `json:"version,omitempty"`
@@ -94,8 +88,12 @@ type Decision struct {
 	From     string         `json:"from,omitempty"`
 	To       string         `json:"to"`
 	Revision Revision       `json:"revision"`
-	Origin   string         `json:"origin"`
+	Origin   policy.Origin  `json:"origin"`
 	Verdict  policy.Verdict `json:"verdict"`
+	Class    string         `json:"class,omitempty"`
+	// Governance is the commit whose rules were asked. Everything else that the verdict follows from is the blob
+	// "inputs" (see policy.Inputs); of governance's own changes there is none.
+	Governance string `json:"governance,omitempty"`
 }
 
 // Refused is input that could not become a release. The last good state stays.
@@ -229,4 +227,35 @@ type Live struct {
 	Previous string        `json:"previous,omitempty"`
 	Revision Revision      `json:"revision"`
 	LeadTime time.Duration `json:"leadTimeNanoseconds"` // from the commit's first sight to live
+	Images   []string      `json:"images,omitempty"`    // role/container=reference, sorted
+}
+
+// Statement is what a person said, word for word, with the signature that proves it. Its meaning counts only where it
+// was accepted.
+type Statement struct {
+	ID        string `json:"id"`        // digest of the payload
+	Payload   []byte `json:"payload"`   // JSON
+	Signature string `json:"signature"` // armored SSHSIG, namespace purser-statement
+	Ref       string `json:"ref"`       // where the agent found it
+	Person    string `json:"person,omitempty"`
+	Key       string `json:"key,omitempty"` // fingerprint of the key
+	// Refused says why it does not count; "" when it was accepted.
+	Refused string `json:"refused,omitempty"`
+}
+
+// Approval is what a forge said about the pull request of a landed change. The agent attests to it: the people did not
+// sign it.
+type Approval struct {
+	Source string      `json:"source"`
+	Commit string      `json:"commit"` // the landed change
+	Pull   policy.Pull `json:"pull"`
+}
+
+// Veto keeps a release away. Where it is the one that is being released, what was live before is approved again.
+type Veto struct {
+	Release   string `json:"release"`
+	Reason    string `json:"reason"`
+	By        string `json:"by"`                  // person, or the agent's writer
+	Statement string `json:"statement,omitempty"` // that asked for it
+	Lifted    bool   `json:"lifted,omitempty"`    // the veto is taken back
 }

@@ -7,14 +7,66 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// Candidate is a release that asks to be approved for an environment.
+// Candidate is a release that asks to be approved for an environment, with the rules that hold for it: those of the
+// approved governance, never of the change that is judged.
 type Candidate struct {
 	Environment *declaration.Environment
 	Tenant      *declaration.Tenant // nil: the tenant "default", which has its environments' own namespaces only
 	Release     *render.Release
 	Approved    *render.Release       // nil: there is none yet
 	Diff        []render.ObjectChange // Approved → Release
-	Restores    bool                  // Release is live, or was before what is live: the way back from Approved
+
+	Origin Origin
+	Landed []Landed // oldest first; what of them alters the environment
+	// LandedUnknown says why it is not known what landed; statements can stand in for that.
+	LandedUnknown string
+
+	Class    *declaration.ReleaseClass
+	ClassWhy string // what gave it the class
+	// ClassUnknown says why the class could not be computed; "" when it was.
+	ClassUnknown string
+	Calendar     *declaration.Calendar // nil: none
+	Policies     []*declaration.Policy // those that match the environment
+}
+
+// Origin says why there is a candidate.
+type Origin string
+
+// Origins of a release.
+const (
+	OriginGit        Origin = "git"        // landed changes since the approved release
+	OriginGovernance Origin = "governance" // the environment's declaration changed
+	OriginRenderer   Origin = "renderer"   // the same revision renders differently since an upgrade
+	OriginRollback   Origin = "rollback"   // a release that was live before
+	OriginFirst      Origin = "first"      // there is no approved release yet
+)
+
+// from is the digest of the approved release.
+func (c Candidate) from() string {
+	if c.Approved == nil {
+		return ""
+	}
+	return c.Approved.Digest
+}
+
+// judgedByLanded reports whether each landed change can be judged on its own, against its own authors.
+func (c Candidate) judgedByLanded() bool {
+	return c.Origin == OriginGit && len(c.Landed) > 0 && c.LandedUnknown == ""
+}
+
+// noLanded says why statements about the whole release have to stand in for landed changes.
+func (c Candidate) noLanded() string {
+	switch {
+	case c.LandedUnknown != "":
+		return c.LandedUnknown
+	case c.Origin == OriginFirst:
+		return "it is the environment's first release"
+	case c.Origin == OriginRenderer:
+		return "a new version of Purser renders it differently"
+	case c.Origin == OriginGovernance:
+		return "its declaration changed"
+	}
+	return "no landed change explains it"
 }
 
 // Facts are what the world said when it was last asked. The zero value knows nothing.
@@ -30,6 +82,16 @@ type Facts struct {
 	Dependencies []Dependency
 	// Evidence is the state of the audit log; nil is unknown.
 	Evidence *EvidenceFact
+
+	People       map[string]Voter // by name
+	Statements   []Statement      // about the environment
+	Overrides    []Override       // of the environment
+	Hold         *Hold            // nil: nobody holds it
+	Veto         *Veto            // of the release; nil: none
+	Promotion    *Promotion       // nil: unknown
+	Attestations []Attestation    // committed with the release
+	Backup       *Backup          // nil: unknown
+	Live         *Live            // nil: nothing is live
 }
 
 // Dependency is an environment that must be live and healthy first.
@@ -51,24 +113,69 @@ type EvidenceFact struct {
 // GateDependencies is the name of the gate that waits for other environments.
 const GateDependencies = "dependencies"
 
-// gates in the order in which people read them.
-var gates = []struct {
+// Gates that no override opens.
+const (
+	gateClass     = "class"
+	gateIsolation = "isolation"
+	gateClaims    = "claims"
+	gateVeto      = "veto"
+	gateReview    = "review"
+	gateEvidence  = "evidence"
+)
+
+// GatePrune is the name of the gate that limits deletions.
+const GatePrune = "prune"
+
+// gate is one question.
+type gate struct {
 	name string
 	ask  func(Candidate, Facts, time.Time) Result
-}{
-	{"policy", isolation},
-	{"claims", claims},
-	{"prune", prune},
-	{GateDependencies, dependencies},
-	{"evidence", evidence},
 }
 
-// Evaluate asks every gate.
+// gates in the order in which people read them.
+var gates = []gate{
+	{gateClass, class},
+	{"signatures", signatures},
+	{"approvals", approvals},
+	{"change", change},
+	{"promotion", promotion},
+	{"calendar", freezes},
+	{"images", images},
+	{"tests", tests},
+	{"backup", backup},
+	{"policy", rules},
+	{gateIsolation, isolation},
+	{gateClaims, claims},
+	{GatePrune, prune},
+	{GateDependencies, dependencies},
+	{"health", liveHealth},
+	{"pause", pause},
+	{gateVeto, veto},
+	{gateReview, review},
+	{gateEvidence, evidence},
+}
+
+// Gates names the gates, in the order of a verdict.
+func Gates() []string {
+	names := make([]string, len(gates))
+	for i, g := range gates {
+		names[i] = g.name
+	}
+	return names
+}
+
+// Evaluate asks every gate. The same arguments give the same verdict, whenever and wherever.
 func Evaluate(c Candidate, f Facts, now time.Time) Verdict {
 	v := Verdict{Gates: make([]Result, 0, len(gates))}
 	for _, gate := range gates {
-		r := gate.ask(c, f, now)
+		var r Result
+		if c.ClassUnknown != "" && gate.name != gateClass {
+			r = Result{Answer: Deny, Reason: "the class is unknown"}
+		} else {
+			r = gate.ask(c, f, now)
+		}
 		r.Gate = gate.name
+		r = overridden(r, f, now)
 		v.Gates = append(v.Gates, r)
 		v.Answer = max(v.Answer, r.Answer)
 	}

@@ -33,6 +33,8 @@ func candidate(objects ...*unstructured.Unstructured) Candidate {
 			ClusterKinds: []declaration.GroupKind{{Kind: "Namespace"}},
 		}},
 		Release: &render.Release{Objects: objects},
+		Origin:  OriginGit,
+		Class:   &declaration.ReleaseClass{Meta: declaration.Meta{Name: "low"}},
 	}
 }
 
@@ -71,18 +73,18 @@ func TestGates(t *testing.T) {
 		want      Answer
 		says      string
 	}{
-		"own namespace":            {candidate: candidate(object("v1", "ConfigMap", "", "a")), gate: "policy", want: Allow},
-		"namespace of the tenant":  {candidate: candidate(object("v1", "ConfigMap", "north-qa", "a")), gate: "policy", want: Allow},
-		"namespace of another":     {candidate: candidate(object("v1", "ConfigMap", "south-uat", "a")), gate: "policy", want: Deny, says: `namespace "south-uat" is outside tenant "north"`},
-		"default tenant":           {candidate: tenantless, gate: "policy", want: Deny, says: `outside tenant "default"`},
-		"kind not listed":          {candidate: restricted, gate: "policy", want: Deny, says: "may not touch the kind Secret"},
-		"cluster-scoped kind":      {candidate: candidate(object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "all")), gate: "policy", want: Deny, says: "cluster-scoped kind ClusterRole"},
-		"own Namespace object":     {candidate: candidate(object("v1", "Namespace", "", "north-dev")), gate: "policy", want: Allow},
-		"Namespace of another":     {candidate: candidate(object("v1", "Namespace", "", "kube-system")), gate: "policy", want: Deny, says: `namespace "kube-system" is outside`},
-		"unknown kind":             {candidate: candidate(object("example.com/v1", "Shop", "", "one")), gate: "policy", want: Deny, says: "does not serve the kind"},
-		"kind that comes along":    {candidate: withCRDs, gate: "policy", want: Allow},
-		"unknown scope of all":     {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Scopes = nil }, gate: "policy", want: Deny},
-		"cluster cannot be asked":  {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.ScopesUnknown = "connection refused" }, gate: "policy", want: Wait, says: "connection refused"},
+		"own namespace":            {candidate: candidate(object("v1", "ConfigMap", "", "a")), gate: "isolation", want: Allow},
+		"namespace of the tenant":  {candidate: candidate(object("v1", "ConfigMap", "north-qa", "a")), gate: "isolation", want: Allow},
+		"namespace of another":     {candidate: candidate(object("v1", "ConfigMap", "south-uat", "a")), gate: "isolation", want: Deny, says: `namespace "south-uat" is outside tenant "north"`},
+		"default tenant":           {candidate: tenantless, gate: "isolation", want: Deny, says: `outside tenant "default"`},
+		"kind not listed":          {candidate: restricted, gate: "isolation", want: Deny, says: "may not touch the kind Secret"},
+		"cluster-scoped kind":      {candidate: candidate(object("rbac.authorization.k8s.io/v1", "ClusterRole", "", "all")), gate: "isolation", want: Deny, says: "cluster-scoped kind ClusterRole"},
+		"own Namespace object":     {candidate: candidate(object("v1", "Namespace", "", "north-dev")), gate: "isolation", want: Allow},
+		"Namespace of another":     {candidate: candidate(object("v1", "Namespace", "", "kube-system")), gate: "isolation", want: Deny, says: `namespace "kube-system" is outside`},
+		"unknown kind":             {candidate: candidate(object("example.com/v1", "Shop", "", "one")), gate: "isolation", want: Deny, says: "does not serve the kind"},
+		"kind that comes along":    {candidate: withCRDs, gate: "isolation", want: Allow},
+		"unknown scope of all":     {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Scopes = nil }, gate: "isolation", want: Deny},
+		"cluster cannot be asked":  {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.ScopesUnknown = "connection refused" }, gate: "isolation", want: Wait, says: "connection refused"},
 		"claimed by another":       {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "qa"} }, gate: "claims", want: Deny, says: `belongs to the environment "qa"`},
 		"claimed by itself":        {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "dev"} }, gate: "claims", want: Allow},
 		"first release":            {candidate: candidate(), gate: "prune", want: Allow},
@@ -127,7 +129,7 @@ func TestGates(t *testing.T) {
 }
 
 func restoring(c Candidate) Candidate {
-	c.Restores = true
+	c.Origin = OriginRollback
 	return c
 }
 

@@ -9,11 +9,11 @@ import (
 
 // prune denies a release that would delete more of what is approved than the environment's limits allow:
 // a lost line in a kustomization must not empty a shop.
-func prune(c Candidate, _ Facts, _ time.Time) Result {
+func prune(c Candidate, f Facts, now time.Time) Result {
 	if c.Approved == nil {
 		return allow("nothing is approved yet")
 	}
-	if c.Restores {
+	if c.Origin == OriginRollback {
 		return allow("it was live before: only what came after it goes")
 	}
 	deleted := 0
@@ -25,9 +25,15 @@ func prune(c Candidate, _ Facts, _ time.Time) Result {
 	total := len(c.Approved.Objects)
 	limits := c.Environment.Spec.Prune
 	if limits.Exceeded(deleted, total) {
+		for _, s := range f.Statements {
+			meant := s.Verb == VerbApproveDelete && s.From == c.from() && s.To == c.Release.Digest && now.Before(s.Expires)
+			if meant && MayDelete(f.People[s.Person]) {
+				return allow(fmt.Sprintf("%s allows it to delete %d of %d objects", s.Person, deleted, total))
+			}
+		}
 		return Result{Answer: Deny,
 			Reason: fmt.Sprintf("it would delete %d of %d objects, more than the limits (maxObjects %d, maxShare %g)", deleted, total, limits.MaxObjects, limits.MaxShare),
-			Hint:   "if this is meant, raise spec.prune of the environment in governance first"}
+			Hint:   "if this is meant: purser approve-delete " + c.Environment.Meta.Name}
 	}
 	return allow(fmt.Sprintf("it deletes %d of %d objects", deleted, total))
 }

@@ -54,6 +54,8 @@ type Result struct {
 	Reason string     `json:"reason"`
 	Hint   string     `json:"hint,omitempty"`  // what a person can do
 	Until  *time.Time `json:"until,omitempty"` // when the answer may change by itself
+	// Override is the ID of the statement that turned the gate's own answer into an allow.
+	Override string `json:"override,omitempty"`
 }
 
 // Verdict is what all gates say.

@@ -1,0 +1,62 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+)
+
+// Explanation says of an environment's proposed release what each gate answers, and what the answers rest on.
+type Explanation struct {
+	Environment string             `json:"environment"`
+	At          time.Time          `json:"at"`
+	Governance  string             `json:"governance"` // commit whose rules are asked
+	From        string             `json:"from,omitempty"`
+	Proposed    *Pointer           `json:"proposed,omitempty"` // nil: nothing waits
+	Origin      policy.Origin      `json:"origin,omitempty"`
+	Class       string             `json:"class,omitempty"`
+	ClassWhy    string             `json:"classWhy,omitempty"`
+	Landed      []policy.Landed    `json:"landed,omitempty"`
+	Verdict     *policy.Verdict    `json:"verdict,omitempty"`
+	Until       *time.Time         `json:"until,omitempty"` // when the answer may change by itself
+	Statements  []policy.Statement `json:"statements,omitempty"`
+	Overrides   []policy.Override  `json:"overrides,omitempty"`
+}
+
+// ErrNotDeclared says that there is no such environment.
+var ErrNotDeclared = errors.New("no such environment")
+
+// Explain asks the gates about the proposed release of an environment, at some time, and records nothing.
+func (a *Agent) Explain(ctx context.Context, name string, at time.Time) (Explanation, error) {
+	l := a.inForce()
+	if l == nil {
+		return Explanation{}, errNoGovernance
+	}
+	env := l.Environments[name]
+	if env == nil {
+		return Explanation{}, ErrNotDeclared
+	}
+	state := a.journal.environment(name)
+	e := Explanation{Environment: name, At: at, Governance: l.commit, Overrides: state.Overrides, Statements: state.Statements}
+	if state.Approved != nil {
+		e.From = state.Approved.Release
+	}
+	if state.Proposed == nil || e.From == state.Proposed.Release {
+		return e, nil
+	}
+	candidate, err := a.candidate(ctx, l, env, l.Tenants[env.Spec.Tenant], state)
+	if err != nil {
+		return Explanation{}, err
+	}
+	facts := a.facts(l, env, state, candidate)
+	facts.Claims = a.claimedByOthers(env, policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes))
+	verdict := policy.Evaluate(candidate, facts, at)
+	e.Proposed, e.Origin, e.Landed, e.Verdict, e.Until = state.Proposed, candidate.Origin, candidate.Landed, &verdict, verdict.Until()
+	e.ClassWhy = candidate.ClassWhy
+	if candidate.Class != nil {
+		e.Class = candidate.Class.Meta.Name
+	}
+	return e, nil
+}

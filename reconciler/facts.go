@@ -1,0 +1,72 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// candidate is what the gates judge, by the rules of the approved governance.
+func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environment, tenant *declaration.Tenant, state EnvironmentState) (policy.Candidate, error) {
+	release, err := a.release(ctx, env, *state.Proposed)
+	if err != nil {
+		return policy.Candidate{}, fmt.Errorf("read the proposed release: %w", err)
+	}
+	approved, err := a.approvedRelease(ctx, env, state)
+	if err != nil {
+		return policy.Candidate{}, fmt.Errorf("read the approved release: %w", err)
+	}
+	c := policy.Candidate{
+		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
+		Origin: state.Proposed.Origin, Policies: l.policies(env), Calendar: l.Calendars[env.Spec.Calendar],
+	}
+	if restores(state, release.Digest) {
+		c.Origin = policy.OriginRollback
+	}
+	var paths []string
+	if c.Landed, paths, c.LandedUnknown, err = a.landedChanges(ctx, l, env, state, approved, release); err != nil {
+		return policy.Candidate{}, fmt.Errorf("read the landed changes: %w", err)
+	}
+	c.Classify(l.Set, paths)
+	if name := env.Spec.Calendar; name != "" && c.Calendar == nil {
+		return policy.Candidate{}, fmt.Errorf("calendar %q of %q is not declared", name, env.Meta.Name)
+	}
+	return c, nil
+}
+
+// facts asks around for everything but the claims.
+func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentState, c policy.Candidate) policy.Facts {
+	f := policy.Facts{
+		People: l.people, Hold: state.Hold,
+		Evidence: evidenceFact(a.journal.log.Status(), a.now()),
+	}
+	var err error
+	if f.Scopes, err = a.clusters[env.Spec.Cluster].scopes(c.Release); err != nil {
+		f.ScopesUnknown = err.Error()
+	}
+	for _, name := range env.Spec.DependsOn {
+		f.Dependencies = append(f.Dependencies, dependencyOf(name, a.journal.environment(name)))
+	}
+	f.Statements = l.believed(state.Statements)
+	f.Overrides = slices.DeleteFunc(slices.Clone(state.Overrides), func(o policy.Override) bool {
+		return o.Used == nil && !l.trusts(o.Statement.Person, o.Statement.Key)
+	})
+	if v, vetoed := state.Vetoes[c.Release.Digest]; vetoed {
+		f.Veto = &v
+	}
+	if from := env.Spec.Promotion.From; from != "" {
+		f.Promotion = &policy.Promotion{From: from, Soaks: a.journal.environment(from).Soaks}
+	}
+	if state.Live != nil {
+		f.Live = &policy.Live{Healthy: true, State: string(health.Healthy)}
+		if state.Health != nil && !wellEnough(health.Status(state.Health.To)) {
+			f.Live = &policy.Live{State: state.Health.To}
+		}
+	}
+	return f
+}

@@ -1,0 +1,78 @@
+package reconciler
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/identity"
+)
+
+// law is the approved governance: the rules that every candidate is judged by.
+type law struct {
+	commit string // of the governance source
+	*declaration.Set
+	people map[string]policy.Voter
+}
+
+// newLaw prepares the declarations of a commit for judging by them.
+func newLaw(commit string, set *declaration.Set) *law {
+	l := &law{commit: commit, Set: set, people: map[string]policy.Voter{}}
+	for name, p := range set.Persons {
+		l.people[name] = policy.Voter{Roles: p.Spec.Roles, Bot: p.Spec.Bot}
+	}
+	return l
+}
+
+// policies are those that are about an environment.
+func (l *law) policies(env *declaration.Environment) []*declaration.Policy {
+	var list []*declaration.Policy
+	for _, p := range l.Policies {
+		if p.Spec.Match.MatchesEnvironment(env) {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *declaration.Policy) int { return strings.Compare(a.Meta.Name, b.Meta.Name) })
+	return list
+}
+
+// believed are the statements whose keys are still to be trusted, with the rank that their class has now.
+func (l *law) believed(said []policy.Statement) []policy.Statement {
+	var list []policy.Statement
+	for _, s := range said {
+		if !l.trusts(s.Person, s.Key) {
+			continue
+		}
+		if class := l.Classes[s.Class]; class != nil {
+			s.Rank = class.Spec.Rank
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// trusts reports whether a key is still a person's and not revoked.
+func (l *law) trusts(person, key string) bool {
+	p, known := l.Keyring.Person(person)
+	return known && slices.ContainsFunc(p.Keys, func(k identity.PersonKey) bool { return k.Key.Fingerprint() == key && k.RevokedAt.IsZero() })
+}
+
+// rootPerson begins the names of the holders of root keys: the fingerprint follows.
+const rootPerson = "root:"
+
+// rootKeyring knows the keys that the agent's configuration pins; nil when it pins none.
+func rootKeyring(keys []declaration.AgentTrustKey) (*identity.Keyring, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	var holders []identity.Person
+	for _, k := range keys {
+		key, err := identity.ParseSSH(k.SSH)
+		if err != nil {
+			return nil, err
+		}
+		holders = append(holders, identity.Person{Name: rootPerson + key.Fingerprint(), Keys: []identity.PersonKey{{Key: key}}})
+	}
+	return identity.NewKeyring(holders)
+}

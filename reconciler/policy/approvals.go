@@ -1,0 +1,272 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// RoleReleaseManager may approve a rollback alone.
+const RoleReleaseManager = "release-manager"
+
+// approvals passes when every landed change has the people that the class asks for, none of whom had a part in it.
+func approvals(c Candidate, f Facts, now time.Time) Result {
+	demands := c.Class.Spec.Approvals
+	asked := len(demands) > 0 || c.Class.Spec.Signatures == declaration.SignaturesRequired
+	switch {
+	case !asked:
+		return allow("the class asks for no approvals")
+	case c.Origin == OriginGovernance:
+		return allow("the change of governance that it comes from was approved")
+	case c.Origin == OriginRollback:
+		return rollbackApproval(c, f, now)
+	case !c.judgedByLanded():
+		if len(demands) == 0 {
+			demands = []declaration.Approval{{Count: 1, Roles: everyRole(f.People)}}
+		}
+		who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots}
+		who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
+		return who.result("the release as a whole ("+c.noLanded()+")",
+			fmt.Sprintf("purser approve %s, by each of them", c.Environment.Meta.Name))
+	case len(demands) == 0:
+		return allow("the class asks for signatures only")
+	}
+	verdict := allow("")
+	var reasons []string
+	for i := range c.Landed {
+		l := &c.Landed[i]
+		r := landedApprovals(c, f, l, demands, now)
+		if r.Answer > verdict.Answer {
+			verdict = r
+		}
+		reasons = append(reasons, r.Reason)
+	}
+	if verdict.Answer == Allow {
+		verdict.Reason = some(reasons)
+	}
+	return verdict
+}
+
+// landedApprovals judges one landed change against its own authors.
+func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Approval, now time.Time) Result {
+	if unknown := unknownAuthors(c.Class, l); unknown != nil {
+		return *unknown
+	}
+	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, landed: l}
+	if l.Pull != nil {
+		for _, r := range l.Pull.Reviews {
+			if r.Approves && r.Covers {
+				who.vote(r.Person, "review")
+			}
+		}
+	}
+	who.statements(c, f, now, func(s Statement) bool {
+		return s.From == c.from() && (s.To == c.Release.Digest || slices.Contains(l.Releases, s.To))
+	})
+	r := who.result("landed change "+short(l.Commit), "a review of the pull request at its head, or purser approve "+c.Environment.Meta.Name)
+	if r.Answer != Allow && l.PullUnknown != "" {
+		r.Reason += "; reviews are unknown: " + l.PullUnknown
+	}
+	return r
+}
+
+// unknownAuthors refuses a change of which it is not known who made it: its author could approve it. nil when it is
+// known.
+func unknownAuthors(class *declaration.ReleaseClass, l *Landed) *Result {
+	bad := l.unsigned()
+	if len(bad) == 0 {
+		return nil
+	}
+	of := "landed change " + short(l.Commit)
+	if class.Spec.Authorship != declaration.AuthorshipForge {
+		return &Result{Answer: Deny, Reason: fmt.Sprintf("%s: who made it is unknown, so nobody can be told from its authors: %s", of, some(bad)),
+			Hint: "sign commits with a key of a Person; or let the class go by the forge (authorship: forge)"}
+	}
+	switch {
+	case l.PullUnknown != "":
+		return &Result{Answer: Wait, Reason: fmt.Sprintf("%s: who made it is unknown until the forge answers: %s", of, l.PullUnknown)}
+	case l.Pull == nil:
+		return &Result{Answer: Deny, Reason: of + ": it is not signed and came by no pull request, so who made it is unknown",
+			Hint: "revert it and open a pull request"}
+	case !l.Pull.AuthorsKnown:
+		return &Result{Answer: Deny, Reason: fmt.Sprintf("%s: the author of pull request %d, or who pushed to it, is nobody that governance knows", of, l.Pull.Number),
+			Hint: "declare a Person with that account of the forge"}
+	}
+	return nil
+}
+
+// rollbackApproval asks one release manager, whoever made the change: what comes back was approved and live before.
+func rollbackApproval(c Candidate, f Facts, now time.Time) Result {
+	who := ballot{demands: []declaration.Approval{{Count: 1, Roles: []string{RoleReleaseManager}}}, people: f.People}
+	for i := range c.Landed {
+		l := &c.Landed[i]
+		if len(l.unsigned()) == 0 {
+			for _, commit := range l.Commits {
+				who.vote(commit.Signer, "signature")
+			}
+		}
+		if l.Pull != nil {
+			for _, r := range l.Pull.Reviews {
+				if r.Approves && r.Covers {
+					who.vote(r.Person, "review")
+				}
+			}
+		}
+	}
+	who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
+	return who.result("the rollback", "a signed commit, a review or purser approve, of a release manager")
+}
+
+// ballot collects who approves one thing.
+type ballot struct {
+	demands []declaration.Approval
+	people  map[string]Voter
+	bots    bool
+	landed  *Landed           // whose authors do not count; nil where nobody is excluded
+	votes   map[string]string // person → how
+	ignored []string          // why somebody's vote does not count
+}
+
+func (b *ballot) vote(person, how string) {
+	voter, known := b.people[person]
+	if !known || b.votes[person] != "" {
+		return
+	}
+	if b.landed != nil {
+		if as, had := b.landed.hadPart(person); had {
+			b.ignored = append(b.ignored, fmt.Sprintf("%s had a part in it (%s)", person, as))
+			return
+		}
+	}
+	if voter.Bot && !b.bots {
+		b.ignored = append(b.ignored, person+" is a bot")
+		return
+	}
+	if b.votes == nil {
+		b.votes = map[string]string{}
+	}
+	b.votes[person] = how
+}
+
+// statements counts those that approve what covers says.
+func (b *ballot) statements(c Candidate, f Facts, now time.Time, covers func(Statement) bool) {
+	for _, s := range f.Statements {
+		if s.Verb != VerbApprove || !covers(s) {
+			continue
+		}
+		switch {
+		case !now.Before(s.Expires):
+			b.ignored = append(b.ignored, fmt.Sprintf("the statement of %s expired at %s", s.Person, s.Expires.UTC().Format(time.RFC3339)))
+		case s.Rank < c.Class.Spec.Rank:
+			b.ignored = append(b.ignored, fmt.Sprintf("%s approved it as class %q, and it is %q", s.Person, s.Class, c.Class.Meta.Name))
+		default:
+			b.vote(s.Person, "statement")
+		}
+	}
+}
+
+// result says whether the demands are met: a person counts for one of them.
+func (b *ballot) result(what, remedy string) Result {
+	met, left := assign(b.demands, slices.Sorted(maps.Keys(b.votes)), b.people)
+	if len(left) == 0 {
+		var names []string
+		for _, person := range met {
+			names = append(names, fmt.Sprintf("%s (%s)", person, b.votes[person]))
+		}
+		return allow(fmt.Sprintf("%s is approved by %s", what, strings.Join(names, ", ")))
+	}
+	var missing []string
+	reachable := true
+	for _, demand := range left {
+		may := b.eligible(demand)
+		if len(may) < demand.Count {
+			reachable = false
+		}
+		missing = append(missing, fmt.Sprintf("%d more of %s (%s)", demand.Count, strings.Join(demand.Roles, " or "), cmp.Or(some(may), "nobody is left")))
+	}
+	r := Result{Answer: Wait, Reason: fmt.Sprintf("%s needs %s", what, strings.Join(missing, " and ")), Hint: remedy}
+	if len(b.ignored) > 0 {
+		r.Reason += "; " + some(b.ignored)
+	}
+	if !reachable {
+		r.Answer, r.Hint = Deny, "revert the change and let somebody else make it, or give more people the role, in governance"
+	}
+	return r
+}
+
+// eligible are the people who could still meet a demand.
+func (b *ballot) eligible(demand declaration.Approval) []string {
+	var may []string
+	for _, person := range slices.Sorted(maps.Keys(b.people)) {
+		voter := b.people[person]
+		if b.votes[person] != "" || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
+			continue
+		}
+		if b.landed != nil {
+			if _, had := b.landed.hadPart(person); had {
+				continue
+			}
+		}
+		may = append(may, person)
+	}
+	return may
+}
+
+// assign gives each demand as many people as it asks for, each person once (a matching by augmenting paths). It says
+// who was needed, and what is left of each demand that is not met.
+func assign(demands []declaration.Approval, people []string, voters map[string]Voter) (met []string, left []declaration.Approval) {
+	var slots []int // → demand
+	for i, d := range demands {
+		for range d.Count {
+			slots = append(slots, i)
+		}
+	}
+	holder := make([]string, len(slots))
+	var place func(person string, tried map[int]bool) bool
+	place = func(person string, tried map[int]bool) bool {
+		for s, demand := range slots {
+			if tried[s] || !voters[person].anyRole(demands[demand].Roles) {
+				continue
+			}
+			tried[s] = true
+			if holder[s] == "" || place(holder[s], tried) {
+				holder[s] = person
+				return true
+			}
+		}
+		return false
+	}
+	for _, person := range people {
+		place(person, map[int]bool{})
+	}
+	open := map[int]int{}
+	for s, person := range holder {
+		if person == "" {
+			open[slots[s]]++
+		} else {
+			met = append(met, person)
+		}
+	}
+	for i, d := range demands {
+		if open[i] > 0 {
+			left = append(left, declaration.Approval{Count: open[i], Roles: d.Roles})
+		}
+	}
+	return met, left
+}
+
+// everyRole are all roles that somebody holds.
+func everyRole(people map[string]Voter) []string {
+	roles := map[string]bool{}
+	for _, v := range people {
+		for _, r := range v.Roles {
+			roles[r] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(roles))
+}

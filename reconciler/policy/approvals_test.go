@@ -1,0 +1,292 @@
+package policy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// The people of these tests.
+var people = map[string]Voter{
+	"developer-1":       {Roles: []string{"developer"}},
+	"developer-2":       {Roles: []string{"developer"}},
+	"release-manager-1": {Roles: []string{"release-manager", "developer"}},
+	"release-manager-2": {Roles: []string{"release-manager"}},
+	"dba-1":             {Roles: []string{"dba"}},
+	"both-1":            {Roles: []string{"dba", "release-manager"}},
+	"release-bot":       {Roles: []string{"release-manager", "dba"}, Bot: true},
+}
+
+// standard is a class that wants one release manager and one database administrator.
+func standard() *declaration.ReleaseClass {
+	return &declaration.ReleaseClass{Meta: declaration.Meta{Name: "standard"}, Spec: declaration.ReleaseClassSpec{
+		Rank: 20, Signatures: declaration.SignaturesRequired, Authorship: declaration.AuthorshipSigned,
+		Approvals: []declaration.Approval{{Count: 1, Roles: []string{"release-manager"}}, {Count: 1, Roles: []string{"dba"}}},
+	}}
+}
+
+const (
+	releaseA = "sha256:aaaa"
+	releaseB = "sha256:bbbb"
+	commitB  = "b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1"
+)
+
+// asked is a candidate of one landed change by developer-1 that asks for approval, with a fact sheet that says nothing yet.
+func asked() (Candidate, Facts) {
+	c := candidate(object("v1", "ConfigMap", "", "a"))
+	c.Class, c.Origin = standard(), OriginGit
+	c.Release = &render.Release{Digest: releaseB}
+	c.Approved = &render.Release{Digest: releaseA}
+	c.Landed = []Landed{{
+		Commit: commitB, FirstSeen: now, Releases: []string{releaseB},
+		Commits: []Commit{{ID: commitB, Signer: "developer-1"}},
+		Parts:   []Part{{Person: "developer-1", As: PartSigner}, {Person: "developer-1", As: PartAuthor}},
+	}}
+	f := facts()
+	f.People = people
+	return c, f
+}
+
+func reviewBy(person string) Review { return Review{Person: person, Approves: true, Covers: true} }
+
+func approveBy(person string) Statement {
+	return Statement{ID: "sha256:" + person, Verb: VerbApprove, Person: person, From: releaseA, To: releaseB, Class: "standard", Rank: 20, Expires: now.Add(time.Hour)}
+}
+
+func TestApprovals(t *testing.T) {
+	pull := func(reviews ...Review) func(*Candidate, *Facts) {
+		return func(c *Candidate, _ *Facts) {
+			c.Landed[0].Pull = &Pull{Number: 7, AuthorsKnown: true, Reviews: reviews}
+		}
+	}
+	said := func(list ...Statement) func(*Candidate, *Facts) {
+		return func(_ *Candidate, f *Facts) { f.Statements = list }
+	}
+	alter := func(s Statement, change func(*Statement)) Statement { change(&s); return s }
+	for name, test := range map[string]struct {
+		change func(*Candidate, *Facts)
+		want   Answer
+		says   string
+	}{
+		"nobody yet":        {pull(), Wait, "needs 1 more of release-manager (both-1, release-manager-1, release-manager-2) and 1 more of dba"},
+		"both by review":    {pull(reviewBy("release-manager-1"), reviewBy("dba-1")), Allow, "approved by release-manager-1 (review), dba-1 (review)"},
+		"both by statement": {said(approveBy("release-manager-1"), approveBy("dba-1")), Allow, "(statement)"},
+		"one of each way": {func(c *Candidate, f *Facts) {
+			pull(reviewBy("dba-1"))(c, f)
+			said(approveBy("release-manager-2"))(c, f)
+		}, Allow, ""},
+		"one person with both roles":    {pull(reviewBy("both-1")), Wait, "1 more of"},
+		"two who need to be told apart": {pull(reviewBy("both-1"), reviewBy("dba-1")), Allow, "both-1"},
+		"one person twice": {func(c *Candidate, f *Facts) {
+			pull(reviewBy("both-1"), reviewBy("both-1"))(c, f)
+			said(approveBy("both-1"))(c, f)
+		}, Wait, ""},
+		"wrong role":                     {pull(reviewBy("release-manager-1"), reviewBy("developer-2")), Wait, "dba"},
+		"bot":                            {pull(reviewBy("release-manager-1"), reviewBy("release-bot")), Wait, "release-bot is a bot"},
+		"nobody's account":               {pull(reviewBy("release-manager-1"), reviewBy("")), Wait, ""},
+		"somebody unknown":               {pull(reviewBy("release-manager-1"), reviewBy("dba-9")), Wait, ""},
+		"review of an older head":        {pull(reviewBy("release-manager-1"), Review{Person: "dba-1", Approves: true}), Wait, ""},
+		"dismissed review":               {pull(reviewBy("release-manager-1"), Review{Person: "dba-1", Covers: true}), Wait, ""},
+		"statement of another release":   {said(approveBy("release-manager-1"), alter(approveBy("dba-1"), func(s *Statement) { s.To = "sha256:cccc" })), Wait, ""},
+		"statement from another release": {said(approveBy("release-manager-1"), alter(approveBy("dba-1"), func(s *Statement) { s.From = "sha256:cccc" })), Wait, ""},
+		"expired statement":              {said(approveBy("release-manager-1"), alter(approveBy("dba-1"), func(s *Statement) { s.Expires = now })), Wait, "the statement of dba-1 expired"},
+		"statement about a lower class":  {said(approveBy("release-manager-1"), alter(approveBy("dba-1"), func(s *Statement) { s.Class, s.Rank = "low", 0 })), Wait, `dba-1 approved it as class "low"`},
+		"another verb":                   {said(approveBy("release-manager-1"), alter(approveBy("dba-1"), func(s *Statement) { s.Verb = VerbOverride })), Wait, ""},
+		"self-approval":                  {pull(reviewBy("developer-1"), reviewBy("dba-1")), Wait, ""},
+		"approval by the author": {func(c *Candidate, f *Facts) {
+			c.Landed[0].Parts = append(c.Landed[0].Parts, Part{Person: "release-manager-1", As: PartCoAuthor})
+			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
+		}, Wait, "release-manager-1 had a part in it (co-author)"},
+		"approval by the pusher, in a statement": {func(c *Candidate, f *Facts) {
+			c.Landed[0].Parts = append(c.Landed[0].Parts, Part{Person: "dba-1", As: PartPusher})
+			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
+		}, Wait, "dba-1 had a part in it (pusher)"},
+		"everybody had a part": {func(c *Candidate, _ *Facts) {
+			for _, p := range []string{"dba-1", "both-1"} {
+				c.Landed[0].Parts = append(c.Landed[0].Parts, Part{Person: p, As: PartAuthor})
+			}
+		}, Deny, "nobody is left"},
+		"unsigned commit": {func(c *Candidate, f *Facts) {
+			c.Landed[0].Commits = append(c.Landed[0].Commits, Commit{ID: "c2", Problem: "the commit is not signed"})
+			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
+		}, Deny, "who made it is unknown"},
+		"unsigned commit, the forge unknown": {func(c *Candidate, f *Facts) {
+			c.Class.Spec.Authorship = declaration.AuthorshipForge
+			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			c.Landed[0].PullUnknown = "connection refused"
+		}, Wait, "connection refused"},
+		"unsigned direct push, going by the forge": {func(c *Candidate, f *Facts) {
+			c.Class.Spec.Authorship = declaration.AuthorshipForge
+			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
+		}, Deny, "came by no pull request"},
+		"unsigned, a pull request of somebody unknown": {func(c *Candidate, f *Facts) {
+			c.Class.Spec.Authorship = declaration.AuthorshipForge
+			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
+			c.Landed[0].Pull.AuthorsKnown = false
+		}, Deny, "nobody that governance knows"},
+		"forge's squash commit": {func(c *Candidate, f *Facts) {
+			c.Landed[0].Commits = append(c.Landed[0].Commits, Commit{ID: "squash", Mechanical: true})
+			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
+		}, Allow, ""},
+		"second landed change without approval": {func(c *Candidate, f *Facts) {
+			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
+			c.Landed = append(c.Landed, Landed{Commit: "c2", Releases: []string{releaseB}, Commits: []Commit{{ID: "c2", Signer: "developer-2"}}, Parts: []Part{{Person: "developer-2", As: PartSigner}}})
+		}, Wait, "landed change c2"},
+		"two parallel pull requests by one statement each": {func(c *Candidate, f *Facts) {
+			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
+			c.Landed = append(c.Landed, Landed{Commit: "c2", Releases: []string{releaseB}, Commits: []Commit{{ID: "c2", Signer: "developer-2"}}, Parts: []Part{{Person: "developer-2", As: PartSigner}}})
+		}, Allow, ""},
+		"approved before more landed": {func(c *Candidate, f *Facts) {
+			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
+			c.Release = &render.Release{Digest: "sha256:cccc"}
+			c.Landed[0].Releases = []string{releaseB, "sha256:cccc"}
+			c.Landed = append(c.Landed, Landed{Commit: "c2", Releases: []string{"sha256:cccc"}, Commits: []Commit{{ID: "c2", Signer: "developer-2"}}, Parts: []Part{{Person: "developer-2", As: PartSigner}}})
+		}, Wait, "landed change c2"},
+		"first release": {func(c *Candidate, f *Facts) {
+			c.Origin, c.Approved, c.Landed = OriginFirst, nil, nil
+			s := approveBy("release-manager-1")
+			d := approveBy("dba-1")
+			s.From, d.From = "", ""
+			said(s, d)(c, f)
+		}, Allow, "first release"},
+		"first release, nobody":           {func(c *Candidate, _ *Facts) { c.Origin, c.Approved, c.Landed = OriginFirst, nil, nil }, Wait, "purser approve"},
+		"rewritten history":               {func(c *Candidate, f *Facts) { c.Landed, c.LandedUnknown = nil, "history was rewritten" }, Wait, "history was rewritten"},
+		"nothing landed that explains it": {func(c *Candidate, f *Facts) { c.Landed = nil }, Wait, "no landed change explains it"},
+		"rollback, nobody":                {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback }, Wait, "release-manager"},
+		"rollback by its release manager": {func(c *Candidate, _ *Facts) {
+			c.Origin = OriginRollback
+			c.Landed[0].Commits[0].Signer = "release-manager-1"
+		}, Allow, "release-manager-1 (signature)"},
+		"rollback by a bot":                {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback; c.Landed[0].Commits[0].Signer = "release-bot" }, Wait, "bot"},
+		"rollback by a developer":          {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback }, Wait, ""},
+		"governance moved the environment": {func(c *Candidate, _ *Facts) { c.Origin = OriginGovernance; c.Landed = nil }, Allow, "was approved"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, f := asked()
+			test.change(&c, &f)
+			r := approvals(c, f, now)
+			if r.Answer != test.want || !strings.Contains(r.Reason+" "+r.Hint, test.says) {
+				t.Errorf("%s: %s (%s); want %s: …%s…", r.Answer, r.Reason, r.Hint, test.want, test.says)
+			}
+			if r.Answer != Allow && r.Hint == "" && !strings.Contains(r.Reason, "forge answers") {
+				t.Errorf("%s has no remedy", r.Reason)
+			}
+		})
+	}
+}
+
+// Whatever is said and reviewed, nobody who had a part counts, nobody counts twice, and no bot counts.
+func TestApprovalsAreNeverFewer(t *testing.T) {
+	names := []string{"developer-1", "release-manager-1", "release-manager-2", "dba-1", "both-1", "release-bot", ""}
+	random := rand.New(rand.NewPCG(1, 2))
+	allowed := 0
+	for range 20_000 {
+		c, f := asked()
+		l := &c.Landed[0]
+		l.Pull = &Pull{Number: 7, AuthorsKnown: true}
+		honest := map[string]bool{}
+		for range random.IntN(6) {
+			person := names[random.IntN(len(names))]
+			switch random.IntN(4) {
+			case 0:
+				l.Parts = append(l.Parts, Part{Person: person, As: PartCommitter})
+			case 1:
+				r := Review{Person: person, Approves: random.IntN(4) > 0, Covers: random.IntN(4) > 0}
+				l.Pull.Reviews = append(l.Pull.Reviews, r)
+				honest[person] = honest[person] || r.Approves && r.Covers
+			default:
+				s := approveBy(person)
+				if random.IntN(4) == 0 {
+					s.Expires = now.Add(-time.Second)
+				} else if random.IntN(4) == 0 {
+					s.To = "sha256:dddd"
+				} else {
+					honest[person] = true
+				}
+				f.Statements = append(f.Statements, s)
+			}
+		}
+		if approvals(c, f, now).Answer != Allow {
+			continue
+		}
+		allowed++
+		var counted []string
+		for person, is := range honest {
+			if _, had := l.hadPart(person); is && !had && person != "" && !people[person].Bot {
+				counted = append(counted, person)
+			}
+		}
+		managers, admins := 0, 0
+		for _, p := range counted {
+			if slices.Contains(people[p].Roles, "release-manager") {
+				managers++
+			}
+			if slices.Contains(people[p].Roles, "dba") {
+				admins++
+			}
+		}
+		if managers == 0 || admins == 0 || len(counted) < 2 {
+			t.Fatalf("allowed with %v: %+v %+v", counted, l, f.Statements)
+		}
+	}
+	if allowed < 100 {
+		t.Fatalf("only %d of the cases are allowed: the test shows little", allowed)
+	}
+}
+
+// A matching is found whenever there is one.
+func TestAssignFindsEveryMatching(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	roles := []string{"a", "b", "c"}
+	for range 5_000 {
+		voters := map[string]Voter{}
+		var list []string
+		for i := range random.IntN(5) {
+			name := fmt.Sprint("p", i)
+			voter := Voter{}
+			for _, r := range roles {
+				if random.IntN(2) == 0 {
+					voter.Roles = append(voter.Roles, r)
+				}
+			}
+			voters[name], list = voter, append(list, name)
+		}
+		var demands []declaration.Approval
+		for range 1 + random.IntN(2) {
+			demands = append(demands, declaration.Approval{Count: 1 + random.IntN(2), Roles: roles[random.IntN(3):]})
+		}
+		_, left := assign(demands, list, voters)
+		if got, want := len(left) == 0, matches(demands, list, voters); got != want {
+			t.Fatalf("%v of %v: matched %v, a matching exists: %v", demands, voters, got, want)
+		}
+	}
+}
+
+// matches tries every assignment.
+func matches(demands []declaration.Approval, list []string, voters map[string]Voter) bool {
+	for i, d := range demands {
+		if d.Count == 0 {
+			continue
+		}
+		for j, person := range list {
+			if !voters[person].anyRole(d.Roles) {
+				continue
+			}
+			rest := slices.Clone(demands)
+			rest[i].Count--
+			if matches(rest, slices.Delete(slices.Clone(list), j, j+1), voters) {
+				return true
+			}
+		}
+		return false
+	}
+	return true
+}

@@ -1,0 +1,28 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// freezes passes when no freeze of the environment's calendar holds for the class, and, if the class has windows, one is
+// open for long enough.
+func freezes(c Candidate, _ Facts, now time.Time) Result {
+	switch {
+	case c.Origin == OriginRollback:
+		return allow("a rollback may go in a freeze")
+	case c.Calendar == nil:
+		return allow("the environment has no calendar")
+	case c.Class.Spec.Calendar.Exempt:
+		return allow(fmt.Sprintf("class %q is exempt", c.Class.Meta.Name))
+	}
+	at := c.Calendar.Compiled.At(c.Class.Meta.Name, now)
+	if !at.Open {
+		return Result{Answer: Wait, Reason: fmt.Sprintf("calendar %q: %s", c.Calendar.Meta.Name, at.Reason), Until: at.NextOpen}
+	}
+	least := c.Class.Spec.Calendar.MinimumRemaining
+	if at.NextClose != nil && at.NextClose.Sub(now) < least {
+		return Result{Answer: Wait, Reason: fmt.Sprintf("calendar %q closes at %s, in less than %s", c.Calendar.Meta.Name, at.NextClose.Format(time.RFC3339), least), Until: at.NextClose}
+	}
+	return allow(fmt.Sprintf("calendar %q: %s", c.Calendar.Meta.Name, at.Reason))
+}

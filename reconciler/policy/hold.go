@@ -1,0 +1,77 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Hold is a person's order to leave an environment as it is.
+type Hold struct {
+	Person string    `json:"person"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+// pause waits while a person holds the environment.
+func pause(_ Candidate, f Facts, _ time.Time) Result {
+	if h := f.Hold; h != nil {
+		return Result{Answer: Wait, Reason: fmt.Sprintf("paused by %s since %s: %s", h.Person, h.Since.UTC().Format(time.RFC3339), h.Reason), Hint: "purser resume"}
+	}
+	return allow("nobody holds the environment")
+}
+
+// Veto keeps one release away until a person lifts it.
+type Veto struct {
+	Reason string    `json:"reason"`
+	By     string    `json:"by"` // person, or the agent
+	At     time.Time `json:"at"`
+}
+
+// veto denies a release that failed before, or that somebody took back.
+func veto(_ Candidate, f Facts, _ time.Time) Result {
+	if v := f.Veto; v != nil {
+		return Result{Answer: Deny, Reason: fmt.Sprintf("vetoed at %s by %s: %s", v.At.UTC().Format(time.RFC3339), v.By, v.Reason),
+			Hint: "push another release, or purser lift"}
+	}
+	return allow("the release is not vetoed")
+}
+
+// ReviewDue is how long after an override was used somebody else has to have reviewed it.
+const ReviewDue = 72 * time.Hour
+
+// Override is a person's order to release in spite of some gates. The time of its use starts the review's.
+type Override struct {
+	Statement Statement  `json:"statement"`
+	Used      *time.Time `json:"used,omitempty"`
+	Reviewer  string     `json:"reviewer,omitempty"`
+}
+
+// Due is when the override has to be reviewed; nil when it need not be, or was.
+func (o Override) Due() *time.Time {
+	if o.Used == nil || o.Reviewer != "" {
+		return nil
+	}
+	due := o.Used.Add(ReviewDue)
+	return &due
+}
+
+// review denies the next release after an override that nobody reviewed in time.
+func review(_ Candidate, f Facts, now time.Time) Result {
+	var open []string
+	for _, o := range f.Overrides {
+		due := o.Due()
+		switch {
+		case due == nil:
+		case !now.Before(*due):
+			return Result{Answer: Deny, Reason: fmt.Sprintf("the override %s by %s was to be reviewed by %s", short(o.Statement.ID), o.Statement.Person, due.UTC().Format(time.RFC3339)),
+				Hint: fmt.Sprintf("purser review %s, by somebody else", short(o.Statement.ID))}
+		default:
+			open = append(open, fmt.Sprintf("%s until %s", short(o.Statement.ID), due.UTC().Format(time.RFC3339)))
+		}
+	}
+	if len(open) > 0 {
+		return allow("overrides to review: " + strings.Join(open, ", "))
+	}
+	return allow("no override waits for its review")
+}

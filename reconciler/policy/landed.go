@@ -1,0 +1,119 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Landed is one landed change: a first-parent step of the source branch that altered what the environment reads.
+type Landed struct {
+	Commit    string    `json:"commit"`
+	FirstSeen time.Time `json:"firstSeen"` // by the agent; signatures are judged at this time
+	// Releases that were proposed with it since the approved one. A statement that approves one of them approves it.
+	Releases []string `json:"releases,omitempty"`
+	Commits  []Commit `json:"commits"` // everything it brought, itself included
+	Parts    []Part   `json:"parts"`   // who had a part in it
+	Pull     *Pull    `json:"pull,omitempty"`
+	// PullUnknown says why the forge could not be asked. It is empty where no forge is configured, too.
+	PullUnknown string `json:"pullUnknown,omitempty"`
+}
+
+// Commit is one commit of a landed change and whether its signature counts.
+type Commit struct {
+	ID     string `json:"id"`
+	Signer string `json:"signer,omitempty"` // person whose key signed it, valid when it was first seen
+	// Problem says why the signature does not count.
+	Problem string `json:"problem,omitempty"`
+	// Mechanical: a forge's merge or squash commit. Each path that it alters equals a parent's, or the reviewed head's,
+	// whose commits are listed, too: it adds nothing of its own.
+	Mechanical bool `json:"mechanical,omitempty"`
+}
+
+// Part is somebody's part in a landed change. Whoever had one cannot approve it.
+type Part struct {
+	Person string `json:"person,omitempty"` // "" where it is nobody known
+	As     string `json:"as"`
+}
+
+// Parts in a landed change.
+const (
+	PartSigner     = "signer"
+	PartAuthor     = "author"
+	PartCommitter  = "committer"
+	PartCoAuthor   = "co-author"
+	PartMerger     = "merger" // of a merge with edits of its own
+	PartPullAuthor = "author of the pull request"
+	PartPusher     = "pusher"
+)
+
+// Pull is what the forge said about the pull request that a landed change came from.
+type Pull struct {
+	Number  int64    `json:"number"`
+	URL     string   `json:"url"`
+	Head    string   `json:"head"`
+	Digest  string   `json:"digest"` // of the forge's answers
+	Reviews []Review `json:"reviews"`
+	// AuthorsKnown: the pull request's author is a known person, and so is everybody the forge says pushed to it.
+	AuthorsKnown bool `json:"authorsKnown"`
+}
+
+// Review is the last opinion of one account. Only one that approves and covers the landed change counts.
+type Review struct {
+	Person   string    `json:"person,omitempty"` // "" where the account is nobody's
+	Approves bool      `json:"approves"`         // approved, and not dismissed since
+	Covers   bool      `json:"covers"`           // each path that the landed change altered equals the reviewed head's
+	Head     string    `json:"head,omitempty"`
+	At       time.Time `json:"at"`
+}
+
+// Voter is a person as approvals see it.
+type Voter struct {
+	Roles []string `json:"roles"`
+	Bot   bool     `json:"bot,omitempty"`
+}
+
+// hadPart reports whether a person had a part in the change, and which.
+func (l *Landed) hadPart(person string) (string, bool) {
+	for _, p := range l.Parts {
+		if p.Person == person && person != "" {
+			return p.As, true
+		}
+	}
+	return "", false
+}
+
+// unsigned lists the commits whose signature does not count, with the reason.
+func (l *Landed) unsigned() []string {
+	var list []string
+	for _, c := range l.Commits {
+		if c.Signer == "" && !c.Mechanical {
+			list = append(list, fmt.Sprintf("%s: %s", short(c.ID), c.Problem))
+		}
+	}
+	return list
+}
+
+// short is a commit or digest as people read it.
+func short(id string) string {
+	_, value, found := strings.Cut(id, ":")
+	if !found {
+		value = id
+	}
+	return value[:min(len(value), 12)]
+}
+
+// some lists the first few of many things.
+func some(list []string) string {
+	const most = 3
+	if len(list) <= most {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+}
+
+// anyRole reports whether a voter holds one of the roles.
+func (v Voter) anyRole(roles []string) bool {
+	return slices.ContainsFunc(v.Roles, func(r string) bool { return slices.Contains(roles, r) })
+}

@@ -1,0 +1,75 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Verbs of statements that gates listen to.
+const (
+	VerbApprove       = "approve"
+	VerbApproveDelete = "approve-delete"
+	VerbOverride      = "override"
+)
+
+// Statement is what a person said about an environment, signed with a key that was valid when the agent first saw it and
+// is not revoked now. Statements that were revoked are not among the facts.
+type Statement struct {
+	ID      string    `json:"id"`
+	Verb    string    `json:"verb"`
+	Person  string    `json:"person"`
+	Key     string    `json:"key,omitempty"`  // fingerprint of the key that signed it
+	From    string    `json:"from,omitempty"` // digest of the approved release that the person saw; "" is none
+	To      string    `json:"to,omitempty"`   // digest of the release that the person means
+	Class   string    `json:"class,omitempty"`
+	Rank    int       `json:"rank,omitempty"` // of the class
+	Gates   []string  `json:"gates,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Ticket  string    `json:"ticket,omitempty"`
+	Expires time.Time `json:"expires"`
+	Seen    time.Time `json:"seen"` // by the agent, first
+}
+
+// DeletionRoles may let a release delete more than the limits.
+var DeletionRoles = []string{RoleReleaseManager, "dba"}
+
+// OrderRoles may give orders about an environment: override gates, pause, resume, abort, lift a veto.
+var OrderRoles = []string{RoleReleaseManager, "governance-owner"}
+
+// MayOrder reports whether somebody may give orders about an environment.
+func MayOrder(v Voter) bool { return !v.Bot && v.anyRole(OrderRoles) }
+
+// neverOverridden are the gates that hold against everybody: without evidence nobody could review the override, and
+// tenants, owners of objects and the right to sign are not the releasing person's to give.
+var neverOverridden = []string{gateClass, gateIsolation, gateClaims, GateDependencies, gateReview, gateVeto, gateEvidence}
+
+// MayDelete reports whether somebody may let a release delete more than the limits.
+func MayDelete(v Voter) bool { return !v.Bot && v.anyRole(DeletionRoles) }
+
+// MayOverride reports whether an override can name the gate, and if not, why.
+func MayOverride(name string) error {
+	switch {
+	case !slices.Contains(Gates(), name):
+		return fmt.Errorf("there is no gate %q", name)
+	case slices.Contains(neverOverridden, name):
+		return fmt.Errorf("gate %q cannot be overridden", name)
+	}
+	return nil
+}
+
+// overridden turns the answer of a gate into an allow, where somebody ordered it for now.
+func overridden(r Result, f Facts, now time.Time) Result {
+	if r.Answer == Allow || slices.Contains(neverOverridden, r.Gate) {
+		return r
+	}
+	for _, o := range f.Overrides {
+		s := o.Statement
+		if !slices.Contains(s.Gates, r.Gate) || !now.Before(s.Expires) || !MayOrder(f.People[s.Person]) {
+			continue
+		}
+		return Result{Gate: r.Gate, Answer: Allow, Override: s.ID,
+			Reason: fmt.Sprintf("overridden by %s until %s (%s, %s); without that: %s", s.Person, s.Expires.UTC().Format(time.RFC3339), s.Ticket, s.Reason, r.Reason)}
+	}
+	return r
+}

@@ -1,0 +1,193 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/forge"
+	"github.com/purser-gitops/purser/sources/identity"
+)
+
+// reviews is the forge as far as a landed change is concerned.
+type reviews interface {
+	// PullRequestOf gives the merged pull request of a landed change; nil when there is none. An error is never "none".
+	PullRequestOf(ctx context.Context, branch, commit string) (*forge.PullRequest, error)
+}
+
+// pulls remembers what a forge said of landed changes, for as long as nobody says that it may have changed.
+type pulls struct {
+	forge reviews
+	every time.Duration // how old an answer may become
+	now   func() time.Time
+
+	mu    sync.Mutex
+	known map[string]pullAnswer // by commit
+}
+
+type pullAnswer struct {
+	pull *forge.PullRequest // nil: there is none
+	at   time.Time
+}
+
+// pullsMax bounds the landed changes that answers are remembered of.
+const pullsMax = 10_000
+
+func newPulls(f reviews, every time.Duration, now func() time.Time) *pulls {
+	return &pulls{forge: f, every: every, now: now, known: map[string]pullAnswer{}}
+}
+
+// of gives the merged pull request of a landed change, nil when there is none. A forge that does not answer makes an
+// earlier answer unknown again: an approval may have been taken back.
+func (p *pulls) of(ctx context.Context, branch, commit string) (*forge.PullRequest, error) {
+	p.mu.Lock()
+	answer, known := p.known[commit]
+	p.mu.Unlock()
+	if known && remaining(answer.at, p.now(), p.every) > 0 {
+		return answer.pull, nil
+	}
+	pull, err := p.forge.PullRequestOf(ctx, branch, commit)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.known) >= pullsMax {
+		clear(p.known)
+	}
+	p.known[commit] = pullAnswer{pull: pull, at: p.now()}
+	return pull, nil
+}
+
+// stale makes every answer be asked for again.
+func (p *pulls) stale() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.known)
+}
+
+// heads are the refs of the pull requests that were asked about, which bring the commits that people reviewed.
+func (p *pulls) heads() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var refs []string
+	for _, answer := range p.known {
+		if answer.pull != nil && answer.pull.HeadRef != "" {
+			refs = append(refs, answer.pull.HeadRef)
+		}
+	}
+	slices.Sort(refs)
+	return slices.Compact(refs)
+}
+
+// pull is a merged pull request with what was reviewed of it.
+type pull struct {
+	*forge.PullRequest
+	remade bool                                    // the landed change is none of its commits: a squash, or part of a rebase
+	heads  map[string]map[string]sources.PathEntry // reviewed head → what it has where the landed change altered something
+}
+
+// landing reads a landed change and the pull request that it came from.
+func (a *Agent) landing(ctx context.Context, src *source, branch, commit string) (*landing, error) {
+	l := &landing{}
+	var request *forge.PullRequest
+	if src.pulls != nil {
+		var err error
+		if request, err = src.pulls.of(ctx, branch, commit); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			l.pullUnknown = err.Error()
+		}
+	}
+	head, remade := "", false
+	if request != nil {
+		parents, err := src.repo.Parents(commit)
+		if err != nil {
+			return nil, err
+		}
+		remade = len(parents) == 1 && !slices.ContainsFunc(request.Commits, func(c forge.Commit) bool { return c.SHA == commit })
+		if _, err := src.repo.Parents(request.Head); errors.Is(err, sources.ErrNoCommit) {
+			src.poller.Trigger() // it is among the refs to bring from now on
+			l.pullUnknown, request = fmt.Sprintf("the head of pull request %d was not fetched yet", request.Number), nil
+		} else if remade {
+			head = request.Head
+		}
+	}
+	var err error
+	if l.step, err = a.steps.read(ctx, src, commit, head); err != nil || request == nil {
+		return l, err
+	}
+	l.pull = &pull{PullRequest: request, remade: remade, heads: map[string]map[string]sources.PathEntry{}}
+	heads := []string{request.Head}
+	for _, r := range request.Reviews {
+		heads = append(heads, r.Head)
+	}
+	for _, head := range heads {
+		if l.pull.heads[head] != nil || head == "" {
+			continue
+		}
+		entries, err := entriesAt(src.repo, head, l.step.paths())
+		if errors.Is(err, sources.ErrNoCommit) {
+			continue // nobody can tell what was reviewed: it covers nothing
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.pull.heads[head] = entries
+	}
+	return l, nil
+}
+
+// facts says who reviewed what.
+func (p *pull) facts(keyring *identity.Keyring, source string, l *landing, series []*landing) *policy.Pull {
+	f := &policy.Pull{Number: p.Number, URL: p.URL, Head: p.Head, Digest: p.Digest, AuthorsKnown: true}
+	for _, r := range forge.Approvals(p.PullRequest) {
+		review := policy.Review{Approves: true, Head: r.Head, At: r.At, Covers: l.covered(p.heads[r.Head], series)}
+		if person, known := keyring.PersonByAccount(source, r.User.Login, r.User.ID); known {
+			review.Person = person.Name
+		}
+		f.Reviews = append(f.Reviews, review)
+	}
+	authors := append([]forge.User{p.Author}, p.Pushers...)
+	for _, c := range p.Commits {
+		authors = append(authors, c.Author)
+	}
+	for _, user := range authors {
+		if _, known := keyring.PersonByAccount(source, user.Login, user.ID); !known {
+			f.AuthorsKnown = false
+		}
+	}
+	return f
+}
+
+// parts says who had a part in the pull request, as the forge tells.
+func (p *pull) parts(keyring *identity.Keyring, source string) []policy.Part {
+	var parts []policy.Part
+	add := func(as string, user forge.User) {
+		if person, known := keyring.PersonByAccount(source, user.Login, user.ID); known {
+			parts = append(parts, policy.Part{Person: person.Name, As: as})
+		} else if as == policy.PartPullAuthor {
+			parts = append(parts, policy.Part{As: as})
+		}
+	}
+	add(policy.PartPullAuthor, p.Author)
+	for _, user := range p.Pushers {
+		add(policy.PartPusher, user)
+	}
+	for _, c := range p.Commits {
+		add(policy.PartAuthor, c.Author)
+		add(policy.PartCommitter, c.Committer)
+		for _, email := range c.Emails {
+			for _, person := range keyring.PersonsByEmail(email) {
+				parts = append(parts, policy.Part{Person: person.Name, As: policy.PartAuthor})
+			}
+		}
+	}
+	return parts
+}

@@ -1,0 +1,323 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/identity"
+	"github.com/purser-gitops/purser/sources/statement"
+)
+
+// hear reads the statements that a poll of the governance source found, and records each word for word. Those that do not
+// count are recorded as well, with the reason. A statement is heard once: what happens to its ref later changes nothing.
+func (a *Agent) hear(ctx context.Context) error {
+	src := a.sources[a.config.Governance.Source]
+	l := a.inForce()
+	var problems []error
+	for _, ref := range src.repo.Refs(statement.RefPrefix) {
+		known := false
+		a.journal.read(func(s *State) { known = s.Statements[strings.TrimPrefix(ref, statement.RefPrefix)] })
+		if known {
+			continue
+		}
+		if err := a.hearOne(ctx, src, l, ref); err != nil {
+			problems = append(problems, fmt.Errorf("statement %s: %w", ref, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// hearOne records one statement.
+func (a *Agent) hearOne(ctx context.Context, src *source, l *law, ref string) error {
+	commit, ok := src.repo.Ref(ref)
+	if !ok {
+		return nil
+	}
+	name := strings.TrimPrefix(ref, statement.RefPrefix)
+	signed, err := statement.Read(src.repo, ref, commit)
+	if err != nil {
+		if passing(err) {
+			return err
+		}
+		_, err = a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: evidence.Statement{ID: name, Ref: ref, Refused: shorten(err.Error(), messageBytes)}})
+		return err
+	}
+	said, by := a.attribute(l, signed)
+	if l == nil && !by.Counts() {
+		return nil // once there is a governance, it may be somebody's
+	}
+	record := evidence.Statement{
+		ID: name, Payload: signed.Payload, Signature: string(signed.Signature), Ref: ref, Person: by.Person, Key: by.Key,
+	}
+	if said.Statement != "" { // it is about another statement, and so about that one's environment
+		said.Environment = a.environmentOf(said.Statement)
+	}
+	if record.Refused = by.String(); by.Counts() {
+		record.Refused = a.pointless(l, said, by)
+	}
+	draft := evidence.Draft{Type: evidence.TypeStatement, Predicate: record}
+	if record.Refused == "" && said.Environment != statement.Governance {
+		draft.Environment = said.Environment
+	}
+	if _, err := a.journal.record(draft); err != nil {
+		return err
+	}
+	a.at("heard")
+	a.logger.Info("statement", "id", name, "verb", said.Verb, "environment", said.Environment, "person", by.Person, "refused", record.Refused)
+	a.metrics.statements.WithLabelValues(string(said.Verb), strconv.FormatBool(record.Refused == "")).Inc()
+	if record.Refused != "" {
+		return nil
+	}
+	if said.Verb == statement.Abort || said.Verb == statement.Lift {
+		if err := a.vetoByStatement(said, by, name); err != nil {
+			return err
+		}
+	}
+	if said.Environment == statement.Governance {
+		a.wakeGovernance()
+	} else {
+		a.wake(said.Environment)
+	}
+	return nil
+}
+
+// attribute says whose statement it is: a person's, or, about the declarations, that of a root key.
+func (a *Agent) attribute(l *law, signed statement.Signed) (statement.Statement, identity.Signature) {
+	now := a.now()
+	nobody := identity.Signature{Status: identity.UnknownKey, Detail: "no person declares the key"}
+	said, by := statement.Statement{}, nobody
+	if l != nil {
+		said, by = statement.Verify(l.Keyring, signed, now)
+	}
+	if by.Status == identity.UnknownKey && a.root != nil {
+		if rootSaid, rootBy := statement.Verify(a.root, signed, now); rootBy.Counts() && rootSaid.Environment == statement.Governance {
+			return rootSaid, rootBy
+		}
+	}
+	return said, by
+}
+
+// pointless says why a statement of a person can have no effect; "" when it can.
+func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signature) string {
+	now := a.now()
+	if !said.Expires.IsZero() && !now.Before(said.Expires) {
+		return "it expired at " + said.Expires.UTC().Format(time.RFC3339)
+	}
+	if strings.HasPrefix(by.Person, rootPerson) {
+		if said.Verb != statement.Approve {
+			return "root keys approve governance, and nothing else"
+		}
+		return ""
+	}
+	voter := l.people[by.Person]
+	if said.Environment == "" {
+		return "there is no statement in force that it could be about"
+	}
+	if said.Environment != statement.Governance && l.Environments[said.Environment] == nil {
+		return fmt.Sprintf("environment %q is not declared", said.Environment)
+	}
+	state := a.journal.environment(said.Environment)
+	switch said.Verb {
+	case statement.Approve:
+		if l.Classes[said.Class] == nil && said.Environment != statement.Governance {
+			return fmt.Sprintf("class %q is not declared", said.Class)
+		}
+	case statement.ApproveDelete:
+		if !policy.MayDelete(voter) {
+			return fmt.Sprintf("%s is a bot, or has none of the roles %s", by.Person, strings.Join(policy.DeletionRoles, ", "))
+		}
+	case statement.Override:
+		for _, gate := range said.Gates {
+			if err := policy.MayOverride(gate); err != nil {
+				return err.Error()
+			}
+		}
+		return mayOrder(voter, by.Person)
+	case statement.Review:
+		i := slices.IndexFunc(state.Overrides, func(o policy.Override) bool { return o.Statement.ID == said.Statement })
+		switch {
+		case i < 0:
+			return "it reviews an override that there is not"
+		case state.Overrides[i].Statement.Person == by.Person:
+			return "nobody reviews an override of their own"
+		case voter.Bot:
+			return by.Person + " is a bot"
+		}
+	case statement.Revoke:
+		return a.revocable(state, said, by.Person)
+	default: // lift, pause, resume, abort
+		return mayOrder(voter, by.Person)
+	}
+	return ""
+}
+
+// mayOrder says why somebody may not give orders about an environment; "" when they may.
+func mayOrder(v policy.Voter, person string) string {
+	if policy.MayOrder(v) {
+		return ""
+	}
+	return fmt.Sprintf("%s is a bot, or has none of the roles %s", person, strings.Join(policy.OrderRoles, ", "))
+}
+
+// revocable says why a statement cannot be taken back; "" when it can: it is one's own, and was not used up.
+func (a *Agent) revocable(state EnvironmentState, said statement.Statement, person string) string {
+	statements := state.Statements
+	if said.Environment == statement.Governance {
+		a.journal.read(func(s *State) { statements = s.Governance.Statements })
+	}
+	for _, o := range state.Overrides {
+		if o.Used == nil {
+			statements = append(slices.Clone(statements), o.Statement)
+		}
+	}
+	for _, s := range statements {
+		switch {
+		case s.ID != said.Statement:
+		case s.Person != person:
+			return "it is the statement of " + s.Person
+		default:
+			return ""
+		}
+	}
+	return "it was used already, or is not in force"
+}
+
+// environmentOf finds the environment that a statement in force is about; "" when there is none.
+func (a *Agent) environmentOf(id string) string {
+	is := func(s policy.Statement) bool { return s.ID == id }
+	found := ""
+	a.journal.read(func(s *State) {
+		if slices.ContainsFunc(s.Governance.Statements, is) {
+			found = statement.Governance
+		}
+		for name, e := range s.Environments {
+			if slices.ContainsFunc(e.Statements, is) || slices.ContainsFunc(e.Overrides, func(o policy.Override) bool { return is(o.Statement) }) {
+				found = name
+			}
+		}
+	})
+	return found
+}
+
+// vetoByStatement records what an abort or a lift does to a release.
+func (a *Agent) vetoByStatement(said statement.Statement, by identity.Signature, id string) error {
+	state := a.journal.environment(said.Environment)
+	v := evidence.Veto{Release: said.To, Reason: said.Reason, By: by.Person, Statement: id, Lifted: said.Verb == statement.Lift}
+	if said.Verb == statement.Abort {
+		switch {
+		case state.Approved == nil || state.Live != nil && state.Live.Release == state.Approved.Release:
+			return nil // nothing is under way; the statement is recorded
+		case v.Release == "":
+			v.Release = state.Approved.Release
+		}
+	}
+	_, err := a.journal.record(evidence.Draft{
+		Type: evidence.TypeVeto, Environment: said.Environment,
+		Subjects: []evidence.Subject{releaseSubject(said.Environment, v.Release)}, Predicate: v,
+	})
+	return err
+}
+
+// foldStatement takes what a person said.
+func foldStatement(s *State, r evidence.Record, p evidence.Statement) {
+	s.Statements[p.ID] = true
+	said, err := statement.Decode(p.Payload)
+	if p.Refused != "" || err != nil {
+		return
+	}
+	says := policy.Statement{
+		ID: p.ID, Verb: string(said.Verb), Person: p.Person, Key: p.Key, From: said.From, To: said.To, Class: said.Class,
+		Gates: said.Gates, Reason: said.Reason, Ticket: said.Ticket, Expires: said.Expires, Seen: r.Time,
+	}
+	if r.Environment == "" {
+		foldAmendmentStatement(&s.Governance, says, said)
+		return
+	}
+	e := s.environment(r.Environment)
+	switch said.Verb {
+	case statement.Approve, statement.ApproveDelete:
+		e.Statements = append(slices.Clone(e.Statements), says)
+	case statement.Revoke:
+		e.Statements = without(e.Statements, said.Statement)
+		e.Overrides = slices.DeleteFunc(slices.Clone(e.Overrides), func(o policy.Override) bool { return o.Used == nil && o.Statement.ID == said.Statement })
+	case statement.Override:
+		e.Overrides = append(slices.Clone(e.Overrides), policy.Override{Statement: says})
+	case statement.Review:
+		e.Overrides = slices.Clone(e.Overrides)
+		for i := range e.Overrides {
+			if e.Overrides[i].Statement.ID == said.Statement {
+				e.Overrides[i].Reviewer = p.Person
+			}
+		}
+	case statement.Pause:
+		e.Hold = &policy.Hold{Person: p.Person, Reason: said.Reason, Since: r.Time}
+	case statement.Resume:
+		e.Hold = nil
+	}
+}
+
+func foldAmendmentStatement(g *Governance, says policy.Statement, said statement.Statement) {
+	switch root := strings.HasPrefix(says.Person, rootPerson); {
+	case root:
+		g.Root = append(slices.Clone(g.Root), says)
+	case said.Verb == statement.Approve:
+		g.Statements = append(slices.Clone(g.Statements), says)
+	case said.Verb == statement.Revoke:
+		g.Statements = without(g.Statements, said.Statement)
+	}
+}
+
+// without drops a statement.
+func without(list []policy.Statement, id string) []policy.Statement {
+	return slices.DeleteFunc(slices.Clone(list), func(s policy.Statement) bool { return s.ID == id })
+}
+
+// spend closes what an approved release used up: approvals, and overrides that opened a gate, which are to be reviewed
+// from now on.
+func (e *EnvironmentState) spend(v policy.Verdict, at time.Time) {
+	used := map[string]bool{}
+	for _, g := range v.Gates {
+		if g.Override != "" {
+			used[g.Override] = true
+		}
+	}
+	e.Statements = nil
+	var left []policy.Override
+	for _, o := range e.Overrides {
+		if used[o.Statement.ID] && o.Used == nil {
+			o.Used = &at
+		}
+		done := o.Used != nil && o.Reviewer != ""
+		if expired := !at.Before(o.Statement.Expires); !done && (o.Used != nil || !expired) {
+			left = append(left, o)
+		}
+	}
+	e.Overrides = left
+}
+
+// foldVeto keeps a release away, or lets it in again. A veto of the release under way approves what is live again; any
+// other moves no pointer.
+func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
+	e := s.environment(r.Environment)
+	vetoes := map[string]policy.Veto{}
+	for release, v := range e.Vetoes {
+		vetoes[release] = v
+	}
+	delete(vetoes, p.Release)
+	if !p.Lifted {
+		vetoes[p.Release] = policy.Veto{Reason: p.Reason, By: p.By, At: r.Time}
+	}
+	e.Vetoes = vetoes
+	if !p.Lifted && e.Approved != nil && e.Approved.Release == p.Release && e.Live != nil && e.Live.Release != p.Release {
+		back := *e.Live
+		back.Origin, back.At = policy.OriginRollback, r.Time
+		e.Approved, e.Verdict = &back, nil
+	}
+}
