@@ -170,7 +170,7 @@ func (a *Agent) parseKeptGovernance() (*declaration.Set, error) {
 		return nil, err
 	}
 	known := a.knownBefore()
-	known.Partial = true
+	known.Partial, known.Sources = true, nil // whatever they name was there when they were approved
 	return declaration.Parse(tree, a.config.Governance.Path, known)
 }
 

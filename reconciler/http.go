@@ -42,7 +42,7 @@ func (a *Agent) Handler(gatherer prometheus.Gatherer) http.Handler {
 	hooks := map[string]sources.Hook{}
 	for _, c := range a.config.Sources {
 		if c.Webhook.SecretFile != "" {
-			hooks[c.Name] = sources.Hook{SecretFile: c.Webhook.SecretFile, Trigger: a.sources[c.Name].poller.Trigger}
+			hooks[c.Name] = sources.Hook{SecretFile: c.Webhook.SecretFile, Trigger: a.sources[c.Name].notice(a)}
 		}
 	}
 	mux.Handle("/hooks/{source}", sources.NewHooks(hooks, a.now, a.logger))

@@ -23,6 +23,17 @@ type source struct {
 	pulls  *pulls        // nil: likewise
 }
 
+// notice is what a signed notice of the source's forge causes: a poll, and another look at what people reviewed.
+func (s *source) notice(a *Agent) func() {
+	return func() {
+		if s.pulls != nil {
+			s.pulls.stale()
+			a.wakeUndecided(s.name)
+		}
+		s.poller.Trigger()
+	}
+}
+
 func (a *Agent) addSource(c declaration.AgentSource) error {
 	logger := a.logger.With("source", c.Name)
 	repo, err := sources.Open(filepath.Join(a.config.DataDir, "sources", c.Name), sources.Options{

@@ -80,6 +80,9 @@ func (s *snapshot) names() []string { return slices.Sorted(maps.Keys(s.set.Envir
 // build makes the release of an environment.
 func (s *snapshot) build(ctx context.Context, env *declaration.Environment) (*render.Release, error) {
 	release, err := reconciler.Build(ctx, s.renderer, s.decrypt, s.tree, env)
+	if err == nil && release.Declaration != nil {
+		err = s.set.CheckRelease(release.Declaration)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("environment %q: %w", env.Meta.Name, err)
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/utils/lru"
-
 	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/expression"
 )
@@ -43,7 +41,7 @@ func (c *Candidate) Classify(set *declaration.Set, paths []string) {
 	vars.Paths, vars.Changes = paths, c.changes()
 	for i := range set.Estate.Spec.Classification {
 		rule := &set.Estate.Spec.Classification[i]
-		holds, err := evaluate(expression.Classification, rule.Expression, vars)
+		holds, err := rule.Program.Eval(vars)
 		switch {
 		case err != nil:
 			c.ClassUnknown = fmt.Sprintf("classification %q cannot be evaluated: %v", rule.Name, err)
@@ -83,24 +81,4 @@ func (c *Candidate) vars() *expression.Vars {
 		v.Modules = d.Modules
 	}
 	return v
-}
-
-// programs remembers compiled expressions: those of the rules in force are asked again and again.
-var programs = lru.New(4096)
-
-// evaluate asks an expression.
-func evaluate(kind expression.Kind, text string, vars *expression.Vars) (bool, error) {
-	type key struct {
-		kind expression.Kind
-		text string
-	}
-	if known, ok := programs.Get(key{kind, text}); ok {
-		return known.(*expression.Program).Eval(vars)
-	}
-	program, err := expression.CompileRule(kind, text)
-	if err != nil {
-		return false, err
-	}
-	programs.Add(key{kind, text}, program)
-	return program.Eval(vars)
 }

@@ -52,6 +52,11 @@ func DecodeInputs(data []byte) (Inputs, error) {
 			return in, fmt.Errorf("compile calendar %q: %w", k.Meta.Name, err)
 		}
 	}
+	for _, p := range in.Candidate.Policies {
+		if err := p.Compile(); err != nil {
+			return in, err
+		}
+	}
 	return in, nil
 }
 

@@ -54,21 +54,21 @@ func (c *Candidate) questions() questions {
 func (q questions) breaches(p *declaration.Policy, rule *declaration.PolicyRule) []string {
 	vars := *q.vars
 	if rule.Scope == declaration.ScopeRelease {
-		return breach(p, rule, expression.ReleaseRule, "", &vars)
+		return breach(p, rule, "", &vars)
 	}
 	var broken []string
 	for i, ref := range q.objects {
 		if p.Spec.Match.MatchesKind(ref.Group, ref.Kind) {
 			vars.Object, vars.OldObject = q.vars.Objects[i], q.before[ref.Key()]
-			broken = append(broken, breach(p, rule, expression.ObjectRule, ref.String()+": ", &vars)...)
+			broken = append(broken, breach(p, rule, ref.String()+": ", &vars)...)
 		}
 	}
 	return broken
 }
 
 // breach says that a rule does not hold; nothing when it does.
-func breach(p *declaration.Policy, rule *declaration.PolicyRule, kind expression.Kind, what string, vars *expression.Vars) []string {
-	switch holds, err := evaluate(kind, rule.Expression, vars); {
+func breach(p *declaration.Policy, rule *declaration.PolicyRule, what string, vars *expression.Vars) []string {
+	switch holds, err := rule.Program.Eval(vars); {
 	case err != nil:
 		return []string{fmt.Sprintf("%s%s/%s: %v", what, p.Meta.Name, rule.Name, err)}
 	case !holds:

@@ -257,3 +257,26 @@ func BenchmarkAt(b *testing.B) {
 		})
 	}
 }
+
+// Go ends leap years after its table of a zone on 31 December.
+func TestLeapYearsBeyondTheZonesTable(t *testing.T) {
+	c, err := Compile(Spec{TimeZone: "Europe/Berlin", Freezes: []Freeze{
+		{Name: "once", Start: "2040-12-31T18:00", End: "2041-01-01T08:00"},
+		{Name: "month-end", Start: "2026-01-31T18:00", End: "2026-02-01T08:00", Repeat: "FREQ=MONTHLY;BYMONTHDAY=-1"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	berlin := time.FixedZone("CET", 3600)
+	for at, open := range map[time.Time]bool{
+		time.Date(2040, 12, 31, 17, 59, 0, 0, berlin): true,
+		time.Date(2040, 12, 31, 18, 0, 0, 0, berlin):  false,
+		time.Date(2041, 1, 1, 7, 59, 0, 0, berlin):    false,
+		time.Date(2041, 1, 1, 8, 0, 0, 0, berlin):     true,
+		time.Date(2041, 1, 3, 0, 0, 0, 0, berlin):     true,
+	} {
+		if a := c.At("low", at); a.Open != open {
+			t.Errorf("at %s: %+v", at, a)
+		}
+	}
+}

@@ -64,6 +64,10 @@ func instants(zone *time.Location, wall time.Time) (earlier, later time.Time) {
 	for t := wall.Add(-24 * time.Hour).In(zone); ; {
 		_, offset := t.Zone()
 		from, to := t.ZoneBounds() // in between, the offset holds
+		if !to.IsZero() && !to.After(t) {
+			// Beyond the zone's table Go ends every year after 365 days, also a leap year, in which t is past that end.
+			to = time.Date(t.UTC().Year()+1, time.January, 1, 0, 0, 0, 0, time.UTC).In(zone)
+		}
 		at := wall.Add(-time.Duration(offset) * time.Second)
 		if !to.IsZero() && !at.Before(to) {
 			skipped = to

@@ -34,11 +34,7 @@ func (c *check) policies() {
 		objects := false
 		for i, rule := range p.Spec.Rules {
 			names[i] = rule.Name
-			kind := expression.ObjectRule
-			if rule.Scope == ScopeRelease {
-				kind = expression.ReleaseRule
-			}
-			p.Spec.Rules[i].Program = c.expression(doc, fmt.Sprintf("spec.rules[%d].expression", i), kind, rule.Expression)
+			p.Spec.Rules[i].Program = c.expression(doc, fmt.Sprintf("spec.rules[%d].expression", i), rule.kind(), rule.Expression)
 			objects = objects || rule.Scope != ScopeRelease
 		}
 		c.distinct(doc, "spec.rules", "rule", names)

@@ -1,6 +1,10 @@
 package declaration
 
-import "github.com/purser-gitops/purser/sources/expression"
+import (
+	"fmt"
+
+	"github.com/purser-gitops/purser/sources/expression"
+)
 
 // What a [PolicyRule] is asked about.
 const (
@@ -73,4 +77,25 @@ func among(list []string, name string) bool {
 		}
 	}
 	return len(list) == 0
+}
+
+// Compile makes the rules ready to be asked.
+func (p *Policy) Compile() error {
+	for i := range p.Spec.Rules {
+		rule := &p.Spec.Rules[i]
+		program, err := expression.CompileRule(rule.kind(), rule.Expression)
+		if err != nil {
+			return fmt.Errorf("rule %q of policy %q: %w", rule.Name, p.Meta.Name, err)
+		}
+		rule.Program = program
+	}
+	return nil
+}
+
+// kind is what the rule's expression is asked about.
+func (r *PolicyRule) kind() expression.Kind {
+	if r.Scope == ScopeRelease {
+		return expression.ReleaseRule
+	}
+	return expression.ObjectRule
 }
