@@ -123,17 +123,10 @@ func (a *Agent) knownBefore() declaration.Known {
 		for cluster := range s.ClusterUIDs {
 			known.Clusters = append(known.Clusters, cluster)
 		}
-		for _, e := range s.Environments {
-			for _, p := range []*Pointer{e.Proposed, e.Approved, e.Live} {
-				if p != nil {
-					known.Sources = append(known.Sources, p.Revision.Source)
-				}
-			}
-		}
 	})
 	slices.Sort(known.Clusters)
-	slices.Sort(known.Sources)
-	known.Clusters, known.Sources = slices.Compact(known.Clusters), slices.Compact(known.Sources)
+	known.Clusters = slices.Compact(known.Clusters)
+	known.Partial, known.Sources = true, nil // whatever source they name was there when they were approved
 	return known
 }
 
@@ -169,9 +162,7 @@ func (a *Agent) parseKeptGovernance() (*declaration.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := a.knownBefore()
-	known.Partial, known.Sources = true, nil // whatever they name was there when they were approved
-	return declaration.Parse(tree, a.config.Governance.Path, known)
+	return declaration.Parse(tree, a.config.Governance.Path, a.knownBefore())
 }
 
 func (a *Agent) parseGovernance(commit string) (*declaration.Set, error) {
