@@ -187,6 +187,9 @@ func (g *giteaBackend) listCommits(client *sdk.Client, pr *PullRequest) error {
 	commits, err := giteaList(g, func(o sdk.ListOptions) ([]*sdk.Commit, *sdk.Response, error) {
 		return client.ListPullRequestCommits(g.owner, g.name, pr.Number, sdk.ListPullRequestCommitsOptions{ListOptions: o})
 	})
+	if err == nil && len(commits) == 0 && pr.Head != pr.MergeCommit {
+		commits, err = g.commitsWithoutBase(client, pr)
+	}
 	if err != nil {
 		return err
 	}
@@ -204,6 +207,19 @@ func (g *giteaBackend) listCommits(client *sdk.Client, pr *PullRequest) error {
 		return fmt.Errorf("%w: the commits of pull request %d do not end with its head", ErrUnknown, pr.Number)
 	}
 	return nil
+}
+
+// commitsWithoutBase are what Git finds: the commits of the head that the branch did not have before the merge. A merge
+// while Gitea checks the pull request leaves the head as its merge base for good, and with it no commits; after a
+// fast-forward nothing tells where they began.
+func (g *giteaBackend) commitsWithoutBase(client *sdk.Client, pr *PullRequest) ([]*sdk.Commit, error) {
+	merge, err := g.commit(client, pr.MergeCommit)
+	if err != nil {
+		return nil, err
+	}
+	return giteaList(g, func(o sdk.ListOptions) ([]*sdk.Commit, *sdk.Response, error) {
+		return client.ListRepoCommits(g.owner, g.name, sdk.ListCommitOptions{ListOptions: o, SHA: pr.Head, Not: merge.parent})
+	})
 }
 
 func giteaCommit(c *sdk.Commit) (landed, error) {

@@ -2,7 +2,11 @@ package forge
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -153,5 +157,43 @@ func TestGiteaTokenIsReadEachTime(t *testing.T) {
 	}
 	if list, err := c.Open(t.Context()); err != nil || len(list) != 1 {
 		t.Errorf("with the right token: %+v, %v", list, err)
+	}
+}
+
+// Gitea may lose where a pull request began, and then says that it has no commits. This proxy says so every time.
+func TestGiteaWithoutMergeBase(t *testing.T) {
+	p := newPeople(t)
+	target, err := url.Parse(p.g.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/pulls/1/commits") {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, "[]")
+			return
+		}
+		upstream.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	for style, want := range map[sdk.MergeStyle]error{
+		sdk.MergeStyleMerge: nil, sdk.MergeStyleSquash: nil, sdk.MergeStyleRebase: nil, sdk.MergeStyleFastForwardOnly: ErrUnknown,
+	} {
+		t.Run(string(style), func(t *testing.T) {
+			s := p.scene(t)
+			s.push(s.other, "Second")
+			if style == sdk.MergeStyleRebase {
+				s.Commit(s.owner, "main", "meanwhile", "Meanwhile")
+			}
+			merge := s.merge(style)
+			pr, err := p.client(t, s.GiteaRepo, func(o *Options) { o.URL = proxy.URL }).PullRequestOf(t.Context(), "main", merge)
+			if !errors.Is(err, want) {
+				t.Fatalf("got %+v, %v, want %v", pr, err, want)
+			}
+			if err == nil {
+				twoCommits(t, s, pr)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package forge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -96,15 +97,15 @@ func (p *people) client(t *testing.T, r *labtest.GiteaRepo, change func(*Options
 func settled(t *testing.T, c *Client, commit string) *PullRequest {
 	t.Helper()
 	var pr *PullRequest
-	labtest.Eventually(t, patience, "facts of "+commit, func(ctx context.Context) (err error) {
-		pr, err = c.PullRequestOf(ctx, "main", commit)
+	labtest.Eventually(t, patience, "facts of "+commit, func(context.Context) (err error) {
+		pr, err = c.PullRequestOf(t.Context(), "main", commit) // bounded by its timeout, so that the last error tells
 		switch {
 		case err != nil:
 			return err
 		case pr == nil:
 			return errors.New("no pull request")
 		case !pr.PushersKnown:
-			return errors.New("pushers are not known")
+			return fmt.Errorf("pushers are not known: %+v", pr)
 		}
 		return nil
 	})

@@ -190,8 +190,8 @@ func (r *GiteaRepo) Open(by *GiteaUser, head, base string) int64 {
 	return pr.Index
 }
 
-// noticed waits until Gitea has noticed the last push to the head branch. Before, reviews are of the old head, and a merge
-// would leave the pull request with it for good.
+// noticed waits until Gitea has noticed the last push to the head branch and checked whether it can be merged. Before,
+// reviews are of the old head, and a merge would leave the pull request with it, or without a merge base, for good.
 func (r *GiteaRepo) noticed(number int64) {
 	r.g.t.Helper()
 	Eventually(r.g.t, patience, "head of the pull request", func(context.Context) error {
@@ -202,6 +202,9 @@ func (r *GiteaRepo) noticed(number int64) {
 		ref, _, err := r.Owner.API.GetRepoRef(r.Owner.Login, r.Name, fmt.Sprintf("pull/%d/head", number))
 		if err == nil && ref.Object.SHA != pr.Head.Sha {
 			err = fmt.Errorf("it is %s, its branch %s", ref.Object.SHA, pr.Head.Sha)
+		}
+		if err == nil && !pr.Mergeable {
+			err = errors.New("it cannot be merged yet")
 		}
 		return err
 	})
