@@ -169,15 +169,18 @@ func (s *State) Fold(r evidence.Record) error {
 	} else {
 		s.environment(r.Environment).Records++
 	}
+	defer func() {
+		if r.Time.After(s.At) {
+			s.At = r.Time
+		}
+	}()
 	fold, known := folds[r.Type]
-	if !known { // types that carry no state
-		s.At = r.Time
-		return nil
+	if !known {
+		return nil // types that carry no state
 	}
 	if err := fold(s, r); err != nil {
 		return fmt.Errorf("fold record %d (%s): %w", r.Index, r.Type, err)
 	}
-	s.At = r.Time
 	return nil
 }
 
