@@ -114,6 +114,24 @@ func (w *world) approves(person string) string {
 	return w.says(person, s)
 }
 
+// approvesGovernance says that somebody approves the declarations of the newest commit.
+func (w *world) approvesGovernance(person string) string {
+	w.t.Helper()
+	return w.says(person, statement.Statement{
+		Verb: statement.Approve, Environment: statement.Governance, To: w.git("rev-parse", "HEAD"), From: governanceCommit(w.t, w.agent.Status()),
+		Expires: w.settings.now().Add(time.Hour),
+	})
+}
+
+func governanceCommit(t *testing.T, s reconciler.Status) string {
+	t.Helper()
+	revision, err := sources.ParseRevision(s.Governance.Revision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return revision.Commit
+}
+
 // untilGate waits until a gate gives an answer about dev that says something.
 func (w *world) untilGate(gate string, answer policy.Answer, says string) {
 	w.t.Helper()

@@ -15,12 +15,14 @@ import (
 
 // Status is what people and programs read of an agent.
 type Status struct {
-	Governance   *evidence.Revision  `json:"governance,omitempty"` // approved commit
-	Refused      *evidence.Refused   `json:"refused,omitempty"`    // newest governance commit that was refused
-	Sources      []SourceStatus      `json:"sources"`
-	Clusters     []ClusterStatus     `json:"clusters"`
-	Evidence     EvidenceStatus      `json:"evidence"`
-	Environments []EnvironmentStatus `json:"environments"`
+	Governance *evidence.Revision `json:"governance,omitempty"` // approved commit
+	Refused    *evidence.Refused  `json:"refused,omitempty"`    // newest governance commit that was refused
+	// GovernanceVerdict is about the newest governance commit; nil when it is the approved one.
+	GovernanceVerdict *policy.Verdict     `json:"governanceVerdict,omitempty"`
+	Sources           []SourceStatus      `json:"sources"`
+	Clusters          []ClusterStatus     `json:"clusters"`
+	Evidence          EvidenceStatus      `json:"evidence"`
+	Environments      []EnvironmentStatus `json:"environments"`
 }
 
 // SourceStatus is one repository.
@@ -67,6 +69,10 @@ type EnvironmentStatus struct {
 	Refused  *evidence.Refused `json:"refused,omitempty"`
 	Blocked  *evidence.Refused `json:"blocked,omitempty"`
 
+	Hold      *policy.Hold           `json:"hold,omitempty"`
+	Vetoes    map[string]policy.Veto `json:"vetoes,omitempty"`    // by release
+	Overrides []policy.Override      `json:"overrides,omitempty"` // in force, or to be reviewed
+
 	Deployment Deployment         `json:"deployment"`
 	Inventory  []render.Ref       `json:"inventory"`
 	Drift      []evidence.Drifted `json:"drift"` // what is known to differ from the target
@@ -84,7 +90,7 @@ func (a *Agent) Status() Status {
 	}
 	states := map[string]EnvironmentState{}
 	a.journal.read(func(state *State) {
-		s.Governance, s.Refused = state.Governance.Approved, state.Governance.Refused
+		s.Governance, s.Refused, s.GovernanceVerdict = state.Governance.Approved, state.Governance.Refused, state.Governance.Verdict
 		for name, e := range state.Environments {
 			states[name] = *e
 		}
@@ -118,7 +124,7 @@ func (a *Agent) Status() Status {
 func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentStatus {
 	s := EnvironmentStatus{
 		Name: name, Proposed: e.Proposed, Approved: e.Approved, Live: e.Live, Verdict: e.Verdict,
-		Refused: e.Refused, Blocked: e.Blocked, Deployment: e.Deployment,
+		Refused: e.Refused, Blocked: e.Blocked, Hold: e.Hold, Vetoes: e.Vetoes, Overrides: e.Overrides, Deployment: e.Deployment,
 		Inventory: []render.Ref{}, Drift: append([]evidence.Drifted{}, e.Drift...), Outcome: Waiting.String(), Health: health.Unknown,
 	}
 	for _, item := range e.Inventory {
