@@ -26,6 +26,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(), newInitCommand(),
 		newValidateCommand(), newRenderCommand(), newDiffCommand(), newStatusCommand(),
+		newCalendarCommand(),
 		newEvidenceCommand(), newKeygenCommand(), newVersionCommand(),
 	)
 	return root
