@@ -58,7 +58,7 @@ type Commit struct {
 	Committer User     `json:"committer"` // likewise
 	Emails    []string `json:"emails"`    // author, committer, co-authors: what the commit claims, in lower case
 
-	parents        int
+	parents        []string
 	author, email  string // of the author
 	date           time.Time
 	message        string
@@ -86,7 +86,6 @@ type PullRequest struct {
 	Digest       string   `json:"digest"`  // sha256:… over the raw answers
 
 	headBranch string // in the project itself; "" for a fork
-	mergeBase  string // where the head branched off, if the forge says it
 }
 
 // An OpenPullRequest is one that is not merged yet.

@@ -82,23 +82,23 @@ func TestPushersOf(t *testing.T) {
 		"pushed on after":       {[]push{{"head", "later", c}, {"base", "head", a}}, []string{"developer-1"}, true},
 	}
 	for name, test := range tests {
-		users, known := pushersOf("head", "base", test.pushes)
+		users, known := pushersOf("head", []Commit{{SHA: "one", parents: []string{"base"}}, {SHA: "head", parents: []string{"one"}}}, test.pushes)
 		if got := logins(users); !slices.Equal(got, test.want) || known != test.known {
 			t.Errorf("%s: %v, %t, want %v, %t", name, got, known, test.want, test.known)
 		}
 	}
 }
 
-// commits returns a first-parent line, newest first; names ending in ! are merges.
-func commitLine(names ...string) []landed {
-	var list []landed
+// commitLine returns a first-parent line, newest first; names ending in ! are merges.
+func commitLine(names ...string) []Commit {
+	var list []Commit
 	for i, name := range names {
-		c := landed{Commit: Commit{SHA: name, parents: 1, author: "D", email: "d@example.com", message: name}}
-		if name[len(name)-1] == '!' {
-			c.parents = 2
-		}
+		c := Commit{SHA: name, author: "D", email: "d@example.com", message: name, parents: []string{"below " + name}}
 		if i+1 < len(names) {
-			c.parent = names[i+1]
+			c.parents[0] = names[i+1]
+		}
+		if name[len(name)-1] == '!' {
+			c.parents = append(c.parents, "beside "+name)
 		}
 		list = append(list, c)
 	}
@@ -107,10 +107,9 @@ func commitLine(names ...string) []landed {
 
 // rewritten are commits with the same content under other IDs, oldest first.
 func rewritten(names ...string) []Commit {
-	var list []Commit
-	for _, c := range commitLine(names...) {
-		c.SHA = "was-" + c.SHA
-		list = append(list, c.Commit)
+	list := commitLine(names...)
+	for i := range list {
+		list[i].SHA = "was-" + list[i].SHA
 	}
 	return list
 }
@@ -118,7 +117,7 @@ func rewritten(names ...string) []Commit {
 func TestRebasedInto(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		path    []landed // down to the commit
+		path    []Commit // down to the commit
 		ends    string   // the commit with which the pull request ended
 		commits []Commit
 		want    bool
@@ -155,12 +154,13 @@ func TestRebasedInto(t *testing.T) {
 func TestLine(t *testing.T) {
 	t.Parallel()
 	all := commitLine("e", "d", "c", "b", "a")
-	pages := func(page int) ([]landed, error) { // two a page, and a side branch between them
+	all[4].parents = nil
+	pages := func(page int) ([]Commit, error) { // two a page, and a side branch between them
 		from := (page - 1) * 2
 		if from >= len(all) {
 			return nil, nil
 		}
-		return append([]landed{}, all[from:min(from+2, len(all))]...), nil
+		return append([]Commit{}, all[from:min(from+2, len(all))]...), nil
 	}
 	limits := Limits{Pages: 5}
 	if path, err := line(limits, "b", pages); err != nil || len(path) != 4 || path[3].SHA != "b" {

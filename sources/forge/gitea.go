@@ -55,7 +55,7 @@ func (g *giteaBackend) pullRequestOf(ctx context.Context, branch, commit string)
 		return pr, g.details(client, pr)
 	}
 	// Gitea knows a rebased pull request by its last commit only.
-	path, err := line(g.limits, commit, func(page int) ([]landed, error) { return g.branchPage(client, branch, page) })
+	path, err := line(g.limits, commit, func(page int) ([]Commit, error) { return g.branchPage(client, branch, page) })
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func giteaPullRequest(p *sdk.PullRequest, commit string) (*PullRequest, error) {
 	}
 	pr := &PullRequest{
 		Number: p.Index, URL: p.HTMLURL, Author: giteaUser(p.Poster), MergedBy: giteaUser(p.MergedBy), MergeCommit: commit,
-		Base: p.Base.Name, HeadRef: fmt.Sprintf("refs/pull/%d/head", p.Index), mergeBase: p.MergeBase,
+		Base: p.Base.Name, HeadRef: fmt.Sprintf("refs/pull/%d/head", p.Index),
 	}
 	if p.Head != nil && p.Head.RepoID == p.Base.RepoID {
 		pr.headBranch = p.Head.Name
@@ -148,27 +148,27 @@ func (g *giteaBackend) details(client *sdk.Client, pr *PullRequest) error {
 // squash the two cannot be compared here; whoever counts a review compares the content.
 func (g *giteaBackend) confirmHead(client *sdk.Client, pr *PullRequest) error {
 	merge, err := g.commit(client, pr.MergeCommit)
-	if err != nil || merge.parents < 2 {
+	if err != nil || len(merge.parents) < 2 {
 		return err
 	}
-	if merge.second == pr.Head {
+	if merge.parents[1] == pr.Head {
 		return nil
 	}
-	second, err := g.commit(client, merge.second) // the last of a rebase that was then merged
+	second, err := g.commit(client, merge.parents[1]) // the last of a rebase that was then merged
 	if err != nil {
 		return err
 	}
-	if rebased([]landed{second}, pr.Commits) != 1 {
-		return hint(fmt.Errorf("%w: %s merged %s, but Gitea says that pull request %d ended with %s", ErrAmbiguous, pr.MergeCommit, merge.second, pr.Number, pr.Head),
+	if rebased([]Commit{second}, pr.Commits) != 1 {
+		return hint(fmt.Errorf("%w: %s merged %s, but Gitea says that pull request %d ended with %s", ErrAmbiguous, pr.MergeCommit, merge.parents[1], pr.Number, pr.Head),
 			"somebody pushed while it was merged, or it was marked as merged by hand: approve what landed by statements")
 	}
 	return nil
 }
 
-func (g *giteaBackend) commit(client *sdk.Client, sha string) (landed, error) {
+func (g *giteaBackend) commit(client *sdk.Client, sha string) (Commit, error) {
 	c, _, err := client.GetSingleCommit(g.owner, g.name, sha)
 	if err != nil {
-		return landed{}, err
+		return Commit{}, err
 	}
 	return giteaCommit(c)
 }
@@ -187,7 +187,7 @@ func (g *giteaBackend) listCommits(client *sdk.Client, pr *PullRequest) error {
 	commits, err := giteaList(g, func(o sdk.ListOptions) ([]*sdk.Commit, *sdk.Response, error) {
 		return client.ListPullRequestCommits(g.owner, g.name, pr.Number, sdk.ListPullRequestCommitsOptions{ListOptions: o})
 	})
-	if err == nil && len(commits) == 0 && pr.Head != pr.MergeCommit {
+	if err == nil && len(commits) == 0 {
 		commits, err = g.commitsWithoutBase(client, pr)
 	}
 	if err != nil {
@@ -198,7 +198,7 @@ func (g *giteaBackend) listCommits(client *sdk.Client, pr *PullRequest) error {
 		if err != nil {
 			return err
 		}
-		pr.Commits = append(pr.Commits, one.Commit)
+		pr.Commits = append(pr.Commits, one)
 	}
 	if len(pr.Commits) > 0 && pr.Commits[0].SHA == pr.Head {
 		slices.Reverse(pr.Commits)
@@ -210,43 +210,63 @@ func (g *giteaBackend) listCommits(client *sdk.Client, pr *PullRequest) error {
 }
 
 // commitsWithoutBase are what Git finds: the commits of the head that the branch did not have before the merge. A merge
-// while Gitea checks the pull request leaves the head as its merge base for good, and with it no commits; after a
-// fast-forward nothing tells where they began.
+// while Gitea checks the pull request leaves the head as its merge base for good, and with it no commits.
 func (g *giteaBackend) commitsWithoutBase(client *sdk.Client, pr *PullRequest) ([]*sdk.Commit, error) {
 	merge, err := g.commit(client, pr.MergeCommit)
 	if err != nil {
 		return nil, err
 	}
+	before := ""
+	if len(merge.parents) > 0 {
+		before = merge.parents[0]
+	}
+	if pr.Head == pr.MergeCommit { // a fast-forward: only the activity tells where the branch was
+		pushes, err := g.pushes(client, pr.Base, func(all []push) bool {
+			return slices.ContainsFunc(all, func(p push) bool { return p.after == pr.MergeCommit })
+		})
+		if err != nil {
+			return nil, err
+		}
+		before = ""
+		for _, p := range pushes {
+			if p.after == pr.MergeCommit {
+				before = p.before
+			}
+		}
+	}
+	if before == "" {
+		return nil, fmt.Errorf("%w: nothing tells where %s was before it was merged", ErrUnknown, pr.Base)
+	}
 	return giteaList(g, func(o sdk.ListOptions) ([]*sdk.Commit, *sdk.Response, error) {
-		return client.ListRepoCommits(g.owner, g.name, sdk.ListCommitOptions{ListOptions: o, SHA: pr.Head, Not: merge.parent})
+		return client.ListRepoCommits(g.owner, g.name, sdk.ListCommitOptions{ListOptions: o, SHA: pr.Head, Not: before})
 	})
 }
 
-func giteaCommit(c *sdk.Commit) (landed, error) {
+func giteaCommit(c *sdk.Commit) (Commit, error) {
 	if c == nil || c.CommitMeta == nil || c.RepoCommit == nil || c.RepoCommit.Author == nil || c.RepoCommit.Committer == nil {
-		return landed{}, fmt.Errorf("%w: a commit is incomplete", ErrUnknown)
+		return Commit{}, fmt.Errorf("%w: a commit is incomplete", ErrUnknown)
 	}
 	date, err := time.Parse(time.RFC3339, c.RepoCommit.Author.Date)
 	if err != nil {
-		return landed{}, fmt.Errorf("%w: commit %s: %w", ErrUnknown, c.SHA, err)
+		return Commit{}, fmt.Errorf("%w: commit %s: %w", ErrUnknown, c.SHA, err)
 	}
-	out := landed{Commit: Commit{
-		SHA: c.SHA, Author: giteaUser(c.Author), Committer: giteaUser(c.Committer), parents: len(c.Parents),
+	out := Commit{
+		SHA: c.SHA, Author: giteaUser(c.Author), Committer: giteaUser(c.Committer),
 		author: c.RepoCommit.Author.Name, email: c.RepoCommit.Author.Email, date: date,
 		committerEmail: c.RepoCommit.Committer.Email, message: c.RepoCommit.Message,
-	}}
-	if len(c.Parents) > 0 && c.Parents[0] != nil {
-		out.parent = c.Parents[0].SHA
 	}
-	if len(c.Parents) > 1 && c.Parents[1] != nil {
-		out.second = c.Parents[1].SHA
+	for _, p := range c.Parents {
+		if p == nil {
+			return Commit{}, fmt.Errorf("%w: commit %s is incomplete", ErrUnknown, c.SHA)
+		}
+		out.parents = append(out.parents, p.SHA)
 	}
 	out.claims()
 	return out, nil
 }
 
 // branchPage returns one page of the branch's commits, newest first.
-func (g *giteaBackend) branchPage(client *sdk.Client, branch string, page int) ([]landed, error) {
+func (g *giteaBackend) branchPage(client *sdk.Client, branch string, page int) ([]Commit, error) {
 	commits, _, err := client.ListRepoCommits(g.owner, g.name, sdk.ListCommitOptions{
 		ListOptions: sdk.ListOptions{Page: page, PageSize: giteaPage}, SHA: branch,
 	})
@@ -256,7 +276,7 @@ func (g *giteaBackend) branchPage(client *sdk.Client, branch string, page int) (
 	if err != nil {
 		return nil, err
 	}
-	var list []landed
+	var list []Commit
 	for _, c := range commits {
 		one, err := giteaCommit(c)
 		if err != nil {
@@ -293,33 +313,41 @@ func (g *giteaBackend) reviews(client *sdk.Client, pr *PullRequest) error {
 	return nil
 }
 
-// pushers reads the project's activity, newest first, until it tells how the head came to be. Activity that does not go
-// back far enough leaves the pushers unknown; only a failed answer is an error.
+// pushers asks the project's activity how the head came to be. Activity that does not go back far enough leaves them
+// unknown; only a failed answer is an error.
 func (g *giteaBackend) pushers(client *sdk.Client, pr *PullRequest) error {
 	if pr.headBranch == "" {
 		return nil
 	}
-	var pushes []push
-	for page := 1; page <= g.limits.Pages && !pr.PushersKnown; page++ {
+	_, err := g.pushes(client, pr.headBranch, func(all []push) bool {
+		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, pr.Commits, all)
+		return pr.PushersKnown
+	})
+	return err
+}
+
+// pushes reads the pushes to a branch, newest first, until they are enough or there are no more.
+func (g *giteaBackend) pushes(client *sdk.Client, branch string, enough func([]push) bool) ([]push, error) {
+	var all []push
+	for page := 1; page <= g.limits.Pages; page++ {
 		feed, _, err := client.ListRepoActivityFeeds(g.owner, g.name, sdk.ListRepoActivityFeedsOptions{
 			ListOptions: sdk.ListOptions{Page: page, PageSize: giteaPage},
 		})
 		if err != nil {
-			return err
-		}
-		if len(feed) == 0 {
-			break
+			return nil, err
 		}
 		for _, a := range feed {
-			if a.OpType == "commit_repo" && a.RefName == "refs/heads/"+pr.headBranch {
+			if a.OpType == "commit_repo" && a.RefName == "refs/heads/"+branch {
 				if p, ok := giteaPush(a); ok {
-					pushes = append(pushes, p)
+					all = append(all, p)
 				}
 			}
 		}
-		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, pr.mergeBase, pushes)
+		if len(feed) == 0 || enough(all) {
+			break
+		}
 	}
-	return nil
+	return all, nil
 }
 
 // giteaPush reads a push out of an activity: HeadCommit is where the branch went, CompareURL ends in old...new, for a new

@@ -134,10 +134,10 @@ func endingWith(list []*github.PullRequest, commit string) (int, error) {
 
 // earlierPart returns the number of the pull request of whose rebase the commit is an earlier part; 0 when there is none.
 func (g *githubBackend) earlierPart(ctx context.Context, branch, commit string, list []*github.PullRequest) (int, error) {
-	path, err := line(g.limits, commit, func(page int) ([]landed, error) {
+	path, err := line(g.limits, commit, func(page int) ([]Commit, error) {
 		commits, _, err := g.client.Repositories.ListCommits(ctx, g.owner, g.name,
 			&github.CommitsListOptions{SHA: branch, ListOptions: github.ListOptions{Page: page, PerPage: githubPage}})
-		var list []landed
+		var list []Commit
 		for _, c := range commits {
 			list = append(list, githubCommit(c))
 		}
@@ -163,15 +163,15 @@ func (g *githubBackend) earlierPart(ctx context.Context, branch, commit string, 
 	return int(pr.Number), nil
 }
 
-func githubCommit(c *github.RepositoryCommit) landed {
+func githubCommit(c *github.RepositoryCommit) Commit {
 	git := c.GetCommit()
-	out := landed{Commit: Commit{
-		SHA: c.GetSHA(), Author: githubUser(c.GetAuthor()), Committer: githubUser(c.GetCommitter()), parents: len(c.Parents),
+	out := Commit{
+		SHA: c.GetSHA(), Author: githubUser(c.GetAuthor()), Committer: githubUser(c.GetCommitter()),
 		author: git.GetAuthor().GetName(), email: git.GetAuthor().GetEmail(), date: git.GetAuthor().GetDate().Time,
 		committerEmail: git.GetCommitter().GetEmail(), message: git.GetMessage(),
-	}}
-	if len(c.Parents) > 0 {
-		out.parent = c.Parents[0].GetSHA()
+	}
+	for _, p := range c.Parents {
+		out.parents = append(out.parents, p.GetSHA())
 	}
 	out.claims()
 	return out
@@ -183,7 +183,7 @@ func (g *githubBackend) commits(ctx context.Context, number int) ([]Commit, erro
 	})
 	var list []Commit
 	for _, c := range all {
-		list = append(list, githubCommit(c).Commit)
+		list = append(list, githubCommit(c))
 	}
 	return list, err
 }
@@ -261,7 +261,7 @@ func (g *githubBackend) pushers(ctx context.Context, pr *PullRequest) error {
 			by := User{Login: a.GetActor().GetLogin(), ID: a.GetActor().GetID(), Bot: a.GetActor().GetType() == "Bot"}
 			pushes = append(pushes, push{before: a.Before, after: a.After, by: by})
 		}
-		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, "", pushes)
+		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, pr.Commits, pushes)
 		if pr.PushersKnown || resp.After == "" {
 			return nil
 		}

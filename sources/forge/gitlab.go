@@ -125,7 +125,7 @@ func (g *gitlabBackend) brings(ctx context.Context, m *gitlab.BasicMergeRequest,
 
 func gitlabCommit(c *gitlab.Commit) Commit {
 	out := Commit{
-		SHA: c.ID, parents: len(c.ParentIDs), author: c.AuthorName, email: c.AuthorEmail, date: orZero(c.AuthoredDate),
+		SHA: c.ID, parents: c.ParentIDs, author: c.AuthorName, email: c.AuthorEmail, date: orZero(c.AuthoredDate),
 		committerEmail: c.CommitterEmail, message: c.Message,
 	}
 	out.claims()
@@ -253,7 +253,7 @@ func (g *gitlabBackend) pushers(ctx context.Context, pr *PullRequest) error {
 				pushes = append(pushes, push{before: d.CommitFrom, after: d.CommitTo, by: User{Login: e.Author.Username, ID: e.Author.ID}})
 			}
 		}
-		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, "", pushes)
+		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, pr.Commits, pushes)
 		if pr.PushersKnown || len(events) == 0 {
 			return nil
 		}

@@ -7,13 +7,6 @@ import (
 	"strings"
 )
 
-// A landed commit is one of the branch's first-parent line.
-type landed struct {
-	Commit
-	parent string // first parent; "" for the first commit
-	second string // second parent; "" without one
-}
-
 // maxPages is the error for a list that goes on after the last page that is read.
 func (l Limits) maxPages() error {
 	return hint(fmt.Errorf("%w: the list has more than %d pages", ErrUnknown, l.Pages), "what is so far back needs statements instead of reviews")
@@ -38,9 +31,9 @@ func allPages[T any](l Limits, size int, fetch func(page int) ([]T, bool, error)
 
 // line follows first parents from the tip down to the commit, which is the last of the result. more returns the next
 // older page of the branch's commits; none at the end. nil when the commit is not on the line.
-func line(l Limits, commit string, more func(page int) ([]landed, error)) ([]landed, error) {
-	known := map[string]landed{}
-	var path []landed
+func line(l Limits, commit string, more func(page int) ([]Commit, error)) ([]Commit, error) {
+	known := map[string]Commit{}
+	var path []Commit
 	next := ""
 	for page := 1; page <= l.Pages; page++ {
 		commits, err := more(page)
@@ -61,9 +54,10 @@ func line(l Limits, commit string, more func(page int) ([]landed, error)) ([]lan
 			if c.SHA == commit {
 				return path, nil
 			}
-			if next = c.parent; next == "" {
+			if len(c.parents) == 0 {
 				return nil, nil
 			}
+			next = c.parents[0]
 		}
 	}
 	return nil, l.maxPages()
@@ -73,13 +67,13 @@ func line(l Limits, commit string, more func(page int) ([]landed, error)) ([]lan
 // none. The path leads from the branch's tip down to the commit. ask returns the pull request, with its commits, whose
 // merge ended with a newer commit; nil when there is none. The nearest newer commit that ends a merge decides: a rebase
 // puts its commits next to each other.
-func rebasedInto(l Limits, path []landed, ask func(newer string) (*PullRequest, error)) (*PullRequest, error) {
+func rebasedInto(l Limits, path []Commit, ask func(newer string) (*PullRequest, error)) (*PullRequest, error) {
 	last := len(path) - 1
 	for i := last - 1; i >= 0; i-- {
 		if last-i > l.Line {
 			return nil, fmt.Errorf("%w: none of the %d commits after it ends a pull request", ErrUnknown, l.Line)
 		}
-		if path[last].parents != 1 || path[i].parents != 1 {
+		if len(path[last].parents) != 1 || len(path[i].parents) != 1 {
 			return nil, nil // a merge is not part of a rebase, and none leads across it
 		}
 		pr, err := ask(path[i].SHA)
@@ -100,10 +94,10 @@ func rebasedInto(l Limits, path []landed, ask func(newer string) (*PullRequest, 
 // rebased returns how many commits of the line, which starts with the newest one that a merge brought, are the pull
 // request's commits put onto the branch one by one: the same commit, or one with the same author, time of writing and
 // message. A rebase leaves out merges and what the branch has already.
-func rebased(line []landed, commits []Commit) int {
+func rebased(line, commits []Commit) int {
 	n := 0
 	for _, c := range slices.Backward(commits) {
-		if n < len(line) && sameChange(line[n].Commit, c) {
+		if n < len(line) && sameChange(line[n], c) {
 			n++
 		}
 	}
@@ -114,7 +108,7 @@ func sameChange(a, b Commit) bool {
 	if a.SHA == b.SHA {
 		return true
 	}
-	return a.parents == 1 && b.parents <= 1 && a.author == b.author && a.email == b.email && a.date.Equal(b.date) &&
+	return len(a.parents) == 1 && len(b.parents) <= 1 && a.author == b.author && a.email == b.email && a.date.Equal(b.date) &&
 		strings.TrimSpace(a.message) == strings.TrimSpace(b.message)
 }
 
@@ -142,10 +136,10 @@ type push struct {
 }
 
 // pushersOf returns who pushed what became head, following the pushes of its branch backwards, and whether each of them
-// is known back to the branch's creation or to base, where it branched off.
-func pushersOf(head, base string, pushes []push) (users []User, known bool) {
+// is known back to the branch's creation or to where the commits, which are all of the pull request's, branched off.
+func pushersOf(head string, commits []Commit, pushes []push) (users []User, known bool) {
 	known = true
-	seen := map[string]bool{}
+	base, seen := branchedOff(commits), map[string]bool{}
 	for todo := []string{head}; len(todo) > 0; {
 		at := todo[0]
 		todo = todo[1:]
@@ -164,7 +158,7 @@ func pushersOf(head, base string, pushes []push) (users []User, known bool) {
 			} else if !slices.ContainsFunc(users, p.by.Same) {
 				users = append(users, p.by)
 			}
-			if strings.Trim(p.before, "0") != "" && p.before != base {
+			if strings.Trim(p.before, "0") != "" && !base[p.before] {
 				todo = append(todo, p.before)
 			}
 		}
@@ -173,4 +167,18 @@ func pushersOf(head, base string, pushes []push) (users []User, known bool) {
 		}
 	}
 	return users, known
+}
+
+// branchedOff are the parents of the commits that are not among them.
+func branchedOff(commits []Commit) map[string]bool {
+	base := map[string]bool{}
+	for _, c := range commits {
+		for _, parent := range c.parents {
+			base[parent] = true
+		}
+	}
+	for _, c := range commits {
+		delete(base, c.SHA)
+	}
+	return base
 }
