@@ -59,6 +59,7 @@ func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentSta
 	if v, vetoed := state.Vetoes[c.Release.Digest]; vetoed {
 		f.Veto = &v
 	}
+	f.Attestations = a.attestations(l, env, c.Release)
 	if from := env.Spec.Promotion.From; from != "" {
 		f.Promotion = &policy.Promotion{From: from, Soaks: a.journal.environment(from).Soaks}
 	}

@@ -40,6 +40,7 @@ var rules = []rule{
 	{"sources/expression", nil},
 	{"sources/identity", nil},
 	{"sources/forge", nil},
+	{"sources/attestation", []string{"sources/identity"}},
 	{"sources/statement", []string{"sources", "sources/identity"}},
 	{"sources/declaration", []string{"sources", "sources/calendar", "sources/expression", "sources/identity"}},
 	{"sources/declaration/schemagen", []string{"sources/declaration"}},
