@@ -37,6 +37,7 @@ var rules = []rule{
 	{"reconciler/...", leaves},
 	{"sources", nil},
 	{"sources/calendar", nil},
+	{"sources/edit", nil},
 	{"sources/expression", nil},
 	{"sources/identity", nil},
 	{"sources/forge", nil},
