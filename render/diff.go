@@ -18,7 +18,7 @@ const (
 	ActionDeleted    = "deleted"
 )
 
-// masked stands for a Secret's value in a diff.
+// masked stands for a value of a Secret in a diff.
 const masked = "(changed)"
 
 const (
@@ -125,7 +125,7 @@ func (d *differ) value(path string, old, new any) {
 	newMap, newIsMap := new.(map[string]any)
 	notMaps := (old != nil && !oldIsMap) || (new != nil && !newIsMap)
 	if d.secret && (maskedPath(path) || notMaps && (path == "data" || path == "stringData")) {
-		d.add(path, mask(old), mask(new))
+		d.add(path, old, new)
 		return
 	}
 	if !notMaps && len(oldMap)+len(newMap) > 0 {
@@ -260,7 +260,11 @@ func join(path, field string) string {
 	return path + "." + field
 }
 
+// add notes a change. Of a Secret it tells no value but those that say what it is.
 func (d *differ) add(path string, old, new any) {
+	if d.secret && !slices.Contains(toldOfSecrets, path) {
+		old, new = mask(old), mask(new)
+	}
 	if len(d.fields) == maxFields {
 		d.more++
 		return
@@ -268,15 +272,20 @@ func (d *differ) add(path string, old, new any) {
 	d.fields = append(d.fields, FieldChange{Path: path, Old: old, New: new})
 }
 
-// maskedPath reports the parts of a Secret that hold values: each value, what is
-// below it, a data that is no map, SOPS metadata, and kubectl's copy.
+// toldOfSecrets are the fields of a Secret whose values are told. Annotations and
+// labels are not among them: people and programs keep values there, too.
+var toldOfSecrets = []string{"apiVersion", "kind", "type", "immutable", "metadata.name", "metadata.namespace"}
+
+// maskedPath reports the parts of a Secret below which not even the names of
+// fields are told: each value of its data, SOPS metadata, and what is managed by
+// the API server.
 func maskedPath(path string) bool {
 	for _, p := range []string{"data", "stringData"} {
 		if strings.HasPrefix(path, p+".") || strings.HasPrefix(path, p+"[") {
 			return true
 		}
 	}
-	return path == "sops" || path == `metadata.annotations["`+lastApplied+`"]` || strings.HasPrefix(path, "metadata.managedFields")
+	return path == "sops" || strings.HasPrefix(path, "metadata.managedFields")
 }
 
 func mask(v any) any {

@@ -91,6 +91,14 @@ func TestDiffMasksSecrets(t *testing.T) {
 	if text := fmt.Sprint(diffObjects(nil, object(t, old)), diffObjects(object(t, old), nil)); strings.Contains(text, "hidden") {
 		t.Errorf("diff tells a value: %s", text)
 	}
+	noted := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","annotations":{"note":"hidden-%[1]d"},"labels":{"team":"hidden-%[1]d"},"finalizers":["hidden-%[1]d"]},"type":"Opaque"}`
+	marks := fmt.Sprint(diffObjects(object(t, fmt.Sprintf(noted, 1)), object(t, fmt.Sprintf(noted, 2))))
+	if marks != `[{metadata.annotations.note (changed) (changed)} {metadata.finalizers (changed) (changed)} {metadata.labels.team (changed) (changed)}]` {
+		t.Errorf("diff is %s", marks)
+	}
+	if text := fmt.Sprint(diffObjects(nil, object(t, fmt.Sprintf(noted, 1)))); strings.Contains(text, "hidden") || !strings.Contains(text, "{type <nil> Opaque}") {
+		t.Errorf("diff is %s", text)
+	}
 	fields := diffObjects(object(t, old), object(t, secret(`"data":{"a":"hidden-4","b":"hidden-2","d.e":"hidden-z"},"sops":{"mac":"hidden-3"},"type":"Opaque"`)))
 	if text := fmt.Sprint(fields); text != `[{data.a (changed) (changed)} {data["d.e"] (changed) (changed)}]` {
 		t.Errorf("diff is %s", text)

@@ -45,8 +45,9 @@ func dropEmpty(m map[string]any, key string) {
 	}
 }
 
-// diffObjects lists the fields that differ between live state and what an apply makes of it. Values of Secrets are
-// masked, and so is the copy of an object that kubectl keeps in an annotation.
+// diffObjects lists the fields that differ between live state and what an apply makes of it. Of a Secret it shows no value
+// but its type: people and programs keep values in annotations and labels, too. The copy of an object that kubectl keeps in
+// an annotation is masked as well.
 func diffObjects(ref render.Ref, live, result *unstructured.Unstructured) []render.FieldChange {
 	from, to := ownContent(live), ownContent(result)
 	delete(from, "apiVersion")
@@ -56,16 +57,11 @@ func diffObjects(ref render.Ref, live, result *unstructured.Unstructured) []rend
 		changes = append(changes, render.FieldChange{Path: path, Old: old, New: new})
 	})
 	for i, c := range changes {
-		if c.Path == "metadata.annotations["+lastApplied+"]" || isSecret(ref) && !harmless(c.Path) {
+		if c.Path == "metadata.annotations["+lastApplied+"]" || isSecret(ref) && c.Path != "type" && c.Path != "immutable" {
 			changes[i] = masked(c)
 		}
 	}
 	return changes
-}
-
-// harmless: a field of a Secret that holds none of its values.
-func harmless(path string) bool {
-	return path == "type" || path == "immutable" || strings.HasPrefix(path, "metadata.")
 }
 
 func masked(c render.FieldChange) render.FieldChange {
