@@ -272,6 +272,7 @@ func (a *Agent) plan(ctx context.Context, t *attempt, only map[string]bool) erro
 		Trust:         t.purpose == evidence.PurposeRelease,
 		Only:          only,
 		Drifted:       driftedKeys(t.state.Drift),
+		Owner:         a.ownerOn(t.env.Spec.Cluster),
 	})
 	return err
 }

@@ -308,12 +308,14 @@ func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	}
 	d.Intent = &Intent{Record: r.Index, Release: p.Release, Purpose: p.Purpose}
 	// What is about to be created, taken over or found as desired is owned from now on: a crash before the
-	// outcome must not orphan it.
+	// outcome must not orphan it. Only the outcome says that it was applied: until then it may be somebody else's.
 	var set apply.ChangeSet
 	for _, item := range p.Items {
 		switch item.Action {
-		case apply.Created, apply.Configured, apply.Unchanged:
-			set = append(set, apply.Change{Ref: item.Ref, Action: apply.Unchanged, Digest: item.Digest})
+		case apply.Created, apply.Configured:
+			set = append(set, apply.Change{Ref: item.Ref, Action: item.Action, Digest: item.Digest, Error: "no outcome yet"})
+		case apply.Unchanged:
+			set = append(set, apply.Change{Ref: item.Ref, Action: item.Action, Digest: item.Digest})
 		}
 	}
 	s.merge(r.Environment, set)

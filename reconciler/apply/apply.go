@@ -195,7 +195,7 @@ func stillPlanned(s *step, live *unstructured.Unstructured) error {
 		}
 		return nil
 	}
-	if _, err := checkOwner(ref, live, s.env); err != nil {
+	if _, err := checkOwner(s.target, live); err != nil {
 		return err
 	}
 	mine := live.GetLabels()[labelEnvironment] == s.env
@@ -206,7 +206,7 @@ func stillPlanned(s *step, live *unstructured.Unstructured) error {
 		return nil
 	case s.live.GetUID() != live.GetUID():
 		return fmt.Errorf("%s was replaced since it was planned", ref)
-	case s.live.GetLabels()[labelEnvironment] != live.GetLabels()[labelEnvironment] && !mine:
+	case s.live.GetLabels()[labelEnvironment] != live.GetLabels()[labelEnvironment] && !mine && !s.owned:
 		return fmt.Errorf("%s lost its label %s since it was planned", ref, labelEnvironment)
 	}
 	return nil

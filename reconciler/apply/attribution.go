@@ -24,9 +24,11 @@ type FieldWriter struct {
 
 // writers are those who hold fields of the live object that differ from what applying makes of it, newest first. When
 // nobody else does, it is us: an admission webhook's change of what we sent counts as ours. When all that differs is
-// missing in the live object it is nobody, for a removal leaves no trace.
+// missing in the live object it is nobody, for a removal leaves no trace. An object of which we hold nothing was made
+// anew: by everybody who holds something of it.
 func writers(live, result *unstructured.Unstructured, diff []render.FieldChange) ([]FieldWriter, error) {
 	var others, ours []FieldWriter
+	anew := !slices.ContainsFunc(live.GetManagedFields(), isOurs)
 	for _, e := range live.GetManagedFields() {
 		if e.FieldsV1 == nil || e.Subresource == "status" {
 			continue
@@ -39,7 +41,7 @@ func writers(live, result *unstructured.Unstructured, diff []render.FieldChange)
 		if err != nil {
 			return nil, fmt.Errorf("read managed fields of %s: %w", e.Manager, err)
 		}
-		if holdsDifference(&set, live, result) {
+		if anew || holdsDifference(&set, live, result) {
 			others = append(others, writerOf(e))
 		}
 	}

@@ -65,16 +65,17 @@ func migrates(e metav1.ManagedFieldsEntry) bool {
 }
 
 // judge decides over the fields that others hold. It returns what was drift or taken over, in words, or why it stalls.
-// sameRelease: the live object was last applied by us with the very digest we apply now, so the fields were ours and
-// whoever has them now took them: that is drift, and whoever comes back for them again is damped by our caller.
-func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, sameRelease bool) (string, *StalledError) {
+// restores: the object was last applied by us with the very digest we apply now, or is known to have drifted since, so the
+// fields were ours and whoever has them now took them: that is drift, and whoever comes back for them again is damped by
+// our caller.
+func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, restores bool) (string, *StalledError) {
 	var taken, foreign []string
 	managers := map[string]bool{}
 	for _, c := range list {
 		text := fmt.Sprintf("%s (%s)", c.field, c.manager)
 		switch {
 		case c.manager == fieldManager: // an admission webhook's change of what we sent counts as an update of ours
-		case takeOver(c.manager), leftBehind(c), sameRelease && !throughSubresource(live, c.manager):
+		case takeOver(c.manager), leftBehind(c), restores && !throughSubresource(live, c.manager):
 			taken = append(taken, text)
 		default:
 			foreign = append(foreign, text)
@@ -96,10 +97,11 @@ func judge(ref render.Ref, live *unstructured.Unstructured, list []conflict, sam
 // leftBehind: the number of replicas was written by an autoscaler that is gone; where there is one we do not send it.
 func leftBehind(c conflict) bool { return c.manager == hpaManager && c.field == "spec.replicas" }
 
-// throughSubresource: the manager writes through a subresource, as autoscalers do, and not by hand.
+// throughSubresource: the manager writes through a subresource, as autoscalers do, and not by hand. Writing a status says
+// nothing about other fields.
 func throughSubresource(live *unstructured.Unstructured, manager string) bool {
 	for _, e := range live.GetManagedFields() {
-		if e.Manager == manager && e.Subresource != "" {
+		if e.Manager == manager && e.Subresource != "" && e.Subresource != "status" {
 			return true
 		}
 	}

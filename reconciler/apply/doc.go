@@ -12,7 +12,10 @@
 //   - Plan changes nothing. Live state that cannot be read is an error and never "absent".
 //   - Apply does what the plan says. Each write names the version that the plan saw, or that there was none; when that no
 //     longer holds the object is read again, and one that changed hands since the plan is not touched.
-//   - Every object we own bears the label purser.dev/environment and has the field manager "purser". Both are required,
+//   - What we own is what the inventory says, not what an object says of itself: whoever drops or alters our marks, or puts
+//     another object in the place of ours, drifts. The marks help to find objects again, and keep us from the objects of
+//     other agents, which no inventory of ours holds.
+//   - Every object we apply bears the label purser.dev/environment and has the field manager "purser". Both are required,
 //     together with a place in the inventory, before anything is deleted.
 //   - Nothing is ever deleted in order to be created again, and data is never deleted.
 //   - Apply returns the outcome of every object, also when it fails or is cancelled halfway.
@@ -24,9 +27,8 @@
 //
 // Objects are applied without force first. Fields held by people's command line tools (kubectl and its subcommands) are
 // taken over, and their ownership moves to us, so that a field that is not in Git disappears. A field held by anybody
-// else is a conflict that names the manager, unless the object was last applied by us at this very digest: then somebody
-// changed our field by hand, and that is drift to repair. Ownership by another manager's server-side apply is always a
-// conflict. The number of replicas belongs to an autoscaler where there is one: while we still own the field we
+// else is a conflict that names the manager, unless the inventory says that the object was last applied by us at this very
+// digest: then somebody took our field, by whatever means, and that is drift to repair. The number of replicas belongs to an autoscaler where there is one: while we still own the field we
 // repeat its live value, so that it never falls back to the default, and once the autoscaler has written it we say
 // nothing about it any more.
 //

@@ -16,7 +16,8 @@ const (
 	Skipped    = "skipped"
 )
 
-// Item is one object that an environment owns. Digest is that of the object as last applied.
+// Item is one object that an environment owns. Digest is that of the object as last applied; without one it was never
+// applied for all we know, and may be somebody else's.
 type Item struct {
 	Ref    render.Ref `json:"ref"`
 	Digest string     `json:"digest,omitempty"`

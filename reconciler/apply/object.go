@@ -12,14 +12,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/purser-gitops/purser/render"
 )
 
 // maxRereads is how often an object that changes while it is planned or written is read again.
 const maxRereads = 5
 
-// planObject compares one object's live state with what applying it would make of it.
+// planObject compares one object's live state with what applying it would make of it. With an error, too, the step says
+// what differs, as far as that is known.
 func (c *Client) planObject(ctx context.Context, t target) (*step, error) {
 	s := newStep(t)
 	switch {
@@ -37,7 +36,7 @@ func (c *Client) planObject(ctx context.Context, t target) (*step, error) {
 	for range maxRereads {
 		stable, err := c.compare(ctx, s)
 		if err != nil {
-			return nil, err
+			return s, err
 		}
 		if stable {
 			if s.entry.Action == Unchanged {
@@ -46,7 +45,7 @@ func (c *Client) planObject(ctx context.Context, t target) (*step, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("%s changes faster than it can be compared", t.ref)
+	return s, fmt.Errorf("%s changes faster than it can be compared", t.ref)
 }
 
 // planNew finds out by the dry run alone that an object does not exist: what that makes has no version. It is false when
@@ -79,15 +78,35 @@ func (c *Client) compare(ctx context.Context, s *step) (stable bool, err error) 
 	stable, err = c.compareLive(ctx, s, live)
 	if stuck(err) && live != nil {
 		c.watcher().saw(s.env, s.ref, examination{live: live})
+		if err := c.describe(ctx, s, live); err != nil {
+			return false, err
+		}
 	}
 	return stable, err
+}
+
+// describe says what of an object differs that cannot be brought to its desired state, and who wrote that.
+func (c *Client) describe(ctx context.Context, s *step, live *unstructured.Unstructured) error {
+	object := s.object.DeepCopy()
+	if _, err := c.leaveReplicas(ctx, s.target, live, object); err != nil {
+		return err
+	}
+	result, err := suppose(live, object)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.ref, err)
+	}
+	s.entry.Diff = diffObjects(s.ref, live, result)
+	if s.entry.By, err = writers(live, result, s.entry.Diff); err != nil {
+		return fmt.Errorf("%s: %w", s.ref, err)
+	}
+	return nil
 }
 
 // compareLive is compare with the live object, nil when there is none.
 func (c *Client) compareLive(ctx context.Context, s *step, live *unstructured.Unstructured) (stable bool, err error) {
 	adopted := ""
 	if live != nil {
-		if adopted, err = checkOwner(s.ref, live, s.env); err != nil {
+		if adopted, err = checkOwner(s.target, live); err != nil {
 			return false, err
 		}
 	}
@@ -226,22 +245,33 @@ func stuck(err error) bool {
 }
 
 // checkOwner refuses an object of another environment and one that is going away. The reason says when it is adopted.
-func checkOwner(ref render.Ref, live *unstructured.Unstructured, env string) (string, error) {
+//
+// Who owns an object is what inventories say: anybody can write a label. A label speaks only where no inventory holds the
+// object, for then it may be another agent's.
+func checkOwner(t target, live *unstructured.Unstructured) (string, error) {
 	if at := live.GetDeletionTimestamp(); at != nil {
-		return "", fmt.Errorf("%s %w since %s, finalizers %v hold it", ref, errGoing, at.UTC().Format("15:04:05"), live.GetFinalizers())
+		return "", fmt.Errorf("%s %w since %s, finalizers %v hold it", t.ref, errGoing, at.UTC().Format("15:04:05"), live.GetFinalizers())
 	}
-	switch owner := live.GetLabels()[labelEnvironment]; {
-	case owner == env:
+	label := live.GetLabels()[labelEnvironment]
+	switch {
+	case t.other != "":
+		return "", belongsTo(t, t.other)
+	case label == t.env:
 		return "", nil
-	case owner == "" && hasManager(live):
+	case label == "" && (t.owned || hasManager(live)):
 		return "takes back its label " + labelEnvironment, nil
-	case owner == "":
+	case label == "":
 		return "adopted: it existed before and nobody owned it", nil
-	default:
-		return "", &StalledError{
-			What: fmt.Sprintf("%s belongs to environment %s", ref, owner),
-			Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, remove its label %s first", owner, env, labelEnvironment)}
+	case t.owned:
+		return fmt.Sprintf("takes back its label %s, which names %s: no inventory of that environment holds it", labelEnvironment, label), nil
 	}
+	return "", belongsTo(t, label)
+}
+
+func belongsTo(t target, owner string) error {
+	return &StalledError{
+		What: fmt.Sprintf("%s belongs to environment %s", t.ref, owner),
+		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, remove its label %s first", owner, t.env, labelEnvironment)}
 }
 
 // send applies the object by server-side apply: without force first, and with force only where judge finds that all
@@ -254,9 +284,9 @@ func (c *Client) send(ctx context.Context, t target, live, object *unstructured.
 	if len(list) == 0 || live == nil {
 		return result, "", explain(c.call("patch", t.ref), err)
 	}
-	applied := live.GetAnnotations()[annotationDigest]
-	same := live.GetLabels()[labelEnvironment] == t.env && (applied == t.digest || t.drifted != "" && applied == t.drifted)
-	taken, stalled := judge(t.ref, live, list, same)
+	// What the inventory does not know to be applied may be all the same: the outcome was lost.
+	marked := live.GetLabels()[labelEnvironment] == t.env && live.GetAnnotations()[annotationDigest] == t.digest
+	taken, stalled := judge(t.ref, live, list, t.restores || marked)
 	if stalled != nil {
 		stalled.Err = scrub(t.ref, err)
 		return nil, "", stalled

@@ -28,6 +28,9 @@ type Desired struct {
 	// Drifted are the keys of the objects that are known to differ from what was applied last: what others hold of their
 	// fields now was ours, and is taken back.
 	Drifted map[string]bool
+	// Owner says which environment's inventory holds an object, "" when none does: only that environment may apply it,
+	// whatever its label says. nil: nobody knows of others.
+	Owner func(render.Ref) string
 	// Only are the keys of the objects to look at, with their namespaces as placed; nil means all. With Only nothing else is
 	// deleted, and the plan has entries for these objects alone.
 	Only map[string]bool
@@ -43,7 +46,7 @@ type Entry struct {
 	Digest string               `json:"digest,omitempty"`
 	Diff   []render.FieldChange `json:"diff,omitempty"`
 	Reason string               `json:"reason,omitempty"`
-	// By are those who hold the drifted fields of a Configured entry, newest first. Nobody holds what was removed.
+	// By are those who hold the drifted fields of a Configured or stuck entry, newest first. Nobody holds what was removed.
 	By []FieldWriter `json:"by,omitempty"`
 }
 
@@ -53,7 +56,8 @@ type Plan struct {
 	Environment string
 	Entries     []Entry
 	// Stuck are the objects that cannot be brought to their desired state before somebody changes them: another manager or
-	// environment holds them, they are being deleted, the API server refuses them. The reason says why.
+	// environment holds them, they are being deleted, the API server refuses them. The reason says why, and the diff what
+	// differs, by our own reckoning.
 	Stuck []Entry
 
 	problems []error
@@ -130,10 +134,12 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 		if errs[i] != nil {
 			p.problems = append(p.problems, errs[i])
 		}
-		if i < len(targets) && stuck(errs[i]) {
-			p.Stuck = append(p.Stuck, Entry{Ref: targets[i].ref, Action: Skipped, Digest: targets[i].digest, Reason: errs[i].Error()})
-		}
-		if s != nil {
+		switch {
+		case s == nil:
+		case i < len(targets) && stuck(errs[i]):
+			s.entry.Action, s.entry.Reason = Skipped, errs[i].Error()
+			p.Stuck = append(p.Stuck, s.entry)
+		case i >= len(targets) || errs[i] == nil:
 			p.steps = append(p.steps, s)
 		}
 	}

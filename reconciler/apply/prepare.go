@@ -23,9 +23,10 @@ type target struct {
 	env            string
 	kindComes      bool              // the release brings its kind
 	namespaceComes bool              // the release brings its namespace
-	owned          bool              // it is in the inventory
+	owned          bool              // the inventory says that we applied it
+	restores       bool              // it is owned, and what differs from what is to be applied now is drift
+	other          string            // another environment that owns it, "" when none does
 	trusted        bool              // known to be as desired
-	drifted        string            // digest that it was last applied with, where it is known to differ from that; else ""
 	mapping        *meta.RESTMapping // nil: its kind does not exist yet
 	scalers        *autoscalers      // shared by all targets of a plan
 }
@@ -63,7 +64,7 @@ type preparation struct {
 	client  *Client
 	d       Desired
 	kinds   map[schema.GroupKind]bool // that the release brings
-	owned   map[string]string         // digest as last applied, by key
+	owned   map[string]string         // digest as last applied, by key; "" where applying it is not known to have succeeded
 	seen    map[string]bool           // by key
 	scaling bool                      // an autoscaler comes, changes or goes
 }
@@ -95,10 +96,13 @@ func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted boo
 	if t.digest = d.Digests[rendered.Key()]; t.digest == "" {
 		return t, false, fmt.Errorf("%s has no digest in its release", t.ref)
 	}
-	applied, owned := p.owned[key]
-	t.owned = owned
-	if d.Drifted[key] {
-		t.drifted = applied
+	applied := p.owned[key]
+	t.owned = applied != ""
+	t.restores = t.owned && (applied == t.digest || d.Drifted[key])
+	if d.Owner != nil {
+		if owner := d.Owner(t.ref); owner != d.Environment {
+			t.other = owner
+		}
 	}
 	if t.trusted = d.Trust && p.trusts(t, u); t.trusted {
 		return t, true, nil
