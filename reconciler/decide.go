@@ -214,7 +214,7 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 	draft := evidence.Draft{
 		Type: evidence.TypeDecision, Environment: name,
 		Subjects: []evidence.Subject{releaseSubject(name, release.Digest)}, Predicate: decision,
-		Blobs: []evidence.Blob{{Name: "inputs", Data: inputs}},
+		Blobs: []evidence.Blob{{Name: evidence.InputsBlob, Data: inputs}},
 	}
 	if v.Answer == policy.Allow {
 		kept, err := keep(name, keepApproved, release)

@@ -24,7 +24,7 @@ Every command checks the whole log first, and shows only records that are in ord
 ` + evidenceExits
 
 const evidenceExits = `
-Exit codes: 0 complete, 3 tampered, 4 incomplete, 6 unreadable; 1 the log is in order
+Exit codes: 0 complete, 3 tampered, 4 incomplete, 5 a decision is not what its inputs give, 6 unreadable; 1 the log is in order
 but the record asked for is not in it, 2 the command line is wrong.`
 
 func newEvidenceCommand() *cobra.Command {
@@ -191,6 +191,7 @@ func printReport(w io.Writer, r evidence.Report) error {
 		}
 	}
 	fmt.Fprintf(w, "blobs\t%d present, %d erased\n", r.Blobs.Present, r.Blobs.Erased)
+	fmt.Fprintf(w, "decisions\t%d evaluated again from their inputs\n", r.Decisions)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", note)
 	}

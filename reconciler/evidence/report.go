@@ -14,13 +14,15 @@ const (
 	Tampered   Kind = "tampered"   // something is not what a trusted key signed
 	Incomplete Kind = "incomplete" // something that must be there is not
 	Unreadable Kind = "unreadable" // the clone cannot be read, so nothing is known
+	Violated   Kind = "violated"   // a decision is not what its own inputs and rules give
 )
 
-// Exit codes of a verification. 5 is kept free for checks of what records say.
+// Exit codes of a verification.
 const (
 	ExitComplete   = 0
 	ExitTampered   = 3
 	ExitIncomplete = 4
+	ExitViolated   = 5
 	ExitUnreadable = 6
 )
 
@@ -63,9 +65,11 @@ type Report struct {
 	Branches []BranchReport `json:"branches"`
 	Records  uint64         `json:"records"` // read and checked, over all branches
 	Blobs    BlobReport     `json:"blobs"`
-	Problems []Problem      `json:"problems"`
-	Omitted  int            `json:"omitted,omitempty"` // problems beyond the first 1,000
-	Notes    []string       `json:"notes,omitempty"`   // what was not checked, and why
+	// Decisions counts those that were evaluated again from their inputs.
+	Decisions int       `json:"decisions"`
+	Problems  []Problem `json:"problems"`
+	Omitted   int       `json:"omitted,omitempty"` // problems beyond the first 1,000
+	Notes     []string  `json:"notes,omitempty"`   // what was not checked, and why
 }
 
 // BranchReport is what one branch shows.
@@ -121,13 +125,13 @@ func printable(text string) string {
 	return text
 }
 
-// ExitCode is 0 complete, 3 tampered, 4 incomplete or 6 unreadable; of several
-// the first of these.
+// ExitCode is 0 complete, 3 tampered, 4 incomplete, 5 violated or 6 unreadable; of
+// several the first of these.
 func (r Report) ExitCode() int {
 	code := ExitComplete
-	rank := map[int]int{ExitComplete: 0, ExitUnreadable: 1, ExitIncomplete: 2, ExitTampered: 3}
+	rank := map[int]int{ExitComplete: 0, ExitUnreadable: 1, ExitViolated: 2, ExitIncomplete: 3, ExitTampered: 4}
 	for _, p := range r.Problems {
-		found := map[Kind]int{Tampered: ExitTampered, Incomplete: ExitIncomplete, Unreadable: ExitUnreadable}[p.Kind]
+		found := map[Kind]int{Tampered: ExitTampered, Incomplete: ExitIncomplete, Unreadable: ExitUnreadable, Violated: ExitViolated}[p.Kind]
 		if rank[found] > rank[code] {
 			code = found
 		}

@@ -232,6 +232,13 @@ func (b *branchLog) verifyRecord() (gone bool, err error) {
 			problem(kind, r.ID, "blob %q, %s: %v", blob.Name, blob.Digest, err)
 		}
 	}
+	repeated, err := b.checkDecision(r)
+	if err != nil {
+		problem(Violated, r.ID, "%v", err)
+	}
+	if repeated {
+		b.report.Decisions++
+	}
 	for _, k := range r.Keep {
 		b.kept[b.Writer+" "+k.Ref] = keptAt{branch: b.Branch, seq: seq, commit: k.Commit}
 	}
