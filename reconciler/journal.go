@@ -27,7 +27,7 @@ func openJournal(ctx context.Context, o evidence.Options) (*journal, error) {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	j.log = log
-	if err := log.Replay(0, j.fold); err != nil { // every branch opens with the state so far
+	if err := log.Replay(j.fold); err != nil { // every branch opens with the state so far
 		log.Close(ctx)
 		return nil, fmt.Errorf("replay audit log: %w", err)
 	}

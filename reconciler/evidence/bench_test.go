@@ -175,7 +175,7 @@ func BenchmarkReplay(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		n = 0
-		if err := f.log.Replay(0, func(Record) error { n++; return nil }); err != nil {
+		if err := f.log.Replay(func(Record) error { n++; return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -295,10 +295,10 @@ func (f *fixture) verified(n int) Report {
 	return r
 }
 
-func (f *fixture) records(from uint64) []Record {
+func (f *fixture) records() []Record {
 	f.t.Helper()
 	var out []Record
-	if err := f.log.Replay(from, func(r Record) error { out = append(out, r); return nil }); err != nil {
+	if err := f.log.Replay(func(r Record) error { out = append(out, r); return nil }); err != nil {
 		f.t.Fatalf("replay: %v", err)
 	}
 	return out

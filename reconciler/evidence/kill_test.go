@@ -297,7 +297,7 @@ func drain(t testing.TB, c childConfig, trust *Trusted, acks []ack) {
 	if n := f.log.Status().Records; n > 0 {
 		f.wait(n - 1)
 	}
-	all := f.records(0)
+	all := f.records()
 	for i, r := range all {
 		if r.Index != uint64(i) {
 			t.Fatalf("writer %s: record %d at place %d", c.Writer, r.Index, i)
@@ -344,7 +344,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	f.o.Now = nil
 	f.run()
-	got := f.records(0)
+	got := f.records()
 	if len(acks) != 10 || len(got) != 5 {
 		t.Fatalf("%d answers, %d records", len(acks), len(got))
 	}

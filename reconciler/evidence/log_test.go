@@ -127,27 +127,21 @@ func TestReplay(t *testing.T) {
 	f.wait(f.add(7).Index)
 	f.stop()
 	f.add(3)
-	for from := range uint64(12) {
-		var want []uint64
-		for i := from; i < 10; i++ {
-			want = append(want, i)
-		}
-		got := f.records(from)
-		if len(got) != len(want) {
-			t.Fatalf("from %d: %d records, want %d", from, len(got), len(want))
-		}
-		for i, r := range got {
-			if r.Index != want[i] || r.Deployment != int(want[i]) || r.Type != "apply" || r.Environment != "north-dev" {
-				t.Errorf("from %d: record %+v", from, r)
-			}
+	got := f.records()
+	if len(got) != 10 {
+		t.Fatalf("%d records, want 10", len(got))
+	}
+	for i, r := range got {
+		if r.Index != uint64(i) || r.Deployment != i || r.Type != "apply" || r.Environment != "north-dev" {
+			t.Errorf("record %d: %+v", i, r)
 		}
 	}
 	var body struct{ HTML string }
-	if err := json.Unmarshal(f.records(9)[0].Predicate, &body); err != nil || body.HTML != "<&>" {
+	if err := json.Unmarshal(got[9].Predicate, &body); err != nil || body.HTML != "<&>" {
 		t.Errorf("%+v %v", body, err)
 	}
 	stop := errors.New("enough")
-	if err := f.log.Replay(0, func(Record) error { return stop }); !errors.Is(err, stop) {
+	if err := f.log.Replay(func(Record) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("replay: %v", err)
 	}
 }
@@ -227,7 +221,7 @@ func TestClockMovesBack(t *testing.T) {
 	f.wait(f.add(1).Index)
 	now = day.AddDate(-1, 0, 0)
 	f.wait(f.add(1).Index)
-	got := f.records(0)
+	got := f.records()
 	if !got[1].Time.Equal(now) || got[1].Index != 1 || got[1].Branch != "audit/2026" {
 		t.Errorf("record %+v", got[1])
 	}
@@ -255,7 +249,7 @@ func TestYearTurns(t *testing.T) {
 	f.run() // with both years in the spool
 	f.wait(last.Index)
 	f.stop()
-	got := f.records(0)
+	got := f.records()
 	if len(got) != 9 {
 		t.Fatalf("%d records", len(got))
 	}
@@ -285,7 +279,7 @@ func TestYearTurns(t *testing.T) {
 
 	f.o.Dir += "-new" // knows only the newest branch, which opens with the state
 	f.run()
-	got = f.records(0)
+	got = f.records()
 	if len(got) != 4 || got[0].Type != TypeState || got[0].Index != 5 {
 		t.Fatalf("rebuilt from %+v", got[0])
 	}
@@ -457,7 +451,7 @@ func TestAddedIsWhatReadersSee(t *testing.T) {
 	}
 	check := func(state string) {
 		t.Helper()
-		got := f.records(0)
+		got := f.records()
 		if len(got) != len(want) {
 			t.Fatalf("%s: %d records, want %d", state, len(got), len(want))
 		}
@@ -482,7 +476,7 @@ func TestAddedIsWhatReadersSee(t *testing.T) {
 }
 
 // Replay finds a changed byte in the files of this machine before it passes any
-// record, by the checkpoint, and by the signature where it reads few of them.
+// record, by the checkpoint.
 func TestReplayFindsDamage(t *testing.T) {
 	f := newFixture(t)
 	f.fill(40)
@@ -492,26 +486,22 @@ func TestReplayFindsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	for name, c := range map[string]struct {
-		change func([][]byte)
-		from   uint64
-	}{
-		"payload":   {func(l [][]byte) { l[39][200] ^= 1 }, 0},
-		"signature": {func(l [][]byte) { l[39][len(l[39])-20] ^= 1 }, 0},
-		"order":     {func(l [][]byte) { l[3], l[4] = l[4], l[3] }, 0},
-		"alone":     {func(l [][]byte) { l[39][len(l[39])-20] ^= 1 }, 39},
+	for name, change := range map[string]func([][]byte){
+		"payload":   func(l [][]byte) { l[39][200] ^= 1 },
+		"signature": func(l [][]byte) { l[39][len(l[39])-20] ^= 1 },
+		"order":     func(l [][]byte) { l[3], l[4] = l[4], l[3] },
 	} {
 		changed := make([][]byte, len(lines))
 		for i, line := range lines {
 			changed[i] = bytes.Clone(line)
 		}
-		c.change(changed)
+		change(changed)
 		if err := os.WriteFile(path, bytes.Join(changed, nil), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		f.open()
 		n := 0
-		wantStalled(t, f.log.Replay(c.from, func(Record) error { n++; return nil }), "records")
+		wantStalled(t, f.log.Replay(func(Record) error { n++; return nil }), "records")
 		if n > 0 {
 			t.Errorf("%s: %d records were passed", name, n)
 		}
@@ -539,7 +529,7 @@ func TestConcurrentWriters(t *testing.T) {
 	}
 	wg.Go(func() {
 		for range 20 {
-			if err := f.log.Replay(0, func(Record) error { return nil }); err != nil {
+			if err := f.log.Replay(func(Record) error { return nil }); err != nil {
 				t.Error(err)
 			}
 		}
@@ -682,7 +672,7 @@ func TestLocalCopyCannotBeWritten(t *testing.T) {
 	}
 	remove(t, blocker)
 	f.wait(r.Index)
-	if got := f.records(0); len(got) != 3 {
+	if got := f.records(); len(got) != 3 {
 		t.Errorf("%d records", len(got))
 	}
 	f.close()

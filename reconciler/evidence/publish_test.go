@@ -382,7 +382,7 @@ func TestNewEpochDeclaresGap(t *testing.T) {
 	if epoch, gap := f.log.Epoch(); epoch != 2 || !gap {
 		t.Errorf("epoch %d, gap %t", epoch, gap)
 	}
-	if got := f.records(0); len(got) != 150 || got[149].Index != 149 {
+	if got := f.records(); len(got) != 150 || got[149].Index != 149 {
 		t.Fatalf("%d records", len(got))
 	}
 	r := f.add(1)

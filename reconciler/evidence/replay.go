@@ -10,16 +10,16 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Replay passes every record from index on, published and spooled, in order,
-// until fn fails. It may run beside Add and Run and ends with the records there
-// were when it began. Records older than this machine holds are left out: the
-// first one passed is then the state record that opens a branch, or, where
-// earlier branches were deleted by hand, the oldest left.
+// Replay passes every record, published and spooled, in order, until fn fails. It
+// may run beside Add and Run and ends with the records there were when it began.
+// Records older than this machine holds are left out: the first one passed is then
+// the state record that opens a branch, or, where earlier branches were deleted by
+// hand, the oldest left.
 //
 // Every record is verified before fn sees it. For the published ones one
 // signature is enough: that of the branch's newest checkpoint, whose root is that
 // of the files of this machine.
-func (l *Log) Replay(from uint64, fn func(Record) error) error {
+func (l *Log) Replay(fn func(Record) error) error {
 	l.mu.Lock()
 	branches := l.state.Branches
 	published, head := l.state.Published.index(), l.head.index()
@@ -29,14 +29,14 @@ func (l *Log) Replay(from uint64, fn func(Record) error) error {
 		if i+1 < len(branches) {
 			end = branches[i+1].Base
 		}
-		if end <= from || end == b.Base || l.absent(b.Branch) {
+		if end == b.Base || l.absent(b.Branch) {
 			continue
 		}
-		if err := l.replayArchive(b, max(from, b.Base)-b.Base, end-b.Base, fn); err != nil {
+		if err := l.replayArchive(b, end-b.Base, fn); err != nil {
 			return err
 		}
 	}
-	for index := max(from, published); index < head; index++ {
+	for index := published; index < head; index++ {
 		if err := l.replaySpooled(index, fn); err != nil {
 			return err
 		}
@@ -50,23 +50,13 @@ func (l *Log) absent(branch string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// signatureCost is how many records are hashed and read in the time that one
-// signature takes.
-const signatureCost = 16
-
-// replayArchive passes the branch's records from up to but not including to; it
-// has to records in all.
-func (l *Log) replayArchive(b branchStart, from, to uint64, fn func(Record) error) error {
-	read := parseRecord
-	if (to-from)*signatureCost > to {
-		if err := l.prove(b, to); err != nil {
-			return err
-		}
-	} else {
-		read = func(line []byte, base uint64) (Record, error) { return openRecord(line, l.o.Trusted, base) }
+// replayArchive passes the branch's records, of which there are so many.
+func (l *Log) replayArchive(b branchStart, size uint64, fn func(Record) error) error {
+	if err := l.prove(b, size); err != nil {
+		return err
 	}
-	return l.archive.read(b.Branch, from, to, func(seq uint64, line []byte) error {
-		r, err := read(line, b.Base)
+	return l.archive.read(b.Branch, 0, size, func(seq uint64, line []byte) error {
+		r, err := parseRecord(line, b.Base)
 		if err == nil && (r.Seq != seq || r.Branch != b.Branch || r.Writer != l.o.Writer) {
 			err = fmt.Errorf("it is record %d of %s", r.Seq, r.Branch)
 		}

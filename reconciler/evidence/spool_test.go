@@ -293,7 +293,7 @@ func TestManySegments(t *testing.T) {
 		t.Errorf("%d segments", got)
 	}
 	f.run()
-	if got := f.records(0); len(got) != n {
+	if got := f.records(); len(got) != n {
 		t.Errorf("%d records, want %d", len(got), n)
 	}
 	f.wait(uint64(n) - 1)
