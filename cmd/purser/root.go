@@ -29,5 +29,6 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		newCalendarCommand(),
 		newEvidenceCommand(), newKeygenCommand(), newVersionCommand(),
 	)
+	root.AddCommand(newStatementCommands()...)
 	return root
 }
