@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 const statusHelp = `Show what a running agent knows: of every environment, or everything of one.
@@ -28,7 +30,7 @@ audit repository out of reach); 2 the command line is wrong; 3 something is stil
 its way.`
 
 func newStatusCommand() *cobra.Command {
-	var server string
+	var at address
 	var out output
 	cmd := &cobra.Command{
 		Use:   "status [ENVIRONMENT]",
@@ -36,6 +38,10 @@ func newStatusCommand() *cobra.Command {
 		Long:  statusHelp,
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := at.url()
+			if err != nil {
+				return err
+			}
 			if len(args) == 1 {
 				var e reconciler.EnvironmentStatus
 				if err := fetch(cmd.Context(), server, "environments/"+url.PathEscape(args[0]), &e); err != nil {
@@ -57,8 +63,41 @@ func newStatusCommand() *cobra.Command {
 		},
 	}
 	out.flag(cmd)
-	cmd.Flags().StringVar(&server, "server", "http://127.0.0.1:8780", "address of the agent")
+	at.flags(cmd)
 	return cmd
+}
+
+// address says where the agent listens: as told, or as its configuration says.
+type address struct{ server, config string }
+
+func (a *address) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.server, "server", "http://127.0.0.1:8780", "address of the agent")
+	cmd.Flags().StringVarP(&a.config, "config", "c", "", "the agent's configuration, to find its address there")
+	cmd.MarkFlagsMutuallyExclusive("server", "config")
+}
+
+func (a *address) url() (string, error) {
+	if a.config == "" {
+		return a.server, nil
+	}
+	config, err := declaration.LoadAgent(a.config)
+	if err != nil {
+		return "", err
+	}
+	host, port, err := net.SplitHostPort(config.Listen)
+	if err != nil {
+		return "", fmt.Errorf("read the agent's address: %w", err)
+	}
+	if port == "0" {
+		return "", fmt.Errorf("%s: the agent listens on a free port of its choice; give --server, its log says where", a.config)
+	}
+	switch ip := net.ParseIP(host); {
+	case host == "" || ip.Equal(net.IPv4zero):
+		host = "127.0.0.1" // it listens on every address
+	case ip.Equal(net.IPv6unspecified):
+		host = "::1"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
 }
 
 // onItsWay is the exit code for what is neither done nor in trouble.
@@ -192,7 +231,11 @@ func printEnvironment(w io.Writer, e reconciler.EnvironmentStatus) error {
 	}
 	row("Environment", "%s", e.Name)
 	row("Where", "cluster %s, namespace %s, tenant %s", e.Cluster, e.Namespace, e.Tenant)
-	row("Outcome", "%s since %s", e.Outcome, e.Since.Local().Format(time.RFC3339))
+	if e.Since.IsZero() { // nobody looked at it since the agent's start
+		row("Outcome", "%s", e.Outcome)
+	} else {
+		row("Outcome", "%s since %s", e.Outcome, e.Since.Local().Format(time.RFC3339))
+	}
 	if e.Reason != "" {
 		row("Reason", "%s", e.Reason)
 	}
