@@ -26,7 +26,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(), newInitCommand(),
 		newValidateCommand(), newRenderCommand(), newDiffCommand(), newStatusCommand(),
-		newCalendarCommand(),
+		newCalendarCommand(), newPromoteCommand(), newRollbackCommand(),
 		newEvidenceCommand(), newKeygenCommand(), newVersionCommand(),
 	)
 	root.AddCommand(newStatementCommands()...)
