@@ -24,6 +24,9 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 		return Outcome{}
 	}
 	law := a.inForce()
+	if law.Environments[name] != env {
+		return Outcome{} // the governance changed meanwhile, and wakes all
+	}
 	candidate, err := a.candidate(ctx, law, env, tenant, state)
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
@@ -48,10 +51,15 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
-	return outcomeOfVerdict(verdict, now)
+	outcome := outcomeOfVerdict(verdict, now)
+	if src := a.sources[env.Spec.Source.Repository]; src.pulls != nil && verdict.WaitsFor(policy.GateApprovals, policy.GateSignatures) {
+		outcome = outcome.join(Outcome{After: src.pulls.every}) // where the forge's notices do not come through
+	}
+	return outcome
 }
 
-// recheck is how often a waiting verdict is asked again when nothing announces that its facts changed.
+// recheck is how often a waiting verdict is asked again where nothing announces that its facts changed: the cluster or
+// the audit remote is away. All others wake the environment: a statement, a notice of the forge, another environment.
 const recheck = 2 * time.Second
 
 func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
@@ -62,7 +70,7 @@ func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
 		o := Outcome{Kind: Waiting, Reason: joinLines(v.Reasons())}
 		if until := v.Until(); until != nil {
 			o.After = max(until.Sub(now), time.Millisecond)
-		} else if !v.WaitsOnlyFor(policy.GateDependencies) { // those wake their dependents
+		} else if v.WaitsFor(policy.GateIsolation, policy.GateEvidence) { // nothing tells when these can answer
 			o.After = recheck
 		}
 		return o

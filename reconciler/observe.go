@@ -216,9 +216,12 @@ func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state 
 	return Outcome{Kind: Applied}
 }
 
-// wakeDependents wakes the environments that wait for another one to be live and healthy.
+// wakeDependents wakes the environments that wait for another one to be live and healthy, and itself: a gate may wait for
+// that, too.
 func (a *Agent) wakeDependents(name string) {
-	for _, dependent := range a.environments(func(e *declaration.Environment) bool { return slices.Contains(e.Spec.DependsOn, name) }) {
+	for _, dependent := range a.environments(func(e *declaration.Environment) bool {
+		return slices.Contains(e.Spec.DependsOn, name) || e.Spec.Promotion.From == name || e.Meta.Name == name
+	}) {
 		a.wake(dependent)
 	}
 }

@@ -110,21 +110,18 @@ type EvidenceFact struct {
 	Problem  string // what stops publishing, empty when nothing does
 }
 
-// GateDependencies is the name of the gate that waits for other environments.
-const GateDependencies = "dependencies"
-
-// Gates that no override opens.
+// Names of gates that others speak of.
 const (
-	gateClass     = "class"
-	gateIsolation = "isolation"
-	gateClaims    = "claims"
-	gateVeto      = "veto"
-	gateReview    = "review"
-	gateEvidence  = "evidence"
+	gateClass        = "class"
+	GateSignatures   = "signatures"
+	GateApprovals    = "approvals"
+	GateIsolation    = "isolation"
+	gateClaims       = "claims"
+	gateDependencies = "dependencies"
+	gateVeto         = "veto"
+	gateReview       = "review"
+	GateEvidence     = "evidence"
 )
-
-// GatePrune is the name of the gate that limits deletions.
-const GatePrune = "prune"
 
 // gate is one question.
 type gate struct {
@@ -135,8 +132,8 @@ type gate struct {
 // gates in the order in which people read them.
 var gates = []gate{
 	{gateClass, class},
-	{"signatures", signatures},
-	{"approvals", approvals},
+	{GateSignatures, signatures},
+	{GateApprovals, approvals},
 	{"change", change},
 	{"promotion", promotion},
 	{"calendar", freezes},
@@ -144,15 +141,15 @@ var gates = []gate{
 	{"tests", tests},
 	{"backup", backup},
 	{"policy", rules},
-	{gateIsolation, isolation},
+	{GateIsolation, isolation},
 	{gateClaims, claims},
-	{GatePrune, prune},
-	{GateDependencies, dependencies},
+	{"prune", prune},
+	{gateDependencies, dependencies},
 	{"health", liveHealth},
 	{"pause", pause},
 	{gateVeto, veto},
 	{gateReview, review},
-	{gateEvidence, evidence},
+	{GateEvidence, evidence},
 }
 
 // Gates names the gates, in the order of a verdict.

@@ -33,7 +33,7 @@ func EvaluateAmendment(a Amendment, f Facts, root Root, now time.Time) Verdict {
 		}},
 	}
 	v := Verdict{}
-	for _, g := range []gate{{"signatures", signatures}, {"approvals", approvals}} {
+	for _, g := range []gate{{GateSignatures, signatures}, {GateApprovals, approvals}} {
 		r := g.ask(c, f, now)
 		r.Gate = g.name
 		v.Gates = append(v.Gates, r)
@@ -47,7 +47,7 @@ func EvaluateAmendment(a Amendment, f Facts, root Root, now time.Time) Verdict {
 		}
 	}
 	r := evidence(c, f, now)
-	r.Gate = gateEvidence
+	r.Gate = GateEvidence
 	v.Gates = append(v.Gates, r)
 	for _, g := range v.Gates {
 		v.Answer = max(v.Answer, g.Answer)

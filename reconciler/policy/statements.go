@@ -42,7 +42,7 @@ func MayOrder(v Voter) bool { return !v.Bot && v.anyRole(OrderRoles) }
 
 // neverOverridden are the gates that hold against everybody: without evidence nobody could review the override, and
 // tenants, owners of objects and the right to sign are not the releasing person's to give.
-var neverOverridden = []string{gateClass, gateIsolation, gateClaims, GateDependencies, gateReview, gateVeto, gateEvidence}
+var neverOverridden = []string{gateClass, GateIsolation, gateClaims, gateDependencies, gateReview, gateVeto, GateEvidence}
 
 // MayDelete reports whether somebody may let a release delete more than the limits.
 func MayDelete(v Voter) bool { return !v.Bot && v.anyRole(DeletionRoles) }

@@ -7,6 +7,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -80,14 +81,9 @@ func (v Verdict) Reasons() []string {
 	return out
 }
 
-// WaitsOnlyFor reports whether one gate alone keeps the verdict from being an allow, by waiting.
-func (v Verdict) WaitsOnlyFor(gate string) bool {
-	for _, g := range v.Gates {
-		if g.Answer != Allow && (g.Gate != gate || g.Answer != Wait) {
-			return false
-		}
-	}
-	return v.Answer == Wait
+// WaitsFor reports whether one of some gates waits.
+func (v Verdict) WaitsFor(gates ...string) bool {
+	return slices.ContainsFunc(v.Gates, func(g Result) bool { return g.Answer == Wait && slices.Contains(gates, g.Gate) })
 }
 
 // Until is the earliest time at which the verdict may change by itself; nil when no gate knows one.
