@@ -84,7 +84,8 @@ type Pointer struct {
 	Release  string            `json:"release"` // digest
 	Revision evidence.Revision `json:"revision"`
 	Origin   policy.Origin     `json:"origin"`
-	Class    string            `json:"class,omitempty"` // that it was approved as
+	Class    string            `json:"class,omitempty"`   // that it was approved as
+	Deletes  bool              `json:"deletes,omitempty"` // a person let it delete more than the limits
 	Images   []string          `json:"images,omitempty"`
 	At       time.Time         `json:"at"`      // when the pointer moved here
 	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
@@ -266,6 +267,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 		}
 		approved := *e.Proposed
 		approved.Revision, approved.At, approved.Class = p.Revision, r.Time, p.Class
+		approved.Deletes = slices.ContainsFunc(p.Verdict.Gates, func(g policy.Result) bool { return g.Gate == policy.GatePrune && g.Override != "" })
 		e.Approved = &approved
 		e.Offers = Offers{}
 		e.spend(p.Verdict, r.Time)

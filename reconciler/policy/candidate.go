@@ -117,6 +117,7 @@ const (
 	GateApprovals    = "approvals"
 	GateIsolation    = "isolation"
 	gateClaims       = "claims"
+	GatePrune        = "prune"
 	gateDependencies = "dependencies"
 	gateVeto         = "veto"
 	gateReview       = "review"
@@ -143,7 +144,7 @@ var gates = []gate{
 	{"policy", rules},
 	{GateIsolation, isolation},
 	{gateClaims, claims},
-	{"prune", prune},
+	{GatePrune, prune},
 	{gateDependencies, dependencies},
 	{"health", liveHealth},
 	{"pause", pause},

@@ -28,7 +28,7 @@ func prune(c Candidate, f Facts, now time.Time) Result {
 		for _, s := range f.Statements {
 			meant := s.Verb == VerbApproveDelete && s.From == c.from() && s.To == c.Release.Digest && now.Before(s.Expires)
 			if meant && MayDelete(f.People[s.Person]) {
-				return allow(fmt.Sprintf("%s allows it to delete %d of %d objects", s.Person, deleted, total))
+				return Result{Answer: Allow, Override: s.ID, Reason: fmt.Sprintf("%s allows it to delete %d of %d objects", s.Person, deleted, total)}
 			}
 		}
 		return Result{Answer: Deny,

@@ -55,7 +55,8 @@ type Result struct {
 	Reason string     `json:"reason"`
 	Hint   string     `json:"hint,omitempty"`  // what a person can do
 	Until  *time.Time `json:"until,omitempty"` // when the answer may change by itself
-	// Override is the ID of the statement that turned the gate's own answer into an allow.
+	// Override is the ID of the statement that turned the gate's own answer into an allow: an override, or for the prune
+	// gate also an approval of the deletions.
 	Override string `json:"override,omitempty"`
 }
 
