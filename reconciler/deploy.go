@@ -167,6 +167,7 @@ func (a *Agent) attempt(ctx context.Context, t *attempt) (Outcome, error) {
 // there is nothing to write.
 func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 	due, later, err := a.drift(t)
+	a.note(t.env.Meta.Name, func(o *observation) { o.unrecorded = t.unrecorded(o.unrecorded, err != nil) })
 	if err != nil {
 		return false, err
 	}
@@ -191,6 +192,23 @@ func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 		return false, nil
 	}
 	return true, nil
+}
+
+// unrecorded is what is known to differ without a record after a comparison: what was before and was not compared, and
+// if the record failed, what differs of the rest.
+func (t *attempt) unrecorded(before map[string]bool, failed bool) map[string]bool {
+	after := map[string]bool{}
+	for key := range before {
+		if !t.look.all() && !t.look.only[key] {
+			after[key] = true
+		}
+	}
+	if failed {
+		for _, entry := range append(t.plan.Changed(), t.stuck...) {
+			after[entry.Ref.Key()] = true
+		}
+	}
+	return after
 }
 
 // compared notes that every object was compared. Health is looked at in the same visit.

@@ -101,6 +101,20 @@ func inspect(e *EnvironmentState, suspects []render.Ref, correct bool, untilAll 
 	return i
 }
 
+// retry has an attempt that failed tried again: what it found and could not record, and where nothing says what it was to
+// look at, everything. A failure is over when an attempt succeeded, not when nothing is tried.
+func (i *inspection) retry(seen *observation, release string, left time.Duration) {
+	if left > 0 || i.all() {
+		return
+	}
+	for key := range seen.unrecorded {
+		i.only[key] = true
+	}
+	if i.empty() && seen.repair.of == release {
+		i.only = nil
+	}
+}
+
 // driftAfter is all that is known to differ after some objects were compared: what was found, and what was known of
 // those that were not looked at.
 func driftAfter(known []evidence.Drifted, looked inspection, found []evidence.Drifted) []evidence.Drifted {
@@ -184,6 +198,7 @@ func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state 
 	untilAll := max(remaining(seen.comparedAt, now, env.Spec.Reconcile.Interval), left)
 	suspects := a.clusters[env.Spec.Cluster].watcher.Suspects(name)
 	look := inspect(&state, suspects, policyOf(env) == declaration.DriftCorrect, untilAll, seen.repair, left, now)
+	look.retry(&seen, to.Release, left)
 	outcome := Outcome{}
 	if !look.empty() {
 		outcome = a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to, look: look, found: look.found()})

@@ -82,13 +82,18 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	}
 	a.note(name, func(o *observation) { o.healthAt, o.report = a.now(), report })
 	a.metrics.health(name, report)
+	outcome := Outcome{}
 	if err := a.recordHealth(name, state, report); err != nil {
-		return Outcome{Kind: Failed, Reason: err.Error()}
+		outcome = Outcome{Kind: Failed, Reason: err.Error()}
+	} else if d.Phase == PhaseApplied && wellEnough(report.Status) {
+		outcome = a.goLive(ctx, env, state)
+	} else {
+		return a.judge(env, state, report, every)
 	}
-	if d.Phase == PhaseApplied && wellEnough(report.Status) {
-		return a.goLive(ctx, env, state)
+	if outcome.Kind == Failed { // it is no news yet: the next visit looks again, and fails visibly or not at all
+		a.note(name, func(o *observation) { o.healthAt = time.Time{} })
 	}
-	return a.judge(env, state, report, every)
+	return outcome
 }
 
 // judge says what a health report means for an environment that is not about to go live.

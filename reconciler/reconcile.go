@@ -49,7 +49,8 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 			o.failures = 0
 		}
 		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
-			o.since, changed = start, true
+			changed = !o.since.IsZero() || outcome.Kind != Unchanged // after a start, all being as it was is no news
+			o.since = start
 		}
 		o.outcome = outcome
 	})
@@ -59,6 +60,9 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 	a.metrics.reconciled(name, outcome, a.now().Sub(start))
 	return delay
 }
+
+// unvisited is the outcome before the first visit.
+var unvisited = Outcome{Kind: Waiting, Reason: "not looked at since the agent's start"}
 
 // take claims an environment for one worker; false when another one has it.
 func (a *Agent) take(name string) bool {
@@ -89,6 +93,7 @@ type observation struct {
 	healthAt   time.Time // last look at health
 	moved      bool      // something changed since, says the watch
 	report     health.Report
+	unrecorded map[string]bool // keys of objects that were found to differ, and no record could be made of it
 }
 
 // pause follows an attempt that failed: only time, or somebody who asks for it, makes another one. Visits alone do not,
@@ -151,7 +156,7 @@ func (a *Agent) note(name string, change func(*observation)) {
 	defer a.mu.Unlock()
 	o := a.observed[name]
 	if o == nil {
-		o = &observation{}
+		o = &observation{outcome: unvisited}
 		a.observed[name] = o
 	}
 	change(o)
