@@ -238,6 +238,7 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 		a.claimFor(env, wanted)
 	}
 	a.at("decided")
+	a.metrics.decided(name, v, max(in.At.Sub(state.Proposed.FirstAt), 0))
 	a.logger.Info("decided", "environment", name, "release", release.Digest, "answer", v.Answer.String(), "reasons", v.Reasons())
 	if v.Answer == policy.Allow {
 		return a.supersede(name, state, release.Digest)

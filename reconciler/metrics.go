@@ -9,6 +9,7 @@ import (
 	"github.com/purser-gitops/purser/health"
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources"
 )
 
@@ -30,7 +31,13 @@ type metrics struct {
 	orphaned  prometheus.Gauge
 
 	statements *prometheus.CounterVec
-	verdicts   *prometheus.CounterVec
+	decisions  *prometheus.CounterVec
+	closed     *prometheus.GaugeVec
+	approval   *prometheus.HistogramVec
+	breaches   *prometheus.CounterVec
+	releases   *prometheus.CounterVec
+	failures   *prometheus.CounterVec
+	restore    *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -47,8 +54,22 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		watches: watches,
 		statements: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "purser_statements_total", Help: "Statements of people, by verb and whether they count."}, []string{"verb", "accepted"}),
-		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "purser_decisions_total", Help: "Recorded decisions, by answer."}, []string{"environment", "answer"}),
+		closed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "purser_gate_closed", Help: "1 for each gate that keeps the proposed release from being approved."}, []string{"environment", "gate"}),
+		approval: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "purser_approval_wait_seconds", Help: "From the first sight of a release to its approval.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 10)}, []string{"environment"}),
+		breaches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_freeze_breaches_total", Help: "Releases approved against the calendar by an override."}, []string{"environment"}),
+		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_releases_total", Help: "Releases that became live: the deployment frequency."}, []string{"environment", "origin"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_release_failures_total", Help: "Releases that were vetoed, or rolled back by a later one: with purser_releases_total the change failure rate."}, []string{"environment", "cause"}),
+		restore: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "purser_restore_seconds", Help: "From what is live not being healthy to being healthy again: the time to restore.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 10)}, []string{"environment"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "purser_refused_total", Help: "Commits and releases refused with a reason."}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -78,6 +99,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifts, m.drifted, m.contested, m.healthy, m.leadTime, m.liveSince, m.orphaned,
+		m.statements, m.decisions, m.closed, m.approval, m.breaches, m.releases, m.failures, m.restore,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -118,7 +140,31 @@ func (m *metrics) health(environment string, r health.Report) {
 	}
 }
 
-func (m *metrics) live(environment string, leadTime time.Duration, at time.Time) {
+// decided shows a recorded verdict about a release that was first seen some time ago.
+func (m *metrics) decided(environment string, v policy.Verdict, waited time.Duration) {
+	m.decisions.WithLabelValues(environment, v.Answer.String()).Inc()
+	for _, g := range v.Gates {
+		m.closed.WithLabelValues(environment, g.Gate).Set(oneIf(g.Answer != policy.Allow))
+		if v.Answer == policy.Allow && g.Gate == policy.GateCalendar && g.Override != "" {
+			m.breaches.WithLabelValues(environment).Inc()
+		}
+	}
+	if v.Answer == policy.Allow {
+		m.approval.WithLabelValues(environment).Observe(waited.Seconds())
+	}
+}
+
+// Causes of failed releases.
+const (
+	causeVeto     = "veto"
+	causeRollback = "rollback"
+)
+
+func (m *metrics) live(environment string, origin policy.Origin, leadTime time.Duration, at time.Time) {
+	m.releases.WithLabelValues(environment, string(origin)).Inc()
+	if origin == policy.OriginRollback {
+		m.failures.WithLabelValues(environment, causeRollback).Inc()
+	}
 	m.leadTime.WithLabelValues(environment).Observe(leadTime.Seconds())
 	m.liveSince.WithLabelValues(environment).Set(float64(at.Unix()))
 }
@@ -128,13 +174,15 @@ func (m *metrics) orphans(count int) { m.orphaned.Set(float64(count)) }
 // forget drops the series of an environment that is no longer declared.
 func (m *metrics) forget(environment string) {
 	match := prometheus.Labels{"environment": environment}
-	for _, v := range []*prometheus.GaugeVec{m.outcomes, m.drifted, m.contested, m.healthy, m.liveSince} {
+	for _, v := range []*prometheus.GaugeVec{m.outcomes, m.drifted, m.contested, m.healthy, m.liveSince, m.closed} {
 		v.DeletePartialMatch(match)
 	}
-	for _, v := range []*prometheus.CounterVec{m.objects, m.attempts, m.drifts} {
+	for _, v := range []*prometheus.CounterVec{m.objects, m.attempts, m.drifts, m.decisions, m.breaches, m.releases, m.failures} {
 		v.DeletePartialMatch(match)
 	}
-	m.leadTime.DeletePartialMatch(match)
+	for _, v := range []*prometheus.HistogramVec{m.leadTime, m.approval, m.restore} {
+		v.DeletePartialMatch(match)
+	}
 }
 
 func oneIf(b bool) float64 {

@@ -178,6 +178,9 @@ func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Repor
 		Predicate: evidence.Health{Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message},
 	})
 	if err == nil {
+		if r.Status == health.Healthy && state.Deployment.Phase == PhaseLive && state.Health != nil {
+			a.metrics.restore.WithLabelValues(name).Observe(max(a.now().Sub(state.HealthAt), 0).Seconds())
+		}
 		a.wakeDependents(name)
 	}
 	return err
@@ -215,7 +218,7 @@ func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state 
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
 	a.at("live")
-	a.metrics.live(name, live.LeadTime, a.now())
+	a.metrics.live(name, approved.Origin, live.LeadTime, a.now())
 	a.logger.Info("live", "environment", name, "release", approved.Release, "lead time", live.LeadTime)
 	a.wakeDependents(name)
 	return Outcome{Kind: Applied}

@@ -53,6 +53,7 @@ type EnvironmentState struct {
 	Inventory  apply.Inventory   `json:"inventory"`
 	Place      Place             `json:"place"` // of the inventory
 	Health     *evidence.Health  `json:"health,omitempty"`
+	HealthAt   time.Time         `json:"healthAt,omitzero"` // of the last transition
 	// What is known to differ from the target, the record that says so, and the objects that were repaired lately.
 	Drift       []evidence.Drifted `json:"drift,omitempty"`
 	DriftRecord uint64             `json:"driftRecord,omitempty"`
@@ -358,7 +359,7 @@ func changeSetOf(items []evidence.Item) apply.ChangeSet {
 
 func foldHealth(s *State, r evidence.Record, p evidence.Health) {
 	e := s.environment(r.Environment)
-	e.Health = &p
+	e.Health, e.HealthAt = &p, r.Time
 	e.soakHealth(p, r.Time)
 }
 

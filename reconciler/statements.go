@@ -218,6 +218,9 @@ func (a *Agent) vetoByStatement(said statement.Statement, by identity.Signature,
 			v.Release = state.Approved.Release
 		}
 	}
+	if !v.Lifted {
+		a.metrics.failures.WithLabelValues(said.Environment, causeVeto).Inc()
+	}
 	_, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeVeto, Environment: said.Environment,
 		Subjects: []evidence.Subject{releaseSubject(said.Environment, v.Release)}, Predicate: v,

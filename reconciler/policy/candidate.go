@@ -115,6 +115,7 @@ const (
 	gateClass        = "class"
 	GateSignatures   = "signatures"
 	GateApprovals    = "approvals"
+	GateCalendar     = "calendar"
 	GateIsolation    = "isolation"
 	gateClaims       = "claims"
 	GatePrune        = "prune"
@@ -137,7 +138,7 @@ var gates = []gate{
 	{GateApprovals, approvals},
 	{"change", change},
 	{"promotion", promotion},
-	{"calendar", freezes},
+	{GateCalendar, freezes},
 	{"images", images},
 	{"tests", tests},
 	{"backup", backup},
