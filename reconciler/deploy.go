@@ -100,7 +100,7 @@ func (a *Agent) try(ctx context.Context, t attempt) Outcome {
 	after.Wrote = outcome.Wrote
 	a.note(name, func(o *observation) {
 		p := o.pause(t.purpose)
-		*p = p.after(t.to.Release, after, t.failed, t.env.Spec.Reconcile.Interval, a.now())
+		*p = p.after(t.to.Release, after, t.failed, t.look.missing, t.longestPause(), a.now())
 	})
 	if after.Kind == Stalled {
 		a.block(t, err)
@@ -114,6 +114,18 @@ func (o *observation) pause(purpose string) *pause {
 		return &o.repair
 	}
 	return &o.release
+}
+
+// longestPause is the longest pause after an attempt that needs a person. An object that is stuck without our label is
+// out of the watch's sight, so nobody will say that it changed.
+func (t attempt) longestPause() time.Duration {
+	interval := t.env.Spec.Reconcile.Interval
+	for _, entry := range t.stuck {
+		if t.look.missing[entry.Ref.Key()] {
+			return min(interval, retryLast)
+		}
+	}
+	return interval
 }
 
 var errUnrecorded = errors.New("the outcome could not be recorded when it was known")

@@ -56,8 +56,9 @@ func (c Contest) due(now time.Time) time.Duration {
 
 // inspection is what of an environment is to be compared with the cluster now.
 type inspection struct {
-	only map[string]bool // keys of objects; nil is all, empty is none
-	next time.Duration   // when something is due that is not now
+	only    map[string]bool // keys of objects; nil is all, empty is none
+	missing map[string]bool // keys of the objects that are gone or have lost our label, as the watch says
+	next    time.Duration   // when something is due that is not now
 }
 
 func (i inspection) all() bool   { return i.only == nil }
@@ -196,8 +197,13 @@ func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state 
 	seen := a.observation(name)
 	left := seen.repair.left(to.Release, now)
 	untilAll := max(remaining(seen.comparedAt, now, env.Spec.Reconcile.Interval), left)
-	suspects := a.clusters[env.Spec.Cluster].watcher.Suspects(name)
-	look := inspect(&state, suspects, policyOf(env) == declaration.DriftCorrect, untilAll, seen.repair, left, now)
+	watcher := a.clusters[env.Spec.Cluster].watcher
+	missing := map[string]bool{}
+	for _, ref := range watcher.Missing(name) {
+		missing[ref.Key()] = true
+	}
+	look := inspect(&state, watcher.Suspects(name), policyOf(env) == declaration.DriftCorrect, untilAll, seen.repair.except(missing), left, now)
+	look.missing = missing
 	look.retry(&seen, to.Release, left)
 	outcome := Outcome{}
 	if !look.empty() {

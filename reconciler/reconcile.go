@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -105,6 +106,7 @@ type pause struct {
 	length   time.Duration
 	outcome  Outcome
 	keys     map[string]bool // objects that failed; nil is all
+	missing  map[string]bool // objects that were missing then, as the watch says
 }
 
 // left is how long the next attempt has to wait.
@@ -115,6 +117,14 @@ func (p pause) left(release string, now time.Time) time.Duration {
 	return remaining(p.at, now, p.length)
 }
 
+// except is the pause without the objects that were there when the attempt failed and have gone since: what kept them
+// from being restored went with them.
+func (p pause) except(missing map[string]bool) pause {
+	p.keys = maps.Clone(p.keys)
+	maps.DeleteFunc(p.keys, func(key string, _ bool) bool { return missing[key] && !p.missing[key] })
+	return p
+}
+
 // again is the outcome of the attempt that failed, until it is time for the next.
 func (p pause) again(left time.Duration) Outcome {
 	o := p.outcome
@@ -123,8 +133,8 @@ func (p pause) again(left time.Duration) Outcome {
 }
 
 // after is the pause after one more attempt.
-func (p pause) after(release string, outcome Outcome, keys map[string]bool, interval time.Duration, now time.Time) pause {
-	next := pause{of: release, at: now, outcome: outcome, keys: keys}
+func (p pause) after(release string, outcome Outcome, keys, missing map[string]bool, interval time.Duration, now time.Time) pause {
+	next := pause{of: release, at: now, outcome: outcome, keys: keys, missing: missing}
 	if p.of == release {
 		next.failures = p.failures + 1
 	}

@@ -55,6 +55,12 @@ func TestEncryptedSecretIsDecryptedInMemoryOnly(t *testing.T) {
 			t.Errorf("the value is in record %d", r.Index)
 		}
 	}
+	w.nowhere(value)
+}
+
+// nowhere checks that a value is in no file of the stopped agent and in no object of the audit repository.
+func (w *world) nowhere(value string) {
+	w.t.Helper()
 	for _, dir := range []string{filepath.Join(w.dir, "data"), w.checkout()} {
 		if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -62,11 +68,11 @@ func TestEncryptedSecretIsDecryptedInMemoryOnly(t *testing.T) {
 			}
 			text, err := os.ReadFile(path)
 			if strings.Contains(string(text), value) {
-				t.Errorf("the value is in %s", path)
+				w.t.Errorf("the value is in %s", path)
 			}
 			return err
 		}); err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 	}
 }

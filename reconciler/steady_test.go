@@ -62,7 +62,7 @@ func TestStuckObjectStaysVisible(t *testing.T) {
 	w := newWorld(t, nil)
 	w.run()
 	w.untilLive("dev", "one")
-	w.patchByHand("c1", "kubectl-label", `{"metadata":{"labels":{"purser.dev/environment":"other"}},"data":{"value":"stolen"}}`)
+	w.patchByHand("c1", "dashboard", `{"immutable":true,"data":{"value":"stolen"}}`)
 	w.until("dev is stalled", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Outcome != "stalled" {
 			return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)
@@ -73,7 +73,7 @@ func TestStuckObjectStaysVisible(t *testing.T) {
 	dev := find(w.agent.Status(), "dev")
 	t.Logf("5 s later: %s: %q, health %s, drift %v", dev.Outcome, dev.Reason, dev.Health, dev.Drift)
 	if dev.Outcome == "unchanged" && len(dev.Drift) == 0 {
-		t.Error("c1 is labelled for another environment and holds another value, and dev is said to be unchanged without drift")
+		t.Error("c1 cannot be changed any more and holds another value, and dev is said to be unchanged without drift")
 	}
 	if list := drifts(t, w.records(), "dev"); len(list) == 0 {
 		t.Error("no drift record")
@@ -100,7 +100,7 @@ func TestStuckObjectIsNoStorm(t *testing.T) {
 	w.settings.kubeconfig = kubeconfig
 	w.run()
 	w.untilLive("dev", "one")
-	w.patchByHand("c1", "kubectl-label", `{"metadata":{"labels":{"purser.dev/environment":"other"}}}`)
+	w.patchByHand("c1", "dashboard", `{"immutable":true,"data":{"value":"stolen"}}`)
 	time.Sleep(10 * time.Second) // the interval comes once
 	before := requests.Load()
 	for i := range 40 { // a workload that reports often

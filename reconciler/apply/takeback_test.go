@@ -188,7 +188,9 @@ func TestSecretsShowNoAnnotation(t *testing.T) {
 		if text := fmt.Sprint(string(data), err); strings.Contains(text, "hush") || strings.Contains(text, "aHVzaA") {
 			t.Errorf("a value got out: %s", text)
 		}
-		if len(found) != 1 || !slices.ContainsFunc(found[0].Diff, func(f render.FieldChange) bool { return f.Path == "metadata.labels.team" && f.New == maskAfter || f.New == mask }) {
+		if len(found) != 1 || !slices.ContainsFunc(found[0].Diff, func(f render.FieldChange) bool {
+			return f.Path == "metadata.labels.team" && f.New == maskAfter || f.New == mask
+		}) {
 			t.Errorf("the label is not named: %+v", found)
 		}
 	}
