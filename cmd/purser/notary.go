@@ -23,7 +23,7 @@ import (
 // notary signs statements and takes them where they belong.
 type notary struct {
 	estate     estate
-	server     string
+	agent      address
 	key        string // file
 	agentKey   string // fingerprint or comment of a key that ssh-agent holds
 	repository string
@@ -35,7 +35,7 @@ type notary struct {
 func (n *notary) flags(cmd *cobra.Command) {
 	n.estate.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&n.server, "server", "http://127.0.0.1:8780", "address of the agent")
+	n.agent.flags(cmd)
 	f.StringVar(&n.key, "key", "", "file with the private SSH key")
 	f.StringVar(&n.agentKey, "agent-key", "", "fingerprint or comment of a key that ssh-agent holds")
 	f.StringVar(&n.repository, "repository", "", "address of the governance repository (default: origin of --repo)")

@@ -26,7 +26,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(), newInitCommand(),
 		newValidateCommand(), newRenderCommand(), newDiffCommand(), newStatusCommand(),
-		newCalendarCommand(), newPromoteCommand(), newRollbackCommand(),
+		newCalendarCommand(), newExplainCommand(), newPromoteCommand(), newRollbackCommand(),
 		newEvidenceCommand(), newKeygenCommand(), newVersionCommand(),
 	)
 	root.AddCommand(newStatementCommands()...)
