@@ -150,7 +150,7 @@ func (p *proposer) source(ctx context.Context, s *site, origin *declaration.Envi
 			return nil, nil, err
 		}
 	}
-	tree, err := p.files(ref)
+	tree, _, err := p.files(ref)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -79,11 +79,29 @@ func (p *proposer) rollback(ctx context.Context, name, to string, ask bool) (*ro
 		return nil, err
 	}
 	done := &rollback{Environment: name, Images: []imageChange{}, Restored: []string{}, proposed: proposed{Onto: s.branch + "@sha1:" + s.head}}
-	commit, expected, err := p.earlier(ctx, done, to, ask)
-	if err != nil {
-		return nil, err
+	var known pointers
+	if ask {
+		if known, err = p.ask(ctx, name); err != nil {
+			return nil, &sources.HintError{Err: err, Hint: "say with --to which commit to go back to, without the agent"}
+		}
+	} else {
+		done.Warnings = append(done.Warnings, "the agent was not asked: it takes this as a rollback only if it is the release that is live there or was live before")
 	}
-	files, err := p.files(commit)
+	expected := ""
+	if to == "" {
+		back := known.before()
+		if back == nil {
+			return nil, &sources.HintError{Err: fmt.Errorf("the agent knows no earlier live release of %q", name), Hint: "say with --to which commit to go back to"}
+		}
+		expected = back.Release
+		if to, err = p.commitOf(back); err != nil {
+			return nil, err
+		}
+	}
+	if _, id, ok := strings.Cut(to, "@sha1:"); ok {
+		to = id
+	}
+	files, commit, err := p.files(to)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +112,10 @@ func (p *proposer) rollback(ctx context.Context, name, to string, ask bool) (*ro
 	if expected != "" && release.Digest != expected {
 		return nil, &sources.HintError{Err: fmt.Errorf("the earlier release %s cannot come back: its commit %s gives %s today", expected, commit, release.Digest),
 			Hint: "the environment's declaration (cluster, namespace, health) or the version of purser changed since: undo that, or revert the commits with git as an ordinary change"}
+	}
+	if ask && !known.was(release.Digest) {
+		return nil, &sources.HintError{Err: fmt.Errorf("the agent does not know that release %s was live in %q: it would be no rollback for it", release.Digest, name),
+			Hint: "leave --server out to propose it all the same, as an ordinary change"}
 	}
 	now, err := s.snapshot.build(ctx, s.env)
 	if err != nil {
@@ -115,34 +137,6 @@ func (p *proposer) rollback(ctx context.Context, name, to string, ask bool) (*ro
 	return done, err
 }
 
-// earlier is the commit to go back to, and the digest of its release if the agent was asked.
-func (p *proposer) earlier(ctx context.Context, done *rollback, to string, ask bool) (commit, release string, err error) {
-	if _, id, ok := strings.Cut(to, "@sha1:"); ok {
-		to = id
-	}
-	if !ask {
-		done.Warnings = append(done.Warnings, "the agent was not asked: it takes this as a rollback only if it is the release that is live there or was live before")
-		return to, "", nil
-	}
-	known, err := p.ask(ctx, done.Environment)
-	if err != nil {
-		return "", "", &sources.HintError{Err: err, Hint: "say with --to which commit to go back to, without the agent"}
-	}
-	back := known.before()
-	if to != "" {
-		back = known.at(to)
-		if back == nil {
-			return "", "", &sources.HintError{Err: fmt.Errorf("the agent does not know that %s was live in %q: it would be no rollback for it", to, done.Environment),
-				Hint: "leave --server out to propose it all the same, as an ordinary change"}
-		}
-	}
-	if back == nil {
-		return "", "", &sources.HintError{Err: fmt.Errorf("the agent knows no earlier live release of %q", done.Environment), Hint: "say with --to which commit to go back to"}
-	}
-	commit, err = p.commitOf(back)
-	return commit, back.Release, err
-}
-
 // before is what was live before that which was approved last.
 func (k pointers) before() *reconciler.Pointer {
 	if k.Live != nil && k.Approved != nil && k.Approved.Release != k.Live.Release {
@@ -151,14 +145,9 @@ func (k pointers) before() *reconciler.Pointer {
 	return k.Previous
 }
 
-// at is what was live at a commit.
-func (k pointers) at(commit string) *reconciler.Pointer {
-	for _, p := range []*reconciler.Pointer{k.Live, k.Previous} {
-		if p != nil && strings.HasSuffix(p.Revision.Revision, "@sha1:"+commit) {
-			return p
-		}
-	}
-	return nil
+// was reports that a release is live or was live before.
+func (k pointers) was(release string) bool {
+	return k.Live != nil && k.Live.Release == release || k.Previous != nil && k.Previous.Release == release
 }
 
 // compare tells what would change. What is there now need not render.

@@ -147,13 +147,13 @@ func (p *proposer) commitOf(release *reconciler.Pointer) (string, error) {
 	return revision.Commit, err
 }
 
-// files reads a commit that somebody else named, so that the clone may lack it.
-func (p *proposer) files(ref string) (*sources.Tree, error) {
-	tree, _, err := sources.LocalTree(p.estate.repo, ref, sources.Limits{})
+// files reads a commit that somebody else may have named, so that the clone may lack it.
+func (p *proposer) files(ref string) (tree *sources.Tree, commit string, err error) {
+	tree, revision, err := sources.LocalTree(p.estate.repo, ref, sources.Limits{})
 	if err != nil {
-		return nil, &sources.HintError{Err: err, Hint: "git fetch, or give --push"}
+		return nil, "", fmt.Errorf("%w; or fetch it: git fetch, or --push", err)
 	}
-	return tree, nil
+	return tree, revision.Commit, nil
 }
 
 // disturbed lists the other environments that a change of files changes.
