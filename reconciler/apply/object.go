@@ -271,7 +271,8 @@ func checkOwner(t target, live *unstructured.Unstructured) (string, error) {
 func belongsTo(t target, owner string) error {
 	return &StalledError{
 		What: fmt.Sprintf("%s belongs to environment %s", t.ref, owner),
-		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, remove its label %s first", owner, t.env, labelEnvironment)}
+		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, take it out of the release of %s while its annotation %s is disabled, and then remove its label %s",
+			owner, t.env, owner, annotationPrune, labelEnvironment)}
 }
 
 // send applies the object by server-side apply: without force first, and with force only where judge finds that all
