@@ -265,8 +265,8 @@ func (a *Agent) work(ctx context.Context) error {
 	return group.Wait()
 }
 
-// recordStart records the start, and gives every intent that a crash left without an outcome the outcome
-// "interrupted": some of it may have happened, so the inventory keeps what it named.
+// recordStart records the start, and gives every intent that a crash left without an outcome one: "interrupted", for some
+// of it may have happened, so the inventory keeps what it named; or "abandoned", if the audit remote never showed it.
 func (a *Agent) recordStart() error {
 	_, gap := a.journal.log.Epoch()
 	if _, err := a.journal.record(evidence.Draft{
@@ -286,7 +286,12 @@ func (a *Agent) recordStart() error {
 		}
 	})
 	for name, e := range open {
-		if err := a.recordOutcome(name, e.Deployment, evidence.OutcomeInterrupted, nil, errInterrupted); err != nil {
+		outcome, cause := evidence.OutcomeInterrupted, errInterrupted
+		if i := e.Deployment.Intent; i.Purpose == evidence.PurposeRelease && a.journal.log.Unshown(i.Record) {
+			outcome, cause = evidence.OutcomeAbandoned, errUnseen
+			a.note(name, func(o *observation) { o.abandoned = i.Record })
+		}
+		if err := a.recordOutcome(name, e.Deployment, outcome, nil, cause); err != nil {
 			return err
 		}
 	}

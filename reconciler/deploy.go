@@ -24,8 +24,12 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 	if state.Approved == nil {
 		return Outcome{}
 	}
-	if state.Deployment.Intent != nil { // its outcome could not be recorded: the disk or the spool was full
-		if err := a.recordOutcome(env.Meta.Name, state.Deployment, evidence.OutcomeInterrupted, nil, errUnrecorded); err != nil {
+	if i := state.Deployment.Intent; i != nil { // its outcome could not be recorded: the disk or the spool was full
+		outcome, cause := evidence.OutcomeInterrupted, errUnrecorded
+		if a.observation(env.Meta.Name).abandoned == i.Record {
+			outcome, cause = evidence.OutcomeAbandoned, errUnseen
+		}
+		if err := a.recordOutcome(env.Meta.Name, state.Deployment, outcome, nil, cause); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 		state = a.journal.environment(env.Meta.Name)
@@ -51,12 +55,15 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 	if outcome, held := a.inFlight(env, state); held {
 		return outcome
 	}
-	failed := a.observation(env.Meta.Name).release
-	if left := failed.left(state.Approved.Release, a.now()); left > 0 {
-		return failed.again(left)
+	seen := a.observation(env.Meta.Name)
+	if left := seen.release.left(state.Approved.Release, a.now()); left > 0 {
+		return seen.release.again(left)
 	}
-	if err := a.journal.log.Status().Err; err != nil { // the log tries again by itself; an intent now would be abandoned
-		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + err.Error(), After: recheck}
+	switch log := a.journal.log.Status(); { // the log tries again by itself; an intent now would be abandoned
+	case log.Err != nil:
+		return Outcome{Kind: Waiting, Reason: "the audit remote takes no records: " + log.Err.Error(), After: recheck}
+	case seen.abandoned >= log.Published && seen.abandoned > 0:
+		return Outcome{Kind: Waiting, Reason: "the audit remote does not show the records yet that were made before", After: recheck}
 	}
 	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
 }
@@ -128,7 +135,10 @@ func (t attempt) longestPause() time.Duration {
 	return interval
 }
 
-var errUnrecorded = errors.New("the outcome could not be recorded when it was known")
+var (
+	errUnrecorded = errors.New("the outcome could not be recorded when it was known")
+	errUnseen     = errors.New("intent not seen in the audit remote: nothing was changed")
+)
 
 // attempt is one try to make the cluster equal to a release, for a purpose.
 type attempt struct {
@@ -384,18 +394,42 @@ func (a *Agent) intend(ctx context.Context, t attempt) (evidence.Record, error) 
 	if t.purpose == evidence.PurposeRepair {
 		return intent, a.journal.durable(ctx, intent.Index)
 	}
-	wait, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	if err := a.journal.log.Published(wait, intent.Index); err != nil {
-		err = fmt.Errorf("intent not seen in the audit remote: %w", err)
+	if err := a.seen(ctx, name, intent.Index); err != nil {
+		err = fmt.Errorf("%w: %w", errUnseen, err)
+		a.note(name, func(o *observation) { o.abandoned = intent.Index })
 		return intent, errors.Join(err, a.recordOutcome(name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
 	}
 	return intent, nil
 }
 
-// publishTimeout is how long a release waits for its intent to be seen in the audit remote.
-// It covers one whole exchange with it, and what was under way before.
-const publishTimeout = 90 * time.Second
+// publishTimeout is how long a release waits for its intent to be seen in the audit remote: one whole exchange with it,
+// and what was under way before. Where the remote was heard to take no records, it waits for no more than publishGrace,
+// which a few more tries fit in: while it waits, what is live is not repaired.
+const (
+	publishTimeout = 90 * time.Second
+	publishGrace   = 3 * time.Second
+)
+
+// seen waits until the audit remote shows an intent.
+func (a *Agent) seen(ctx context.Context, name string, intent uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	for {
+		wait, stop := context.WithTimeout(ctx, publishGrace)
+		err := a.journal.log.Published(wait, intent)
+		late := wait.Err() != nil
+		stop()
+		if err == nil || !late || ctx.Err() != nil || a.journal.log.Status().Err != nil {
+			return err
+		}
+		a.note(name, func(o *observation) {
+			slow := Outcome{Kind: Waiting, Reason: "the audit remote does not show the intent yet"}
+			if o.outcome.Reason != slow.Reason {
+				o.outcome, o.since = slow, a.now()
+			}
+		})
+	}
+}
 
 // execute applies the plan and records what came of it, also when it was cut short.
 func (a *Agent) execute(ctx context.Context, t *attempt, intent evidence.Record) (Outcome, error) {

@@ -92,6 +92,7 @@ type observation struct {
 	repair     pause     // after a repair that failed
 	comparedAt time.Time // last comparison of the target with the cluster
 	healthAt   time.Time // last look at health
+	abandoned  uint64    // the newest intent that the audit remote did not show
 	moved      bool      // something changed since, says the watch
 	report     health.Report
 	unrecorded map[string]bool // keys of objects that were found to differ, and no record could be made of it

@@ -66,6 +66,7 @@ type Log struct {
 	spool    *spool
 	ids      idWindow
 	seen     uint64        // records below are on the remote; state notes it a little later
+	shown    uint64        // records below were on the remote when the log was opened, or may have been; never changes
 	broken   error         // why nothing can be added any more
 	lastErr  error         // of the newest publishing attempt
 	lastTime time.Time     // of the newest successful one
@@ -191,6 +192,7 @@ func (l *Log) open(ctx context.Context) (err error) {
 		err = l.resume(ctx)
 	} else {
 		err = l.begin(ctx)
+		l.shown = l.head.index()
 	}
 	if err != nil {
 		return err
@@ -224,13 +226,20 @@ func (l *Log) resume(ctx context.Context) error {
 	if n := l.head.index(); acknowledged > n {
 		return damaged(l.spool.dir, fmt.Errorf("%d records were acknowledged, it ends after %d", acknowledged, n))
 	}
+	l.shown = p.index()
+	if l.state.Pending != nil {
+		l.shown += uint64(l.state.Pending.Records) // unless the remote says otherwise
+	}
 	refs, err := l.remote.list(ctx)
 	if err != nil {
 		l.o.Logger.Warn("audit remote is unreachable, recording to the spool", "error", err)
 		l.lastErr = err
 		return nil
 	}
-	_, err = l.checkTip(refs)
+	arrived, err := l.checkTip(refs)
+	if err == nil && !arrived {
+		l.shown = p.index()
+	}
 	return err
 }
 
@@ -380,6 +389,11 @@ func (l *Log) Published(ctx context.Context, index uint64) error {
 		}
 	}
 }
+
+// Unshown says that the remote had never shown the record when the log was opened,
+// so that nothing can have been done before which had to wait for that. It is false
+// also where nobody can know, because the remote was out of reach.
+func (l *Log) Unshown(index uint64) bool { return index >= l.shown }
 
 // notify wakes everyone who waits for a change. l.mu is held.
 func (l *Log) notify() {

@@ -434,3 +434,52 @@ func countObjects(t *testing.T, bare string) int64 {
 	t.Helper()
 	return int64(len(strings.Fields(git(t, bare, "cat-file", "--batch-all-objects", "--batch-check=x"))))
 }
+
+// After a crash nobody is told that a record was never on the remote which may have been seen there.
+func TestUnshown(t *testing.T) {
+	f, s := httpFixture(t)
+	f.open()
+	f.add(2)
+	f.publish()
+	check := func(when string, from uint64) { // the first record that was certainly not seen
+		t.Helper()
+		for i := range f.log.Status().Records {
+			if got := f.log.Unshown(i); got != (i >= from) {
+				t.Errorf("%s: record %d unshown is %v", when, i, got)
+			}
+		}
+	}
+	reopen := func() {
+		t.Helper()
+		f.close()
+		f.open()
+	}
+	hook := filepath.Join(f.bare, "hooks", "pre-receive")
+	if err := os.WriteFile(hook, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f.add(2)
+	if err := f.log.publish(t.Context()); err == nil {
+		t.Fatal("a rejected push went well")
+	}
+	f.add(1)
+	reopen()
+	check("the push was rejected", 2)
+	s.down.Store(true)
+	reopen()
+	check("it was sent, and the remote is away now", 4)
+	s.down.Store(false)
+	if err := os.Remove(hook); err != nil {
+		t.Fatal(err)
+	}
+	s.loseAcks.Store(1)
+	if err := f.log.publish(t.Context()); err == nil {
+		t.Fatal("a push whose answer was lost went well")
+	}
+	reopen()
+	check("it arrived", 4)
+	f.publish()
+	check("published since", 4)
+	reopen()
+	check("published", 5)
+}
