@@ -71,7 +71,11 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 // inFlight says whether an approved release that is not applied yet has to wait: for a person, or for the end of a
 // freeze whose rule is not to finish what was approved before it. The way back never waits for a calendar.
 func (a *Agent) inFlight(env *declaration.Environment, state EnvironmentState) (Outcome, bool) {
-	if h := state.Hold; h != nil {
+	if v, vetoed := state.Vetoes[state.Approved.Release]; vetoed { // there was nothing live to go back to
+		return Outcome{Kind: Stalled, Reason: fmt.Sprintf("the approved release was vetoed by %s: %s", v.By, v.Reason),
+			Hint: "push another release, or purser lift " + env.Meta.Name}, true
+	}
+	if h := state.Hold; h != nil && state.Approved.Origin != policy.OriginRollback {
 		return Outcome{Kind: Waiting, Reason: fmt.Sprintf("paused by %s: %s", h.Person, h.Reason), Hint: "purser resume " + env.Meta.Name}, true
 	}
 	l := a.inForce()
@@ -297,7 +301,7 @@ func (a *Agent) plan(ctx context.Context, t *attempt, only map[string]bool) erro
 		return &apply.StalledError{What: "decrypt the release: " + err.Error(), Hint: "check the agent's age key", Err: err}
 	}
 	limits := t.env.Spec.Prune
-	if restores(t.state, t.to.Release) { // the way back takes away whatever the failed release brought
+	if t.to.Deletes || restores(t.state, t.to.Release) { // a person let it, or the way back takes away whatever the failed release brought
 		limits = declaration.Prune{MaxObjects: len(t.state.Inventory), MaxShare: 1}
 	}
 	t.plan, err = t.client.Plan(ctx, apply.Desired{
