@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/purser-gitops/purser/examples/lab"
@@ -26,14 +27,16 @@ type shop struct {
 	dir, program     string
 	env              []string
 	agent            string // its address
-	live             map[string]map[string]*reconciler.Pointer
 	overlays, remote string
+
+	mu   sync.Mutex
+	live map[string]map[string]reconciler.Pointer // what it says: environment → pointer → release
 }
 
 func newShop(t *testing.T) *shop {
 	t.Helper()
 	dir := t.TempDir()
-	s := &shop{t: t, dir: filepath.Join(dir, "estate"), remote: filepath.Join(dir, "estate.git"), live: map[string]map[string]*reconciler.Pointer{}}
+	s := &shop{t: t, dir: filepath.Join(dir, "estate"), remote: filepath.Join(dir, "estate.git"), live: map[string]map[string]reconciler.Pointer{}}
 	s.overlays = filepath.Join(s.dir, "apps", "odoo", "overlays")
 	s.env = append(os.Environ(), gitEnvironment...)
 	var err error
@@ -49,6 +52,8 @@ func newShop(t *testing.T) *shop {
 	s.commit("Declare the estate")
 	s.git("push", "--quiet", "--set-upstream", "origin", "main")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		env, ok := s.live[strings.TrimPrefix(r.URL.Path, "/api/v1/environments/")]
 		if !ok {
 			http.Error(w, "no such environment", http.StatusNotFound)
@@ -145,14 +150,22 @@ func (s *shop) refused(why string, args ...string) {
 	}
 }
 
-// says makes the agent tell a pointer of an environment.
-func (s *shop) says(env, pointer, release, commit string) *reconciler.Pointer {
+// says makes the agent tell a pointer of an environment; "" is none.
+func (s *shop) says(env, pointer, release, commit string, images ...string) {
+	s.saysOf("estate", env, pointer, release, commit, images...)
+}
+
+func (s *shop) saysOf(source, env, pointer, release, commit string, images ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.live[env] == nil {
-		s.live[env] = map[string]*reconciler.Pointer{}
+		s.live[env] = map[string]reconciler.Pointer{}
 	}
-	p := &reconciler.Pointer{Release: release, Revision: evidence.Revision{Source: "estate", Revision: "main@sha1:" + commit}}
-	s.live[env][pointer] = p
-	return p
+	if pointer != "" {
+		s.live[env][pointer] = reconciler.Pointer{
+			Release: release, Revision: evidence.Revision{Source: source, Revision: "main@sha1:" + commit}, Images: images,
+		}
+	}
 }
 
 func (s *shop) render(env, ref string) string {
@@ -228,11 +241,11 @@ func TestPromoteRefuses(t *testing.T) {
 	s.refused("same folder", "promote", "qa", "qa", "--ref", "main")
 	s.refused(`no environment "nowhere"`, "promote", "qa", "nowhere", "--ref", "main")
 	s.refused("404", "promote", "qa", "staging", "--server", s.agent)
-	s.live["qa"] = map[string]*reconciler.Pointer{}
+	s.says("qa", "", "", "")
 	s.refused("nothing is live", "promote", "qa", "staging", "--server", s.agent)
 	s.says("qa", "live", "sha256:x", strings.Repeat("ab", 20))
 	s.refused("or fetch it", "promote", "qa", "staging", "--server", s.agent)
-	s.says("qa", "live", "sha256:x", head).Images = []string{"web/odoo=registry.example/odoo:other"}
+	s.says("qa", "live", "sha256:x", head, "web/odoo=registry.example/odoo:other")
 	s.refused("other images are live", "promote", "qa", "staging", "--server", s.agent)
 	s.purser(2, nil, "promote", "qa", "staging", "--forge", "gitea")
 	s.purser(2, nil, "promote", "qa", "staging", "--ref", "main", "--branch", "no..name")
@@ -365,6 +378,39 @@ func TestPromotePushes(t *testing.T) {
 	if said := s.purser(1, &done, "promote", "qa", "prod-eu", "--ref", "main", "--push"); !strings.Contains(said, "is committed and not pushed") || done.Pushed {
 		t.Errorf("promote said %q and did %+v", said, done)
 	}
+}
+
+// TestPromoteElsewhere has the declarations in a repository of their own.
+func TestPromoteElsewhere(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	home := filepath.Join(filepath.Dir(s.dir), "governance")
+	s.command("git", "init", "--quiet", "--initial-branch", "main", home)
+	if err := os.Rename(filepath.Join(s.dir, "purser"), filepath.Join(home, "purser")); err != nil {
+		t.Fatal(err)
+	}
+	for _, env := range []string{"dev", "qa", "staging", "prod-eu", "uat", "training"} {
+		s.change("../governance/purser/environments/"+env+".yaml", "  source:\n", "  source:\n    repository: apps\n")
+	}
+	s.command("git", "-C", home, "add", "--all")
+	s.command("git", "-C", home, "commit", "--quiet", "--message", "Declare")
+	head := s.landed("Declare elsewhere")
+	s.says("qa", "live", "sha256:x", head)
+	s.refused(`is of the repository "estate", this is "apps"`, "promote", "qa", "staging", "--declarations", home, "--source", "apps", "--server", s.agent)
+	s.saysOf("apps", "qa", "live", "sha256:x", head)
+	var done promotion
+	s.purser(0, &done, "promote", "qa", "staging", "--declarations", home, "--source", "apps", "--server", s.agent)
+	if s.git("rev-parse", done.Branch+"^") != head || len(done.Images) != 1 {
+		t.Errorf("promote did %+v", done)
+	}
+	var back rollback
+	s.git("merge", "--quiet", done.Branch)
+	s.git("push", "--quiet")
+	s.purser(0, &back, "rollback", "staging", "--declarations", home, "--source", "apps", "--to", head)
+	if s.git("rev-parse", back.Branch+"^{tree}") != s.git("rev-parse", head+"^{tree}") {
+		t.Errorf("rollback did %+v", back)
+	}
+	s.purser(2, nil, "promote", "qa", "staging", "--declarations", home)
 }
 
 func TestNewer(t *testing.T) {

@@ -28,8 +28,10 @@ type proposer struct {
 	message string
 	push    bool
 	shared  bool
-	forge   forge.Options
-	kind    string // of the forge; "" is none
+
+	declarations string // folder of the clone that has them; "" is the same
+	forge        forge.Options
+	kind         string // of the forge; "" is none
 
 	told io.Writer // progress
 }
@@ -38,6 +40,7 @@ func (p *proposer) flags(cmd *cobra.Command) {
 	p.estate.flags(cmd)
 	p.out.flag(cmd)
 	f := cmd.Flags()
+	f.StringVar(&p.declarations, "declarations", "", "clone of the governance repository, where that is another one (needs --source)")
 	f.StringVar(&p.server, "server", "http://127.0.0.1:8780", "address of the agent")
 	f.StringVar(&p.remote, "remote", "origin", "the clone's remote")
 	f.StringVar(&p.onto, "onto", "", "branch of environments that name none (default: the remote's default branch, else the one checked out)")
@@ -56,6 +59,8 @@ func (p *proposer) flags(cmd *cobra.Command) {
 // check refuses a command line before anything is done.
 func (p *proposer) check() error {
 	switch {
+	case p.declarations != "" && p.estate.source == "":
+		return exit{usageExit, errors.New("--declarations needs --source: the name that declarations give to the repository of --repo")}
 	case p.kind != "" && !p.push:
 		return exit{usageExit, errors.New("--forge needs --push")}
 	case p.kind != "" && p.forge.TokenFile == "":
@@ -95,7 +100,7 @@ func (p *proposer) open(ctx context.Context, name string) (*site, error) {
 		return nil, err
 	}
 	p.estate.repo = c.dir
-	if s.snapshot, err = p.estate.at(s.head); err != nil {
+	if s.snapshot, err = p.declared(ctx, s.head); err != nil {
 		return nil, err
 	}
 	if s.env, err = s.snapshot.environment(name); err != nil {
@@ -110,6 +115,33 @@ func (p *proposer) open(ctx context.Context, name string) (*site, error) {
 	tree, err := p.estate.tree(s.head)
 	s.snapshot = s.snapshot.with(tree)
 	return s, err
+}
+
+// declared reads the files of a commit, and the declarations: from it, or from a clone of their own.
+func (p *proposer) declared(ctx context.Context, head string) (*snapshot, error) {
+	if p.declarations == "" {
+		return p.estate.at(head)
+	}
+	c, err := openClone(ctx, p.declarations)
+	if err != nil {
+		return nil, err
+	}
+	branch, err := c.trunk(ctx, p.remote)
+	if err != nil {
+		return nil, err
+	}
+	commit, err := c.head(ctx, p.remote, branch)
+	if err != nil {
+		return nil, err
+	}
+	other := estate{repo: c.dir, path: p.estate.path}
+	snapshot, err := other.at(commit)
+	if err != nil {
+		return nil, err
+	}
+	snapshot.source = p.estate.source
+	tree, err := p.estate.tree(head)
+	return snapshot.with(tree), err
 }
 
 func (s *site) follows(env *declaration.Environment) string {
