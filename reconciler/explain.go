@@ -51,6 +51,7 @@ func (a *Agent) Explain(ctx context.Context, name string, at time.Time) (Explana
 		return Explanation{}, err
 	}
 	facts := a.facts(l, env, state, candidate)
+	facts.Evidence = evidenceFact(a.journal.log.Status(), at)
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes))
 	verdict := policy.Evaluate(candidate, facts, at)
 	e.Proposed, e.Origin, e.Landed, e.Verdict, e.Until = state.Proposed, candidate.Origin, candidate.Landed, &verdict, verdict.Until()

@@ -225,3 +225,23 @@ func (w *world) decidesTheSameAgain(clone string, r evidence.Record) {
 		}
 	}
 }
+
+func TestDeletionsAreApproved(t *testing.T) {
+	w := governed(t, func(w *world) { w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "class: low")) })
+	w.run()
+	first := w.untilLive("dev", "one")
+	w.write("apps/dev/objects.yaml", configMaps(1, "one"))
+	w.push("Drop four of five")
+	w.untilGate("prune", policy.Deny, "delete 4 of 5 objects")
+	dev := find(w.agent.Status(), "dev")
+	allow := statement.Statement{Verb: statement.ApproveDelete, Environment: "dev", From: first, To: dev.Proposed.Release, Expires: time.Now().Add(time.Hour)}
+	w.says("developer-1", allow) // may not
+	w.says("release-manager-1", allow)
+	w.until("one object is left", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if len(dev.Inventory) != 1 || dev.Live.Release != dev.Proposed.Release {
+			return fmt.Errorf("%d objects: %s", len(dev.Inventory), dev.Reason)
+		}
+		return nil
+	})
+	w.records()
+}

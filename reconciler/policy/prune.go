@@ -33,7 +33,7 @@ func prune(c Candidate, f Facts, now time.Time) Result {
 		}
 		return Result{Answer: Deny,
 			Reason: fmt.Sprintf("it would delete %d of %d objects, more than the limits (maxObjects %d, maxShare %g)", deleted, total, limits.MaxObjects, limits.MaxShare),
-			Hint:   "if this is meant: purser approve-delete " + c.Environment.Meta.Name}
+			Hint:   fmt.Sprintf("if this is meant: purser approve-delete %s, or raise spec.prune of the environment, in governance", c.Environment.Meta.Name)}
 	}
 	return allow(fmt.Sprintf("it deletes %d of %d objects", deleted, total))
 }
