@@ -65,6 +65,7 @@ type EnvironmentStatus struct {
 	Proposed *Pointer          `json:"proposed,omitempty"`
 	Approved *Pointer          `json:"approved,omitempty"`
 	Live     *Pointer          `json:"live,omitempty"`
+	Previous *Pointer          `json:"previous,omitempty"` // live before
 	Verdict  *policy.Verdict   `json:"verdict,omitempty"`
 	Refused  *evidence.Refused `json:"refused,omitempty"`
 	Blocked  *evidence.Refused `json:"blocked,omitempty"`
@@ -123,7 +124,7 @@ func (a *Agent) Status() Status {
 // environmentStatus joins what is recorded, declared and observed. The agent's lock is held.
 func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentStatus {
 	s := EnvironmentStatus{
-		Name: name, Proposed: e.Proposed, Approved: e.Approved, Live: e.Live, Verdict: e.Verdict,
+		Name: name, Proposed: e.Proposed, Approved: e.Approved, Live: e.Live, Previous: e.Previous, Verdict: e.Verdict,
 		Refused: e.Refused, Blocked: e.Blocked, Hold: e.Hold, Vetoes: e.Vetoes, Overrides: e.Overrides, Deployment: e.Deployment,
 		Inventory: []render.Ref{}, Drift: append([]evidence.Drifted{}, e.Drift...), Outcome: Waiting.String(), Health: health.Unknown,
 	}
