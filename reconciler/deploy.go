@@ -220,6 +220,9 @@ func (a *Agent) needsRepair(ctx context.Context, t *attempt) (bool, error) {
 	return true, nil
 }
 
+// changed are the objects that differ from the release.
+func (t *attempt) changed() []apply.Entry { return append(t.plan.Changed(), t.stuck...) }
+
 // unrecorded is what is known to differ without a record after a comparison: what was before and was not compared, and
 // if the record failed, what differs of the rest.
 func (t *attempt) unrecorded(before map[string]bool, failed bool) map[string]bool {
@@ -230,7 +233,7 @@ func (t *attempt) unrecorded(before map[string]bool, failed bool) map[string]boo
 		}
 	}
 	if failed {
-		for _, entry := range append(t.plan.Changed(), t.stuck...) {
+		for _, entry := range t.changed() {
 			after[entry.Ref.Key()] = true
 		}
 	}

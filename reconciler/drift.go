@@ -116,25 +116,78 @@ func (i *inspection) retry(seen *observation, release string, left time.Duration
 	}
 }
 
-// driftAfter is all that is known to differ after some objects were compared: what was found, and what was known of
-// those that were not looked at.
-func driftAfter(known []evidence.Drifted, looked inspection, found []evidence.Drifted) []evidence.Drifted {
-	after := slices.Clone(found)
-	if !looked.all() {
-		for _, d := range known {
-			if !looked.only[d.Key()] {
-				after = append(after, d)
-			}
+// driftNews is what a comparison of some objects tells that was not known: what differs that did not, or in another way,
+// and what does not differ any more.
+func driftNews(known []evidence.Drifted, looked inspection, found []evidence.Drifted) (differ []evidence.Drifted, gone []render.Ref) {
+	before, now := diffs(known), diffs(found)
+	for _, d := range found {
+		if before[d.Key()] != d.Diff {
+			differ = append(differ, d)
+		}
+	}
+	for _, d := range known {
+		key := d.Key()
+		if now[key] == "" && (looked.all() || looked.only[key]) {
+			gone = append(gone, d.Ref)
+		}
+	}
+	return differ, gone
+}
+
+// diffs gives the digests of differences by the keys of their objects.
+func diffs(list []evidence.Drifted) map[string]string {
+	m := make(map[string]string, len(list))
+	for _, d := range list {
+		m[d.Key()] = d.Diff
+	}
+	return m
+}
+
+// portions divides news so that each part fits well into a record.
+func portions(differ []evidence.Drifted, gone []render.Ref) ([]evidence.Drift, error) {
+	var parts []evidence.Drift
+	size := portionBytes
+	next := func(item any) (*evidence.Drift, error) {
+		encoded, err := json.Marshal(item)
+		if size += len(encoded); size > portionBytes {
+			parts, size = append(parts, evidence.Drift{Objects: []evidence.Drifted{}}), len(encoded)
+		}
+		return &parts[len(parts)-1], err
+	}
+	for _, d := range differ {
+		p, err := next(d)
+		if err != nil {
+			return nil, fmt.Errorf("encode drift of %s: %w", d.Ref, err)
+		}
+		p.Objects = append(p.Objects, d)
+	}
+	for _, ref := range gone {
+		p, err := next(ref)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", ref, err)
+		}
+		p.Gone = append(p.Gone, ref)
+	}
+	return parts, nil
+}
+
+// withDrift is what is known to differ after a drift record, sorted by key.
+func withDrift(known []evidence.Drifted, news evidence.Drift) []evidence.Drifted {
+	told := map[string]bool{}
+	for _, d := range news.Objects {
+		told[d.Key()] = true
+	}
+	for _, ref := range news.Gone {
+		told[ref.Key()] = true
+	}
+	after := slices.Clone(news.Objects)
+	for _, d := range known {
+		if !told[d.Key()] {
+			after = append(after, d)
 		}
 	}
 	slices.SortFunc(after, func(a, b evidence.Drifted) int { return cmp.Compare(a.Key(), b.Key()) })
 	return after
-}
-
-// sameDrift reports whether two findings name the same differences of the same objects, as far as a record lists them.
-func sameDrift(a, b []evidence.Drifted) bool {
-	a, b = a[:min(len(a), objectsMax)], b[:min(len(b), objectsMax)]
-	return slices.EqualFunc(a, b, func(x, y evidence.Drifted) bool { return x.Key() == y.Key() && x.Diff == y.Diff })
 }
 
 // driftedOf describes the objects of a comparison that differ. A deletion that is still to be done is no drift.
@@ -159,7 +212,7 @@ func driftedOf(entries []apply.Entry, contests map[string]Contest, now time.Time
 		for _, f := range entry.Diff[:min(len(entry.Diff), fieldsMax)] {
 			d.Fields = append(d.Fields, shorten(f.Path, fieldBytes))
 		}
-		for _, w := range entry.By {
+		for _, w := range entry.By[:min(len(entry.By), fieldsMax)] {
 			d.By = append(d.By, evidence.FieldWriter(w))
 		}
 		list = append(list, d)
@@ -169,10 +222,10 @@ func driftedOf(entries []apply.Entry, contests map[string]Contest, now time.Time
 
 // What a drift record repeats from its diff is bounded, so that it stays well below the size of a record.
 const (
-	objectsMax  = 300 // objects
-	fieldsMax   = 10  // paths of each
-	fieldBytes  = 160 // of each path
-	reasonBytes = 512
+	portionBytes = 256 << 10 // of objects, or the one object that is larger
+	fieldsMax    = 10        // paths of each object, and programs that wrote them
+	fieldBytes   = 160       // of each path
+	reasonBytes  = 512
 )
 
 func driftedKeys(known []evidence.Drifted) map[string]bool {
@@ -237,8 +290,17 @@ func contest(e *EnvironmentState, policy string, now time.Time) Outcome {
 		return Outcome{}
 	}
 	return Outcome{Kind: Waiting, After: wait,
-		Reason: fmt.Sprintf("repaired again and again, and changed each time: %s", strings.Join(names, ", ")),
+		Reason: fmt.Sprintf("repaired again and again, and changed each time: %s", some(names)),
 		Hint:   "let the other manager leave the fields alone, or remove them from the object in Git"}
+}
+
+// some joins the first names, and counts the rest.
+func some(names []string) string {
+	const most = 10
+	if more := len(names) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
+	}
+	return strings.Join(names, ", ")
 }
 
 func byWhom(by []evidence.FieldWriter) string {
@@ -252,19 +314,20 @@ func byWhom(by []evidence.FieldWriter) string {
 // wait.
 func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	now := a.now()
-	found, err := driftedOf(append(t.plan.Changed(), t.stuck...), t.state.Contests, now)
+	found, err := driftedOf(t.changed(), t.state.Contests, now)
 	if err != nil {
 		return nil, nil, err
 	}
-	after := driftAfter(t.state.Drift, t.look, found)
-	name, policy := t.env.Meta.Name, policyOf(t.env)
-	if !sameDrift(t.state.Drift, after) {
-		if err := a.recordDrift(t, policy, after); err != nil {
+	news, err := portions(driftNews(t.state.Drift, t.look, found))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range news {
+		if err := a.recordDrift(t, p); err != nil {
 			return nil, nil, err
 		}
-		t.state = a.journal.environment(name)
 	}
-	a.metrics.drift(name, after)
+	a.metrics.drift(t.env.Meta.Name, t.state.Drift)
 	due, later = map[string]bool{}, map[string]bool{}
 	for _, d := range found {
 		switch {
@@ -278,49 +341,54 @@ func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
 	return due, later, nil
 }
 
-func (a *Agent) recordDrift(t *attempt, policy string, objects []evidence.Drifted) error {
-	diff, err := json.Marshal(append(t.plan.Changed(), t.stuck...))
+// recordDrift records and logs a part of what is new, and none of what was known.
+func (a *Agent) recordDrift(t *attempt, p evidence.Drift) error {
+	name, known := t.env.Meta.Name, withDrift(t.state.Drift, p)
+	p.Release, p.Policy, p.Found, p.Known = t.release.Digest, policyOf(t.env), t.found, len(known)
+	told, entries := diffs(p.Objects), []apply.Entry{}
+	for _, entry := range t.changed() {
+		if told[entry.Ref.Key()] != "" {
+			entries = append(entries, entry)
+		}
+	}
+	diff, err := json.Marshal(entries)
 	if err != nil {
 		return fmt.Errorf("encode drift: %w", err)
 	}
-	listed := min(len(objects), objectsMax)
-	name := t.env.Meta.Name
 	if _, err := a.journal.record(evidence.Draft{
 		Type: evidence.TypeDrift, Environment: name, Deployment: t.state.Deployment.Number,
 		Subjects:  []evidence.Subject{releaseSubject(name, t.release.Digest)},
-		Predicate: evidence.Drift{Release: t.release.Digest, Policy: policy, Found: t.found, Objects: objects[:listed], Omitted: len(objects) - listed},
+		Predicate: p,
 		Blobs:     []evidence.Blob{{Name: "diff", Data: diff}},
 	}); err != nil {
 		return err
 	}
 	a.at("drifted")
+	t.state = a.journal.environment(name)
 	a.note(name, func(o *observation) { o.healthAt = time.Time{} }) // what is missing is not healthy
-	for _, d := range objects[:listed] {
+	for _, d := range p.Objects {
 		a.logger.Warn("drift", "environment", name, "object", d.Ref.String(), "action", d.Action, "fields", d.Fields,
-			"by", d.By, "policy", policy, "contested", d.Contested)
+			"by", d.By, "policy", p.Policy, "contested", d.Contested)
+	}
+	if len(p.Gone) > 0 {
+		a.logger.Info("drift is gone without a repair", "environment", name, "objects", len(p.Gone), "known", p.Known)
 	}
 	a.metrics.drifts.WithLabelValues(name, t.found).Inc()
 	return nil
 }
 
-// foldDrift takes what differs now. Where nothing is repaired, what is new counts as a round of a contest, so that a
+// foldDrift takes what is new into what is known to differ. Where nothing is repaired, what is new counts as a round of a contest, so that a
 // program that changes an object all the time fills no log.
 func foldDrift(s *State, r evidence.Record, p evidence.Drift) {
 	e := s.environment(r.Environment)
 	if p.Policy != declaration.DriftCorrect {
-		known := map[string]string{}
-		for _, d := range e.Drift {
-			known[d.Key()] = d.Diff
-		}
 		contests := lasting(e.Contests, r.Time)
 		for _, d := range p.Objects {
-			if known[d.Key()] != d.Diff {
-				contests[d.Key()] = contests[d.Key()].next(r.Time)
-			}
+			contests[d.Key()] = contests[d.Key()].next(r.Time)
 		}
 		e.Contests = contests
 	}
-	e.Drift, e.DriftRecord = p.Objects, r.Index
+	e.Drift, e.DriftRecord = withDrift(e.Drift, p), r.Index
 }
 
 // lasting copies the contests that are not over.

@@ -1,7 +1,10 @@
 package reconciler
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,19 +99,82 @@ func TestInspect(t *testing.T) {
 	}
 }
 
-func TestDriftAfter(t *testing.T) {
-	known := []evidence.Drifted{drifted("a", "1"), drifted("b", "1")}
-	partial := inspection{only: map[string]bool{configMap("b").Key(): true, configMap("c").Key(): true}}
-	got := driftAfter(known, partial, []evidence.Drifted{drifted("c", "1")})
-	if want := []evidence.Drifted{drifted("a", "1"), drifted("c", "1")}; !sameDrift(got, want) {
-		t.Errorf("got %v, want a, which was not looked at, and c", got)
+func TestDriftNews(t *testing.T) {
+	known := []evidence.Drifted{drifted("a", "1"), drifted("b", "1"), drifted("d", "1")}
+	partial := inspection{only: map[string]bool{}}
+	for _, name := range []string{"b", "c", "d"} {
+		partial.only[configMap(name).Key()] = true
 	}
-	if got := driftAfter(known, inspection{}, nil); len(got) != 0 {
-		t.Errorf("a full comparison leaves %v", got)
+	differ, gone := driftNews(known, partial, []evidence.Drifted{drifted("c", "1"), drifted("d", "1")})
+	if len(differ) != 1 || differ[0].Name != "c" || !slices.Equal(gone, []render.Ref{configMap("b")}) {
+		t.Errorf("new %v, gone %v; want c, and b: a was not looked at and d is as it was", differ, gone)
 	}
-	if sameDrift(known, []evidence.Drifted{drifted("a", "1"), drifted("b", "2")}) {
-		t.Error("another difference of the same object is no news")
+	differ, gone = driftNews(known, inspection{}, nil)
+	if len(differ) != 0 || len(gone) != 3 {
+		t.Errorf("new %v, gone %v after a full comparison that found nothing", differ, gone)
 	}
+	differ, gone = driftNews(known, partial, []evidence.Drifted{drifted("b", "2"), drifted("d", "1")})
+	if len(differ) != 1 || differ[0].Diff != "2" || len(gone) != 0 {
+		t.Errorf("new %v, gone %v; want another difference of b", differ, gone)
+	}
+	if parts, err := portions(driftNews(known, inspection{}, known)); err != nil || len(parts) != 0 {
+		t.Errorf("nothing new makes records %v (%v)", parts, err)
+	}
+}
+
+// TestManyDriftedObjects has more objects differ than one record holds. The state knows all, and so does who reads the
+// records; news about one of them is one small record.
+func TestManyDriftedObjects(t *testing.T) {
+	const many = 2000
+	var found []evidence.Drifted
+	for i := range many {
+		d := drifted(fmt.Sprintf("c%04d", i), "x")
+		for range fieldsMax {
+			d.Fields = append(d.Fields, strings.Repeat("p", fieldBytes))
+		}
+		d.Reason = strings.Repeat("r", reasonBytes)
+		found = append(found, d)
+	}
+	h := &history{t: t, at: time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)}
+	records := func(looked inspection, found []evidence.Drifted) (n int) {
+		t.Helper()
+		parts, err := portions(driftNews(h.fold().environment("dev").Drift, looked, found))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range parts {
+			if body, err := json.Marshal(p); err != nil || len(body) > 2*portionBytes {
+				t.Errorf("a record of %d bytes (%v)", len(body), err)
+			}
+			h.add(evidence.TypeDrift, "dev", 1, p)
+		}
+		return len(parts)
+	}
+	differ := func(want int) {
+		t.Helper()
+		if n := len(h.fold().environment("dev").Drift); n != want {
+			t.Errorf("%d objects are known to differ, want %d", n, want)
+		}
+	}
+	if n := records(inspection{}, found); n < 2 {
+		t.Errorf("%d records", n)
+	}
+	differ(many)
+	last := inspection{only: map[string]bool{found[many-1].Key(): true}}
+	another := drifted(found[many-1].Name, "y")
+	if n := records(last, []evidence.Drifted{another}); n != 1 {
+		t.Errorf("another difference of the last object makes %d records", n)
+	}
+	differ(many)
+	if n := records(last, []evidence.Drifted{another}); n != 0 {
+		t.Errorf("the same difference makes %d records", n)
+	}
+	if n := records(last, nil); n != 1 {
+		t.Errorf("an object that is as desired again makes %d records", n)
+	}
+	differ(many - 1)
+	records(inspection{}, nil)
+	differ(0)
 }
 
 // TestDriftIsFolded records drift, its repair, and the same again; the state survives being stored at each step.
@@ -136,7 +202,8 @@ func TestDriftIsFolded(t *testing.T) {
 		t.Error("the object is not contested")
 	}
 	h.at = h.at.Add(contestWindow)
-	h.add(evidence.TypeDrift, "dev", 1, evidence.Drift{Release: "r1", Policy: "report"})
+	h.add(evidence.TypeDrift, "dev", 1, evidence.Drift{Release: "r1", Policy: "report", Objects: []evidence.Drifted{drifted("b", "1")}})
+	h.add(evidence.TypeDrift, "dev", 1, evidence.Drift{Release: "r1", Policy: "report", Gone: []render.Ref{configMap("b")}})
 	if e := h.fold().Environments["dev"]; len(e.Drift) != 0 {
 		t.Errorf("what was reported as gone is still there: %v", e.Drift)
 	}

@@ -165,6 +165,58 @@ func TestDriftIsReportedAndLeft(t *testing.T) {
 	}
 }
 
+// TestDriftIsToldOnce edits many objects of an environment that reports, one after the other: each is recorded and logged
+// once, and each record says how many differ.
+func TestDriftIsToldOnce(t *testing.T) {
+	t.Parallel()
+	const many = 30
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "drift: report"))
+		w.write("apps/dev/objects.yaml", configMaps(many, "one"))
+	})
+	w.run()
+	w.untilLive("dev", "one")
+	differs := func(n int) {
+		t.Helper()
+		w.until(fmt.Sprintf("%d objects differ", n), func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+			if len(dev.Drift) != n {
+				return fmt.Errorf("%d do", len(dev.Drift))
+			}
+			return nil
+		})
+	}
+	for i := range many {
+		w.setByHand(fmt.Sprintf("c%d", i), "by hand")
+		if i%10 == 0 {
+			differs(i + 1)
+		}
+	}
+	differs(many)
+	if n := strings.Count(w.logs.String(), "msg=drift "); n != many {
+		t.Errorf("%d lines about the drift of %d objects", n, many)
+	}
+	w.write("purser/dev.yaml", w.environment("dev", "apps/dev", ""))
+	w.push("Correct drift from now on")
+	differs(0)
+	told, known := map[string]int{}, 0
+	for _, d := range drifts(t, w.records(), "dev") {
+		if known += len(d.Objects) - len(d.Gone); d.Known != known {
+			t.Errorf("a record says that %d objects differ, and with it there are %d", d.Known, known)
+		}
+		for _, o := range d.Objects {
+			told[o.Name]++
+		}
+	}
+	for name, n := range told {
+		if n != 1 {
+			t.Errorf("%s is recorded %d times", name, n)
+		}
+	}
+	if len(told) != many {
+		t.Errorf("%d objects are recorded, want %d", len(told), many)
+	}
+}
+
 // TestTwoManagersFightSlowly has another program overwrite a field whenever it is repaired: the repairs keep a growing
 // distance, everybody can see why, and the last word is the release's.
 func TestTwoManagersFightSlowly(t *testing.T) {

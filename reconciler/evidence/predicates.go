@@ -146,18 +146,20 @@ type Plan struct {
 	Attempt    int            `json:"attempt"`         // of this purpose within the deployment
 	Summary    map[string]int `json:"summary"`         // objects by action
 	Items      []Item         `json:"items"`           // all that the inventory does not hold like this already; the field diff is the blob "diff"
-	Drift      *uint64        `json:"drift,omitempty"` // of a repair: index of the drift record it answers, where there is one
+	Drift      *uint64        `json:"drift,omitempty"` // of a repair: index of the newest drift record it answers, where there is one
 }
 
-// Drift says which objects of an environment differ from the release that runs, and who changed them. Objects is all
-// that is known to differ now; where it is empty, what an earlier record named is as desired again without a repair.
-// The field diff is the blob "diff"; values of Secrets are masked.
+// Drift says what is new about the difference between the objects of an environment and the release that runs. All
+// that is known to differ follows from the drift records since the release was applied, without what repairs wrote
+// meanwhile. News that would make a record large take several. The field diff is the blob "diff"; values of Secrets are
+// masked.
 type Drift struct {
-	Release string    `json:"release"`
-	Policy  string    `json:"policy"` // correct, report or suspended: what happens about it
-	Found   string    `json:"found"`  // watch or comparison
-	Objects []Drifted `json:"objects"`
-	Omitted int       `json:"omitted,omitempty"` // objects that differ, too, and are in the blob only
+	Release string       `json:"release"`
+	Policy  string       `json:"policy"`         // correct, report or suspended: what happens about it
+	Found   string       `json:"found"`          // watch or comparison
+	Objects []Drifted    `json:"objects"`        // that did not differ before, or in another way
+	Gone    []render.Ref `json:"gone,omitempty"` // objects that differed and are as desired again, or are none of the release's, without a repair
+	Known   int          `json:"known"`          // how many objects are known to differ, with and without these
 }
 
 // How drift was found.
