@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,11 +25,16 @@ type Inputs struct {
 // Evaluate gives the verdict.
 func (in Inputs) Evaluate() Verdict { return Evaluate(in.Candidate, in.Facts, in.At) }
 
-// Encode writes the inputs, without what no gate looks at: the content of objects, unless there are policies about it.
+// Encode writes the inputs, without what no gate looks at: the content of objects, unless there are policies about it, and
+// the fields of the release diff, which gave the class.
 func (in Inputs) Encode() ([]byte, error) {
 	c := &in.Candidate
 	whole := len(c.Policies) > 0
 	c.Release, c.Approved = slim(c.Release, whole), slim(c.Approved, whole)
+	c.Diff = slices.Clone(c.Diff)
+	for i := range c.Diff {
+		c.Diff[i].Fields, c.Diff[i].More = nil, 0
+	}
 	return json.Marshal(in)
 }
 
