@@ -14,7 +14,7 @@
 //
 // # Record
 //
-// A record is one file: one line of JSON and a newline, at most 1 MiB. It is a
+// A record is one file: one line of JSON and a newline, at most 64 MiB. It is a
 // DSSE envelope (protocol v1) with payloadType "application/vnd.in-toto+json",
 // standard base64 and exactly one signature; keyid is the key's OpenSSH
 // fingerprint, "SHA256:…". The payload is an in-toto Statement v1 of

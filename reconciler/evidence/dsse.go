@@ -14,8 +14,9 @@ import (
 // payloadType is the DSSE type of an in-toto statement.
 const payloadType = "application/vnd.in-toto+json"
 
-// maxEnvelope bounds one record file, in bytes. Bulk belongs in blobs.
-const maxEnvelope = 1 << 20
+// maxEnvelope bounds one record file, in bytes. Bulk belongs in blobs; the largest record is the state that opens a year,
+// some KiB for each environment.
+const maxEnvelope = 64 << 20
 
 // envelope is a DSSE envelope (github.com/secure-systems-lab/dsse,
 // envelope.md). The project's own few lines stand here instead of the

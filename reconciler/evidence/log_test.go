@@ -233,7 +233,8 @@ func TestYearTurns(t *testing.T) {
 	f := newFixture(t)
 	now := day
 	f.o.Now = func() time.Time { return now }
-	f.o.State = func() (json.RawMessage, error) { return json.RawMessage(`{"live":"x"}`), nil }
+	large := `{"live":"` + strings.Repeat("x", 4<<20) + `"}` // of a thousand environments
+	f.o.State = func() (json.RawMessage, error) { return json.RawMessage(large), nil }
 	f.run()
 	f.wait(f.add(3).Index)
 	f.stop()
@@ -258,8 +259,8 @@ func TestYearTurns(t *testing.T) {
 		t.Fatalf("state record %+v", state)
 	}
 	var body State
-	if err := json.Unmarshal(state.Predicate, &body); err != nil || string(body.State) != `{"live":"x"}` {
-		t.Errorf("body %+v, %v", body, err)
+	if err := json.Unmarshal(state.Predicate, &body); err != nil || string(body.State) != large {
+		t.Errorf("body of %d bytes, %v", len(body.State), err)
 	}
 	for i, r := range got {
 		if r.Index != uint64(i) {

@@ -97,7 +97,7 @@ func (r *repository) read(typ plumbing.ObjectType, id plumbing.Hash, limit int64
 }
 
 func (r *repository) commit(id plumbing.Hash) (signedCommit, error) {
-	data, err := r.read(plumbing.CommitObject, id, maxEnvelope)
+	data, err := r.read(plumbing.CommitObject, id, maxCommit)
 	if err != nil {
 		return signedCommit{}, err
 	}
@@ -199,3 +199,6 @@ func (r *repository) filesBelow(tree plumbing.Hash, prefix string, out map[strin
 	}
 	return nil
 }
+
+// maxCommit bounds a commit object, in bytes.
+const maxCommit = 1 << 20
