@@ -122,7 +122,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	if err != nil {
 		return nil, err
 	}
-	if a.root, err = rootKeyring(config.Governance.Trust.Keys); err != nil {
+	if a.root, err = rootKeyring(config.Governance.Trust); err != nil {
 		return nil, fmt.Errorf("read root keys: %w", err)
 	}
 	for _, c := range config.Clusters {

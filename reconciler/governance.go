@@ -27,7 +27,7 @@ func (a *Agent) govern(ctx context.Context) error {
 	a.wakeAll()
 	for {
 		var again <-chan time.Time
-		if err := a.hear(ctx); err != nil {
+		if err := a.hear(); err != nil {
 			a.logger.Error("statements not heard", "error", err)
 		}
 		after, err := a.considerGovernance(ctx)

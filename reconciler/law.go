@@ -62,16 +62,13 @@ func (l *law) trusts(person, key string) bool {
 const rootPerson = "root:"
 
 // rootKeyring knows the keys that the agent's configuration pins; nil when it pins none.
-func rootKeyring(keys []declaration.AgentTrustKey) (*identity.Keyring, error) {
-	if len(keys) == 0 {
-		return nil, nil
+func rootKeyring(trust declaration.AgentTrust) (*identity.Keyring, error) {
+	keys, err := trust.Identities()
+	if err != nil || len(keys) == 0 {
+		return nil, err
 	}
 	var holders []identity.Person
-	for _, k := range keys {
-		key, err := identity.ParseSSH(k.SSH)
-		if err != nil {
-			return nil, err
-		}
+	for _, key := range keys {
 		holders = append(holders, identity.Person{Name: rootPerson + key.Fingerprint(), Keys: []identity.PersonKey{{Key: key}}})
 	}
 	return identity.NewKeyring(holders)

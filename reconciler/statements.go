@@ -1,7 +1,6 @@
 package reconciler
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,41 +16,49 @@ import (
 
 // hear reads the statements that a poll of the governance source found, and records each word for word. Those that do not
 // count are recorded as well, with the reason. A statement is heard once: what happens to its ref later changes nothing.
-func (a *Agent) hear(ctx context.Context) error {
+func (a *Agent) hear() error {
 	src := a.sources[a.config.Governance.Source]
 	l := a.inForce()
 	var problems []error
+	about := map[string]bool{} // environments; they are judged when all is heard, so that a pause beside an approval holds
 	for _, ref := range src.repo.Refs(statement.RefPrefix) {
 		known := false
 		a.journal.read(func(s *State) { known = s.Statements[strings.TrimPrefix(ref, statement.RefPrefix)] })
 		if known {
 			continue
 		}
-		if err := a.hearOne(ctx, src, l, ref); err != nil {
+		environment, err := a.hearOne(src, l, ref)
+		if err != nil {
 			problems = append(problems, fmt.Errorf("statement %s: %w", ref, err))
+		}
+		about[environment] = true
+	}
+	for environment := range about {
+		if environment != "" {
+			a.wake(environment)
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// hearOne records one statement.
-func (a *Agent) hearOne(ctx context.Context, src *source, l *law, ref string) error {
+// hearOne records one statement, and gives the environment that has to be judged again; "" for none.
+func (a *Agent) hearOne(src *source, l *law, ref string) (environment string, err error) {
 	commit, ok := src.repo.Ref(ref)
 	if !ok {
-		return nil
+		return "", nil
 	}
 	name := strings.TrimPrefix(ref, statement.RefPrefix)
 	signed, err := statement.Read(src.repo, ref, commit)
 	if err != nil {
 		if passing(err) {
-			return err
+			return "", err
 		}
 		_, err = a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: evidence.Statement{ID: name, Ref: ref, Refused: shorten(err.Error(), messageBytes)}})
-		return err
+		return "", err
 	}
 	said, by := a.attribute(l, signed)
 	if l == nil && !by.Counts() {
-		return nil // once there is a governance, it may be somebody's
+		return "", nil // once there is a governance, it may be somebody's
 	}
 	record := evidence.Statement{
 		ID: name, Payload: signed.Payload, Signature: string(signed.Signature), Ref: ref, Person: by.Person, Key: by.Key,
@@ -67,25 +74,20 @@ func (a *Agent) hearOne(ctx context.Context, src *source, l *law, ref string) er
 		draft.Environment = said.Environment
 	}
 	if _, err := a.journal.record(draft); err != nil {
-		return err
+		return "", err
 	}
 	a.at("heard")
 	a.logger.Info("statement", "id", name, "verb", said.Verb, "environment", said.Environment, "person", by.Person, "refused", record.Refused)
 	a.metrics.statements.WithLabelValues(string(said.Verb), strconv.FormatBool(record.Refused == "")).Inc()
 	if record.Refused != "" {
-		return nil
+		return "", nil
 	}
 	if said.Verb == statement.Abort || said.Verb == statement.Lift {
 		if err := a.vetoByStatement(said, by, name); err != nil {
-			return err
+			return "", err
 		}
 	}
-	if said.Environment == statement.Governance {
-		a.wakeGovernance()
-	} else {
-		a.wake(said.Environment)
-	}
-	return nil
+	return draft.Environment, nil // governance is considered next, in any case
 }
 
 // attribute says whose statement it is: a person's, or, about the declarations, that of a root key.
