@@ -307,6 +307,12 @@ func TestGovernanceIsTriedAgain(t *testing.T) {
 	w := newWorld(t, nil)
 	w.run()
 	w.untilLive("dev", "one")
+	w.until("all records are published", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		if s.Evidence.Spooled > 0 { // their flush would fail, too
+			return fmt.Errorf("%d are spooled", s.Evidence.Spooled)
+		}
+		return nil
+	})
 	spool := filepath.Join(w.dir, "data", "audit", "spool")
 	if err := os.Rename(spool, spool+".away"); err != nil {
 		t.Fatal(err)
