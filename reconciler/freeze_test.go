@@ -141,7 +141,7 @@ func TestPauseHoldsAndAbortGoesBack(t *testing.T) {
 		}
 		return nil
 	})
-	// A release that never gets healthy: its pod cannot run here.
+	// A release that never gets healthy.
 	w.write("apps/dev/web.yaml", `apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -149,7 +149,9 @@ spec:
   replicas: 1
   selector: {matchLabels: {app: web}}
   template:
-    metadata: {labels: {app: web}}
+    metadata:
+      labels: {app: web}
+      annotations: {lab.purser.dev/pod: not-ready}
     spec: {containers: [{name: web, image: "registry.example/odoo:18"}]}
 `)
 	w.write(kustomization, "resources: [objects.yaml, web.yaml]\n")

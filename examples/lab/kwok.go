@@ -46,6 +46,7 @@ func (kwok) Command(_ context.Context, l *Lab, binary string) (*exec.Cmd, error)
 		"--kubeconfig="+config,
 		"--config="+l.path("kwok-stages.yaml"),
 		"--manage-all-nodes",
+		"--node-lease-duration-seconds=40", // heartbeats: without them the node and its pods are unready after a minute
 		"--cidr="+podCIDR,
 		"--node-ip=127.0.0.1",
 		"--server-address="+loopback(port),

@@ -16,9 +16,9 @@ import (
 
 // A pidFile remembers a server's process, so that a later lab in the same directory can end it.
 type pidFile struct {
-	PID     int    `json:"pid"`
-	Start   string `json:"start"`   // start time in clock ticks after boot, from /proc/<pid>/stat
-	Command string `json:"command"` // first argument, from /proc/<pid>/cmdline
+	PID   int    `json:"pid"`
+	Start string `json:"start"` // start time in clock ticks after boot, from /proc/<pid>/stat
+	Boot  string `json:"boot"`  // /proc/sys/kernel/random/boot_id
 }
 
 // describeProcess reads what identifies a running process; fs.ErrNotExist when there is none.
@@ -31,12 +31,12 @@ func describeProcess(pid int) (pidFile, error) {
 	if fields[0] == "Z" || fields[0] == "X" {
 		return pidFile{}, fmt.Errorf("read process %d: %w", pid, fs.ErrNotExist)
 	}
-	cmdline, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+	// Not the command line: it is empty for a moment after the start.
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return pidFile{}, fmt.Errorf("read process %d: %w", pid, err)
+		return pidFile{}, fmt.Errorf("read boot ID: %w", err)
 	}
-	command, _, _ := strings.Cut(string(cmdline), "\x00")
-	return pidFile{PID: pid, Start: fields[19], Command: command}, nil
+	return pidFile{PID: pid, Start: fields[19], Boot: strings.TrimSpace(string(boot))}, nil
 }
 
 // readStat returns the fields of a stat file that follow the name of the process: the first is the state, the

@@ -66,7 +66,7 @@ func TestGiteaFaults(t *testing.T) {
 		"a text instead":        {lab.Fault{Mode: lab.Answer, Status: http.StatusOK}, ErrUnknown},
 		"a redirect":            {lab.Fault{Mode: lab.Answer, Status: http.StatusMovedPermanently}, ErrUnknown},
 		"refused":               {lab.Fault{Mode: lab.CutBefore}, ErrUnknown},
-		"cut off":               {lab.Fault{Mode: lab.CutAfter, Bytes: 10}, ErrUnknown},
+		"cut off":               {lab.Fault{Mode: lab.CutAfter, Bytes: 1}, ErrUnknown},
 		"no answer":             {lab.Fault{Mode: lab.Hang}, ErrUnknown},
 	}
 	for path, commit := range paths {
