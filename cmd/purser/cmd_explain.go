@@ -53,7 +53,7 @@ func newExplainCommand() *cobra.Command {
 			if o.ref == "" && cmd.Flags().Changed("base") {
 				return exit{usageExit, errors.New("--base is for --ref")}
 			}
-			if o.ref != "" && (cmd.Flags().Changed("server") || cmd.Flags().Changed("config")) {
+			if o.ref != "" && agent.said(cmd) {
 				return exit{usageExit, errors.New("with --ref no agent is asked: leave --server and --config out")}
 			}
 			var j *judgement
@@ -141,16 +141,12 @@ func (j *judgement) code() int {
 
 // explainOnline asks the agent.
 func explainOnline(cmd *cobra.Command, agent address, env string, at instant) (*judgement, error) {
-	server, err := agent.url()
-	if err != nil {
-		return nil, err
-	}
 	path := "environments/" + url.PathEscape(env) + "/explain"
 	if !at.IsZero() {
 		path += "?at=" + url.QueryEscape(at.String())
 	}
 	var e reconciler.Explanation
-	if err := fetch(cmd.Context(), server, path, &e); err != nil {
+	if err := agent.ask(cmd.Context(), path, &e); err != nil {
 		return nil, err
 	}
 	j := &judgement{

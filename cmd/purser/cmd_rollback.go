@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -44,15 +42,9 @@ func newRollbackCommand() *cobra.Command {
 		Long:  rollbackHelp,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p.told = cmd.ErrOrStderr()
-			if err := p.check(); err != nil {
-				return err
-			}
-			done, err := p.rollback(cmd.Context(), args[0], to, to == "" || cmd.Flags().Changed("server"))
-			if done == nil {
-				return err
-			}
-			return errors.Join(err, p.out.write(cmd.OutOrStdout(), done, func(w io.Writer) error { return done.print(w, p.remote) }))
+			return p.run(cmd, args[0], func(ctx context.Context, s *site) (proposal, string, error) {
+				return p.rollback(ctx, s, args[0], to, to == "" || p.agent.said(cmd))
+			})
 		},
 	}
 	cmd.ValidArgsFunction = p.estate.complete(1)
@@ -70,19 +62,18 @@ type rollback struct {
 	Restored    []string      `json:"restored"` // files
 	Removed     []string      `json:"removed,omitempty"`
 	proposed
+
+	commit string // that it was rendered from
 }
 
-// rollback returns what it did as well when it failed after the commit.
-func (p *proposer) rollback(ctx context.Context, name, to string, ask bool) (*rollback, error) {
-	s, err := p.open(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	done := &rollback{Environment: name, Images: []imageChange{}, Restored: []string{}, proposed: proposed{Onto: s.branch + "@sha1:" + s.head}}
+// rollback works out the commit.
+func (p *proposer) rollback(ctx context.Context, s *site, name, to string, ask bool) (proposal, string, error) {
+	done := &rollback{Environment: name, Images: []imageChange{}, Restored: []string{}, proposed: s.proposed()}
 	var known pointers
+	var err error
 	if ask {
 		if known, err = p.ask(ctx, name); err != nil {
-			return nil, &sources.HintError{Err: err, Hint: "say with --to which commit to go back to, without the agent"}
+			return nil, "", &sources.HintError{Err: err, Hint: "say with --to which commit to go back to, without the agent"}
 		}
 	} else {
 		done.Warnings = append(done.Warnings, "the agent was not asked: it takes this as a rollback only if it is the release that is live there or was live before")
@@ -91,11 +82,11 @@ func (p *proposer) rollback(ctx context.Context, name, to string, ask bool) (*ro
 	if to == "" {
 		back := known.before()
 		if back == nil {
-			return nil, &sources.HintError{Err: fmt.Errorf("the agent knows no earlier live release of %q", name), Hint: "say with --to which commit to go back to"}
+			return nil, "", &sources.HintError{Err: fmt.Errorf("the agent knows no earlier live release of %q", name), Hint: "say with --to which commit to go back to"}
 		}
 		expected = back.Release
 		if to, err = p.commitOf(back); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if _, id, ok := strings.Cut(to, "@sha1:"); ok {
@@ -103,38 +94,29 @@ func (p *proposer) rollback(ctx context.Context, name, to string, ask bool) (*ro
 	}
 	files, commit, err := p.files(to)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	release, err := s.snapshot.with(files).build(ctx, s.env)
 	if err != nil {
-		return nil, fmt.Errorf("render the earlier release: %w", err)
+		return nil, "", fmt.Errorf("render the earlier release: %w", err)
 	}
 	if expected != "" && release.Digest != expected {
-		return nil, &sources.HintError{Err: fmt.Errorf("the earlier release %s cannot come back: its commit %s gives %s today", expected, commit, release.Digest),
+		return nil, "", &sources.HintError{Err: fmt.Errorf("the earlier release %s cannot come back: its commit %s gives %s today", expected, commit, release.Digest),
 			Hint: "the environment's declaration (cluster, namespace, health) or the version of purser changed since: undo that, or revert the commits with git as an ordinary change"}
 	}
 	if ask && !known.was(release.Digest) {
-		return nil, &sources.HintError{Err: fmt.Errorf("the agent does not know that release %s was live in %q: it would be no rollback for it", release.Digest, name),
-			Hint: "leave --server out to propose it all the same, as an ordinary change"}
+		return nil, "", &sources.HintError{Err: fmt.Errorf("the agent does not know that release %s was live in %q: it would be no rollback for it", release.Digest, name),
+			Hint: "leave --server and --config out to propose it all the same, as an ordinary change"}
 	}
 	now, err := s.snapshot.build(ctx, s.env)
 	if err != nil {
 		done.Warnings = append(done.Warnings, "what is there now does not render: "+err.Error())
 	}
+	done.commit = commit
 	done.compare(now, release)
 	done.Branch = cmp.Or(p.branch, branchFor("rollback", name, done.Version.New, release.Digest))
-	tree, err := s.restore(ctx, done, commit, release)
-	if err != nil {
-		return nil, err
-	}
-	if tree == "" {
-		return done, nil
-	}
-	err = p.propose(ctx, s, tree, done.text(commit), &done.proposed)
-	if done.Commit == "" {
-		return nil, err
-	}
-	return done, err
+	tree, err := s.restore(ctx, done, release)
+	return done, tree, err
 }
 
 // before is what was live before that which was approved last.
@@ -163,9 +145,9 @@ func (d *rollback) compare(now, release *render.Release) {
 	}
 }
 
-// restore makes the tree in which the environment is what it was, and proves it. "" is no change.
-func (s *site) restore(ctx context.Context, done *rollback, commit string, release *render.Release) (string, error) {
-	then, err := s.list(ctx, commit)
+// restore works out what makes the environment what it was, and proves it.
+func (s *site) restore(ctx context.Context, done *rollback, release *render.Release) (tree string, err error) {
+	then, err := s.list(ctx, done.commit)
 	if err != nil {
 		return "", err
 	}
@@ -174,38 +156,23 @@ func (s *site) restore(ctx context.Context, done *rollback, commit string, relea
 		return "", err
 	}
 	edits := restored(then, now, release.Inputs.Watched())
-	var paths []string
+	if len(edits) == 0 {
+		return "", nil
+	}
 	for _, e := range edits {
-		paths = append(paths, e.path)
 		if e.mode == "" {
 			done.Removed = append(done.Removed, e.path)
 		} else {
 			done.Restored = append(done.Restored, e.path)
 		}
 	}
-	if len(edits) == 0 {
-		return "", nil
-	}
-	if err := s.clean(ctx, append(paths, s.env.Spec.Source.Path)); err != nil {
+	tree, result, err := s.prove(ctx, edits, &done.proposed)
+	if tree == "" || err != nil {
 		return "", err
-	}
-	tree, err := s.write(ctx, s.head, edits)
-	if err != nil {
-		return "", err
-	}
-	files, err := s.probe(ctx, tree)
-	if err != nil {
-		return "", err
-	}
-	after := s.snapshot.with(files)
-	result, err := after.build(ctx, s.env)
-	if err != nil {
-		return "", fmt.Errorf("the new commit does not render, nothing was committed: %w", err)
 	}
 	if result.Digest != release.Digest {
 		return "", fmt.Errorf("the new commit gives release %s, not %s: nothing was committed", result.Digest, release.Digest)
 	}
-	done.Also = s.disturbed(ctx, after)
 	return tree, nil
 }
 
@@ -266,12 +233,12 @@ func restored(then, now map[string]fileEdit, watched []string) []fileEdit {
 }
 
 // text is the message of the commit.
-func (d *rollback) text(commit string) string {
+func (d *rollback) text() string {
 	to := cmp.Or(plain(d.Version.New), "an earlier release")
-	return fmt.Sprintf("Roll back %s to %s\n\nRestores release %s, as it was at %s.\n", d.Environment, to, d.Release, commit)
+	return fmt.Sprintf("Roll back %s to %s\n\nRestores release %s, as it was at %s.\n", d.Environment, to, d.Release, d.commit)
 }
 
-func (d *rollback) print(w io.Writer, remote string) error {
+func (d *rollback) print(w io.Writer) {
 	fmt.Fprintf(w, "%s\t%s → %s\n", d.Environment, plain(cmp.Or(d.Version.Old, "-")), plain(cmp.Or(d.Version.New, "-")))
 	printImages(w, d.Images)
 	for _, file := range d.Restored {
@@ -279,26 +246,5 @@ func (d *rollback) print(w io.Writer, remote string) error {
 	}
 	for _, file := range d.Removed {
 		fmt.Fprintf(w, "removed\t%s\n", plain(file))
-	}
-	d.proposed.print(w, remote)
-	return nil
-}
-
-// imageChanges lists the containers that get another image, or go.
-func imageChanges(old, now map[string]string) []imageChange {
-	all := maps.Clone(old)
-	maps.Copy(all, now)
-	list := []imageChange{}
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		if old[key] != now[key] {
-			list = append(list, imageChange{Container: key, Old: old[key], New: now[key]})
-		}
-	}
-	return list
-}
-
-func printImages(w io.Writer, images []imageChange) {
-	for _, i := range images {
-		fmt.Fprintf(w, "%s\t%s → %s\n", plain(i.Container), plain(cmp.Or(i.Old, "-")), plain(cmp.Or(i.New, "-")))
 	}
 }

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"net"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,7 +15,6 @@ import (
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
-	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 const statusHelp = `Show what a running agent knows: of every environment, or everything of one.
@@ -38,13 +33,9 @@ func newStatusCommand() *cobra.Command {
 		Long:  statusHelp,
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			server, err := at.url()
-			if err != nil {
-				return err
-			}
 			if len(args) == 1 {
 				var e reconciler.EnvironmentStatus
-				if err := fetch(cmd.Context(), server, "environments/"+url.PathEscape(args[0]), &e); err != nil {
+				if err := at.ask(cmd.Context(), "environments/"+url.PathEscape(args[0]), &e); err != nil {
 					return err
 				}
 				if err := out.write(cmd.OutOrStdout(), e, func(w io.Writer) error { return printEnvironment(w, e) }); err != nil {
@@ -53,7 +44,7 @@ func newStatusCommand() *cobra.Command {
 				return exitOf(environmentCode(e))
 			}
 			var s reconciler.Status
-			if err := fetch(cmd.Context(), server, "status", &s); err != nil {
+			if err := at.ask(cmd.Context(), "status", &s); err != nil {
 				return err
 			}
 			if err := out.write(cmd.OutOrStdout(), s, func(w io.Writer) error { return printStatus(w, s) }); err != nil {
@@ -65,39 +56,6 @@ func newStatusCommand() *cobra.Command {
 	out.flag(cmd)
 	at.flags(cmd)
 	return cmd
-}
-
-// address says where the agent listens: as told, or as its configuration says.
-type address struct{ server, config string }
-
-func (a *address) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.server, "server", "http://127.0.0.1:8780", "address of the agent")
-	cmd.Flags().StringVarP(&a.config, "config", "c", "", "the agent's configuration, to find its address there")
-	cmd.MarkFlagsMutuallyExclusive("server", "config")
-}
-
-func (a *address) url() (string, error) {
-	if a.config == "" {
-		return a.server, nil
-	}
-	config, err := declaration.LoadAgent(a.config)
-	if err != nil {
-		return "", err
-	}
-	host, port, err := net.SplitHostPort(config.Listen)
-	if err != nil {
-		return "", fmt.Errorf("read the agent's address: %w", err)
-	}
-	if port == "0" {
-		return "", fmt.Errorf("%s: the agent listens on a free port of its choice; give --server, its log says where", a.config)
-	}
-	switch ip := net.ParseIP(host); {
-	case host == "" || ip.Equal(net.IPv4zero):
-		host = "127.0.0.1" // it listens on every address
-	case ip.Equal(net.IPv6unspecified):
-		host = "::1"
-	}
-	return "http://" + net.JoinHostPort(host, port), nil
 }
 
 // onItsWay is the exit code for what is neither done nor in trouble.
@@ -148,32 +106,6 @@ func exitOf(code int) error {
 		return nil
 	}
 	return exit{code: code}
-}
-
-// statusBytes bounds what is read of an agent's answer.
-const statusBytes = 64 << 20
-
-// fetch reads one document of the agent's API.
-func fetch(ctx context.Context, server, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(server, "/")+"/api/v1/"+path, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("ask the agent (is purser run up at %s?): %w", server, err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, statusBytes))
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask the agent: %s: %s", response.Status, strings.TrimSpace(string(body)))
-	}
-	return json.Unmarshal(body, into)
 }
 
 func printStatus(w io.Writer, s reconciler.Status) error {

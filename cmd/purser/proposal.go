@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/forge"
@@ -21,7 +22,7 @@ import (
 type proposer struct {
 	estate  estate
 	out     output
-	server  string
+	agent   address
 	remote  string
 	onto    string
 	branch  string
@@ -39,9 +40,9 @@ type proposer struct {
 func (p *proposer) flags(cmd *cobra.Command) {
 	p.estate.flags(cmd)
 	p.out.flag(cmd)
+	p.agent.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&p.declarations, "declarations", "", "clone of the governance repository, where that is another one (needs --source)")
-	f.StringVar(&p.server, "server", "http://127.0.0.1:8780", "address of the agent")
 	f.StringVar(&p.remote, "remote", "origin", "the clone's remote")
 	f.StringVar(&p.onto, "onto", "", "branch of environments that name none (default: the remote's default branch, else the one checked out)")
 	f.StringVar(&p.branch, "branch", "", "name of the new branch")
@@ -67,6 +68,40 @@ func (p *proposer) check() error {
 		return exit{usageExit, errors.New("--forge needs --forge-token-file")}
 	}
 	return nil
+}
+
+// proposal is a commit that a command works out.
+type proposal interface {
+	text() string    // its message
+	print(io.Writer) // what it changes
+	done() *proposed
+}
+
+// run makes the commit that work gives the tree of, "" where there is nothing to change, and shows it; also when something
+// failed after the commit.
+func (p *proposer) run(cmd *cobra.Command, env string, work func(context.Context, *site) (what proposal, tree string, err error)) error {
+	p.told = cmd.ErrOrStderr()
+	if err := p.check(); err != nil {
+		return err
+	}
+	s, err := p.open(cmd.Context(), env)
+	if err != nil {
+		return err
+	}
+	what, tree, err := work(cmd.Context(), s)
+	if err != nil {
+		return err
+	}
+	if tree != "" {
+		if err = p.propose(cmd.Context(), s, tree, what.text(), what.done()); what.done().Commit == "" {
+			return err
+		}
+	}
+	return errors.Join(err, p.out.write(cmd.OutOrStdout(), what, func(w io.Writer) error {
+		what.print(w)
+		what.done().conclude(w, p.remote)
+		return nil
+	}))
 }
 
 // site is where an environment's next commit goes.
@@ -166,7 +201,7 @@ type pointers struct {
 // ask asks the agent.
 func (p *proposer) ask(ctx context.Context, env string) (pointers, error) {
 	var known pointers
-	err := fetch(ctx, p.server, "environments/"+url.PathEscape(env), &known)
+	err := p.agent.ask(ctx, "environments/"+url.PathEscape(env), &known)
 	return known, err
 }
 
@@ -218,6 +253,37 @@ type proposed struct {
 	Onto        string                 `json:"onto"`             // branch and commit that it is based on
 	Pushed      bool                   `json:"pushed"`
 	PullRequest *forge.OpenPullRequest `json:"pullRequest,omitempty"`
+}
+
+func (d *proposed) done() *proposed { return d }
+
+// proposed is of nothing yet.
+func (s *site) proposed() proposed { return proposed{Onto: s.branch + "@sha1:" + s.head} }
+
+// prove makes the tree of the newest commit with the edits, and renders the environment from it. tree is "" where they
+// change nothing.
+func (s *site) prove(ctx context.Context, edits []fileEdit, done *proposed) (tree string, result *render.Release, err error) {
+	paths := []string{s.env.Spec.Source.Path}
+	for _, e := range edits {
+		paths = append(paths, e.path)
+	}
+	if err := s.clean(ctx, paths); err != nil {
+		return "", nil, err
+	}
+	tree, err = s.write(ctx, s.head, edits)
+	if err != nil || tree == s.snapshot.tree.ID() {
+		return "", nil, err
+	}
+	files, err := s.probe(ctx, tree)
+	if err != nil {
+		return "", nil, err
+	}
+	after := s.snapshot.with(files)
+	if result, err = after.build(ctx, s.env); err != nil {
+		return "", nil, fmt.Errorf("the new commit does not render, nothing was committed: %w", err)
+	}
+	done.Also = s.disturbed(ctx, after)
+	return tree, result, nil
 }
 
 // propose commits a verified tree, and takes it to where people review.
@@ -297,8 +363,8 @@ func forgeOf(remote string) (address, project string) {
 	return "https://" + u.Hostname(), project
 }
 
-// print tells what was done and what is left to do.
-func (d *proposed) print(w io.Writer, remote string) {
+// conclude tells what was done and what is left to do.
+func (d *proposed) conclude(w io.Writer, remote string) {
 	for _, warning := range d.Warnings {
 		fmt.Fprintf(w, "! %s\n", plain(warning))
 	}

@@ -31,20 +31,11 @@ func openLocal(dir string) (*git.Repository, error) {
 	return repo, nil
 }
 
-// ask reads one document of the agent's API.
-func (n *notary) ask(ctx context.Context, path string, into any) error {
-	server, err := n.agent.url()
-	if err != nil {
-		return err
-	}
-	return fetch(ctx, server, path, into)
-}
-
 // proposed fills in what the agent proposes for the environment of a statement.
 func (n *notary) proposed(ctx context.Context, said *statement.Statement, fromSaid bool) (about []string, err error) {
 	var e reconciler.Explanation
 	path := "environments/" + url.PathEscape(said.Environment)
-	if err := n.ask(ctx, path+"/explain", &e); err != nil {
+	if err := n.agent.ask(ctx, path+"/explain", &e); err != nil {
 		return nil, fmt.Errorf("find out what is proposed: %w", err)
 	}
 	if e.Proposed == nil {
@@ -64,7 +55,7 @@ func (n *notary) proposed(ctx context.Context, said *statement.Statement, fromSa
 		}
 	}
 	var status reconciler.EnvironmentStatus
-	if err := n.ask(ctx, path, &status); err != nil {
+	if err := n.agent.ask(ctx, path, &status); err != nil {
 		return nil, err
 	}
 	return append(told(e), n.summary(ctx, e, status.Approved)...), nil
@@ -197,7 +188,7 @@ func (n *notary) governance(ctx context.Context, said *statement.Statement, from
 	}
 	if !fromSaid {
 		var s reconciler.Status
-		if err := n.ask(ctx, "status", &s); err != nil {
+		if err := n.agent.ask(ctx, "status", &s); err != nil {
 			return nil, fmt.Errorf("find out which declarations are in force (or say so: --from): %w", err)
 		}
 		if s.Governance != nil {
@@ -244,7 +235,7 @@ func (n *notary) completeID(ctx context.Context, id string) (string, error) {
 		return "", exit{usageExit, fmt.Errorf("%.80q is not the ID of a statement, nor eight or more of its first digits", id)}
 	}
 	var environments []reconciler.EnvironmentStatus
-	if err := n.ask(ctx, "environments", &environments); err != nil {
+	if err := n.agent.ask(ctx, "environments", &environments); err != nil {
 		return "", err
 	}
 	var found []string
@@ -253,7 +244,7 @@ func (n *notary) completeID(ctx context.Context, id string) (string, error) {
 			continue
 		}
 		var e reconciler.Explanation
-		if err := n.ask(ctx, "environments/"+url.PathEscape(env.Name)+"/explain", &e); err != nil {
+		if err := n.agent.ask(ctx, "environments/"+url.PathEscape(env.Name)+"/explain", &e); err != nil {
 			return "", err
 		}
 		said := slices.Clone(e.Statements)
