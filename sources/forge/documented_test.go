@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 )
@@ -154,9 +155,10 @@ func TestGitHubAsDocumented(t *testing.T) {
 func TestGitHubAnswersAsDocumented(t *testing.T) {
 	d, c := documentedForge(t, GitHub, "/api/v3")
 	list, err := c.Open(t.Context())
-	if err != nil || len(list) != 1 || list[0].Number != 14 || list[0].Head != id("promote") || !list[0].Author.Bot || list[0].Fork {
+	if err != nil || len(list) != 1 || list[0].Number != 14 || list[0].Head != id("promote") || !list[0].Author.Bot || list[0].Fork || !list[0].Updated.Equal(updated) {
 		t.Errorf("open are %+v, %v", list, err)
 	}
+	describe(t, c, "dba-1*", "owner-1*", "release-bot[bot]", "release-manager-1")
 	for branch, want := range map[string]Protection{
 		"main":   {Known: true, Protected: true, RequiredApprovals: 2, DismissStale: true},
 		"free":   {Known: true, AdminBypass: true, ForcePush: true},
@@ -188,6 +190,29 @@ func TestGitHubAnswersAsDocumented(t *testing.T) {
 		`POST /repos/retail/estate/pulls {"title":"Fix","head":"fix","base":"main","body":""}`,
 	}
 	sameWrites(t, got, want)
+}
+
+// updated is when something last happened to the open pull requests.
+var updated = time.Date(2026, 11, 5, 10, 0, 0, 0, time.UTC)
+
+// describe asks about pull request 7 as if it were still open.
+func describe(t *testing.T, c *Client, approved ...string) {
+	t.Helper()
+	open := OpenPullRequest{Number: 7, Base: "main", Branch: "change", Head: id("head")}
+	pr, err := c.Describe(t.Context(), open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := standing(pr); !slices.Equal(got, approved) || pr.State != "open" || len(pr.Commits) != 2 {
+		t.Errorf("approved by %v: %+v", got, pr)
+	}
+	if got := logins(pr.Pushers); !pr.PushersKnown || !slices.Equal(got, []string{"developer-1", "developer-2"}) {
+		t.Errorf("pushed by %v, known %t", got, pr.PushersKnown)
+	}
+	open.Head = id("later")
+	if _, err := c.Describe(t.Context(), open); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a head that moved on: %v", err)
+	}
 }
 
 // write sets a status that stands and one that does not, and comments where there is a comment and where there is none.
@@ -265,9 +290,10 @@ func TestGitLabAsDocumented(t *testing.T) {
 func TestGitLabAnswersAsDocumented(t *testing.T) {
 	d, c := documentedForge(t, GitLab, "/api/v4")
 	list, err := c.Open(t.Context())
-	if err != nil || len(list) != 1 || list[0].Number != 17 || list[0].Head != id("promote") || list[0].Fork {
+	if err != nil || len(list) != 1 || list[0].Number != 17 || list[0].Head != id("promote") || list[0].Fork || !list[0].Updated.Equal(updated) {
 		t.Errorf("open are %+v, %v", list, err)
 	}
+	describe(t, c, "dba-1*", "owner-2*", "project_1_bot", "release-manager-1")
 	for branch, want := range map[string]Protection{
 		"main":   {Known: true, Protected: true, RequiredApprovals: 2, DismissStale: true},
 		"free":   {Known: true, AdminBypass: true, ForcePush: true},

@@ -65,16 +65,16 @@ type Commit struct {
 	committerEmail string
 }
 
-// A PullRequest is what the forge says of one merged pull request.
+// A PullRequest is what the forge says of one pull request.
 type PullRequest struct {
 	Number      int64     `json:"number"`
 	URL         string    `json:"url"`
-	State       string    `json:"state"` // merged
+	State       string    `json:"state"` // merged or open
 	Author      User      `json:"author"`
-	MergedBy    User      `json:"mergedBy"`
+	MergedBy    User      `json:"mergedBy"` // like the next and MergeCommit only of a merged one
 	MergedAt    time.Time `json:"mergedAt"`
 	Base        string    `json:"base"`        // branch
-	Head        string    `json:"head"`        // the head when it was merged
+	Head        string    `json:"head"`        // the head when it was merged; of an open one the head now
 	HeadRef     string    `json:"headRef"`     // ref of the project under which the head can be fetched
 	MergeCommit string    `json:"mergeCommit"` // where the branch stood after the merge
 	Commits     []Commit  `json:"commits"`     // oldest first
@@ -100,6 +100,8 @@ type OpenPullRequest struct {
 	HeadRef string `json:"headRef"` // ref of the project under which the head can be fetched
 	Fork    bool   `json:"fork"`    // the head branch is in another project
 	Draft   bool   `json:"draft"`
+	// Updated is when something last happened to it, as the forge counts that; zero when it does not say.
+	Updated time.Time `json:"updated,omitzero"`
 }
 
 // Protection says how the forge protects a branch at the time of asking.

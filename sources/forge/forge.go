@@ -66,6 +66,8 @@ type reader interface {
 	// pullRequestOf returns the merged pull request of the commit; nil when there is none.
 	pullRequestOf(ctx context.Context, branch, commit string) (*PullRequest, error)
 	open(ctx context.Context) ([]OpenPullRequest, error)
+	// describe fills in what an open pull request consists of. Only what the list of open ones says is there.
+	describe(ctx context.Context, pr *PullRequest) error
 	protection(ctx context.Context, branch string) (Protection, error)
 	// status returns the newest status with that context; nil when there is none.
 	status(ctx context.Context, commit, context string) (*Status, error)
@@ -251,6 +253,35 @@ func (c *Client) Open(ctx context.Context) ([]OpenPullRequest, error) {
 		return nil, err
 	}
 	return list, nil
+}
+
+// Describe returns commits, pushers and reviews of an open pull request as they are now. It fails with [ErrUnknown] when
+// the head moved on since it was listed.
+func (c *Client) Describe(ctx context.Context, open OpenPullRequest) (*PullRequest, error) {
+	pr := &PullRequest{
+		Number: open.Number, URL: open.URL, State: "open", Author: open.Author, Base: open.Base, Head: open.Head, HeadRef: open.HeadRef,
+		headBranch: open.Branch,
+	}
+	if open.Fork {
+		pr.headBranch = ""
+	}
+	err := c.do(fmt.Sprintf("describe pull request %d", open.Number), func(b backend, call *call) error {
+		if err := b.describe(ctx, pr); err != nil {
+			return err
+		}
+		if n := len(pr.Commits); n == 0 || pr.Head != open.Head || pr.Commits[n-1].SHA != open.Head {
+			return fmt.Errorf("%w: the commits of pull request %d do not end with its head", ErrUnknown, pr.Number)
+		}
+		pr.Digest = call.sum()
+		for i := range pr.Reviews {
+			pr.Reviews[i].Stale = pr.Reviews[i].Stale || pr.Reviews[i].Head != pr.Head
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pr, nil
 }
 
 // Protection returns how the branch is protected now.

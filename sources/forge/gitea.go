@@ -187,7 +187,7 @@ func (g *giteaBackend) listCommits(client *sdk.Client, pr *PullRequest) error {
 	commits, err := giteaList(g, func(o sdk.ListOptions) ([]*sdk.Commit, *sdk.Response, error) {
 		return client.ListPullRequestCommits(g.owner, g.name, pr.Number, sdk.ListPullRequestCommitsOptions{ListOptions: o})
 	})
-	if err == nil && len(commits) == 0 {
+	if err == nil && len(commits) == 0 && pr.MergeCommit != "" {
 		commits, err = g.commitsWithoutBase(client, pr)
 	}
 	if err != nil {
@@ -385,10 +385,27 @@ func (g *giteaBackend) open(ctx context.Context) ([]OpenPullRequest, error) {
 	return list, err
 }
 
+func (g *giteaBackend) describe(ctx context.Context, pr *PullRequest) error {
+	client, err := g.with(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.listCommits(client, pr); err != nil {
+		return err
+	}
+	if err := g.reviews(client, pr); err != nil {
+		return err
+	}
+	return g.pushers(client, pr)
+}
+
 func giteaOpen(p *sdk.PullRequest) OpenPullRequest {
 	pr := OpenPullRequest{
 		Number: p.Index, URL: p.HTMLURL, Title: p.Title, Author: giteaUser(p.Poster), Draft: p.Draft,
 		HeadRef: fmt.Sprintf("refs/pull/%d/head", p.Index),
+	}
+	if p.Updated != nil {
+		pr.Updated = *p.Updated
 	}
 	if p.Base != nil && p.Head != nil {
 		pr.Base, pr.Branch, pr.Head, pr.Fork = p.Base.Name, p.Head.Name, p.Head.Sha, p.Head.RepoID != p.Base.RepoID

@@ -1,14 +1,19 @@
 package forge
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
 
 	"github.com/purser-gitops/purser/examples/lab"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 )
 
 func (s *scene) statuses(commit string) []*sdk.Status {
@@ -181,12 +186,65 @@ func TestGiteaOpenPullRequests(t *testing.T) {
 			t.Errorf("open is %+v", pr)
 		}
 	}
+	checkDescription(t, s, c)
 	if _, err := c.OpenPullRequest(t.Context(), "nowhere", "main", "x", ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a branch that does not exist: %v", err)
 	}
 	s.merge(sdk.MergeStyleMerge)
 	if list, err := c.Open(t.Context()); err != nil || len(list) != 1 || list[0].Number != number {
 		t.Errorf("after the merge open are %+v, %v", list, err)
+	}
+}
+
+// checkDescription follows an open pull request through a review and a push.
+func checkDescription(t *testing.T, s *scene, c *Client) {
+	t.Helper()
+	find := func() (found OpenPullRequest) {
+		list, err := c.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pr := range list {
+			if pr.Number == s.number {
+				found = pr
+			}
+		}
+		return found
+	}
+	before := find()
+	labtest.Eventually(t, patience, "the pusher is known", func(context.Context) error {
+		pr, err := c.Describe(t.Context(), before)
+		if err != nil {
+			return err
+		}
+		if len(pr.Commits) != 1 || pr.Author.ID != s.dev.ID || !pr.PushersKnown || len(pr.Reviews) != 0 {
+			return fmt.Errorf("it is %+v", pr)
+		}
+		return nil
+	})
+	labtest.Eventually(t, patience, "a second has passed", func(context.Context) error {
+		if !time.Now().Truncate(time.Second).After(before.Updated) { // Gitea counts seconds
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	s.Approve(s.manager, s.number)
+	approved := find()
+	if !approved.Updated.After(before.Updated) {
+		t.Errorf("a review leaves it updated at %s, as before", approved.Updated)
+	}
+	pr, err := c.Describe(t.Context(), approved)
+	if err != nil || !slices.Equal(standing(pr), names(s.manager)) {
+		t.Fatalf("it is %+v, %v", pr, err)
+	}
+	s.push(s.dev, "One more")
+	s.Approve(s.other, s.number) // once Gitea has noticed the push
+	if _, err := c.Describe(t.Context(), approved); !errors.Is(err, ErrUnknown) {
+		t.Errorf("of a head that is old: %v", err)
+	}
+	pr, err = c.Describe(t.Context(), find())
+	if want := append(names(s.other), s.manager.Login+"*"); err != nil || !slices.Equal(standing(pr), want) {
+		t.Errorf("approved by %v, want %v, %v", standing(pr), want, err)
 	}
 }
 

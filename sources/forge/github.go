@@ -281,12 +281,24 @@ func (g *githubBackend) open(ctx context.Context) ([]OpenPullRequest, error) {
 	return list, err
 }
 
+func (g *githubBackend) describe(ctx context.Context, pr *PullRequest) (err error) {
+	number := int(pr.Number)
+	if pr.Commits, err = g.commits(ctx, number); err != nil {
+		return err
+	}
+	if err := g.reviews(ctx, number, pr); err != nil {
+		return err
+	}
+	return g.pushers(ctx, pr)
+}
+
 func githubOpen(p *github.PullRequest) OpenPullRequest {
 	return OpenPullRequest{
 		Number: int64(p.GetNumber()), URL: p.GetHTMLURL(), Title: p.GetTitle(), Author: githubUser(p.GetUser()), Draft: p.GetDraft(),
 		Base: p.GetBase().GetRef(), Branch: p.GetHead().GetRef(), Head: p.GetHead().GetSHA(),
 		HeadRef: fmt.Sprintf("refs/pull/%d/head", p.GetNumber()),
 		Fork:    p.GetHead().GetRepo().GetID() != p.GetBase().GetRepo().GetID(),
+		Updated: p.GetUpdatedAt().Time,
 	}
 }
 

@@ -98,21 +98,9 @@ func orZero(t *time.Time) time.Time {
 // brings reports whether the merge put the commit on the branch's first-parent line: as its merge commit, else as its
 // squash commit, else, by fast-forward, as one of its own commits. The commits are those before a squash.
 func (g *gitlabBackend) brings(ctx context.Context, m *gitlab.BasicMergeRequest, commit string) ([]Commit, bool, error) {
-	all, err := gitlabList(g, func(o gitlab.ListOptions) ([]*gitlab.Commit, *gitlab.Response, error) {
-		options := gitlab.GetMergeRequestCommitsOptions{ListOptions: o}
-		return g.client.MergeRequests.GetMergeRequestCommits(g.options.Project, m.IID, &options, gitlab.WithContext(ctx))
-	})
+	commits, err := g.commits(ctx, m.IID)
 	if err != nil {
 		return nil, false, err
-	}
-	if len(all) == 0 { // GitLab drops them after a while
-		return nil, false, hint(fmt.Errorf("%w: merge request %d has no commits any more", ErrUnknown, m.IID), "approve what is so old by statements")
-	}
-	var commits []Commit
-	has := m.SHA == commit
-	for _, c := range slices.Backward(all) { // newest first
-		commits = append(commits, gitlabCommit(c))
-		has = has || c.ID == commit
 	}
 	switch {
 	case m.MergeCommitSHA != "":
@@ -120,7 +108,26 @@ func (g *gitlabBackend) brings(ctx context.Context, m *gitlab.BasicMergeRequest,
 	case m.SquashCommitSHA != "":
 		return commits, m.SquashCommitSHA == commit, nil
 	}
-	return commits, has, nil
+	return commits, m.SHA == commit || slices.ContainsFunc(commits, func(c Commit) bool { return c.SHA == commit }), nil
+}
+
+// commits are those of a merge request, oldest first.
+func (g *gitlabBackend) commits(ctx context.Context, number int64) ([]Commit, error) {
+	all, err := gitlabList(g, func(o gitlab.ListOptions) ([]*gitlab.Commit, *gitlab.Response, error) {
+		options := gitlab.GetMergeRequestCommitsOptions{ListOptions: o}
+		return g.client.MergeRequests.GetMergeRequestCommits(g.options.Project, number, &options, gitlab.WithContext(ctx))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 { // GitLab drops them after a while
+		return nil, hint(fmt.Errorf("%w: merge request %d has no commits any more", ErrUnknown, number), "approve what is so old by statements")
+	}
+	var commits []Commit
+	for _, c := range slices.Backward(all) { // newest first
+		commits = append(commits, gitlabCommit(c))
+	}
+	return commits, nil
 }
 
 func gitlabCommit(c *gitlab.Commit) Commit {
@@ -274,10 +281,18 @@ func (g *gitlabBackend) open(ctx context.Context) ([]OpenPullRequest, error) {
 	return list, err
 }
 
+func (g *gitlabBackend) describe(ctx context.Context, pr *PullRequest) (err error) {
+	if pr.Commits, err = g.commits(ctx, pr.Number); err != nil {
+		return err
+	}
+	return g.details(ctx, pr)
+}
+
 func gitlabOpen(m *gitlab.BasicMergeRequest) OpenPullRequest {
 	return OpenPullRequest{
 		Number: m.IID, URL: m.WebURL, Title: m.Title, Author: gitlabUser(m.Author), Base: m.TargetBranch, Branch: m.SourceBranch,
 		Head: m.SHA, HeadRef: fmt.Sprintf("refs/merge-requests/%d/head", m.IID), Fork: m.SourceProjectID != m.TargetProjectID, Draft: m.Draft,
+		Updated: orZero(m.UpdatedAt),
 	}
 }
 
