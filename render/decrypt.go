@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 // maxKeyFile bounds the file of age identities, in bytes.
@@ -116,17 +115,9 @@ func (d *Decrypter) keys() (*ageKeys, error) {
 	if d.keyFile == "" {
 		return nil, errNoKeyFile
 	}
-	f, err := os.Open(d.keyFile)
+	data, err := credential.ReadFile(d.keyFile, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read age key file: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read age key file: %w", err)
-	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("read age key file %s: it has more than %d bytes", d.keyFile, maxKeyFile)
 	}
 	ids, err := age.ParseIdentities(strings.NewReader(string(data)))
 	if err != nil || len(ids) == 0 {

@@ -4,9 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strings"
+
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 // ErrDenied says that the server did not accept the credentials.
@@ -66,7 +65,7 @@ func (a Auth) read(e endpoint) (credentials, error) {
 	}
 	for _, f := range []struct {
 		name  string
-		limit int
+		limit int64
 		set   func([]byte)
 	}{
 		{a.UsernameFile, maxKeyBytes, func(b []byte) { c.user = string(b) }},
@@ -77,31 +76,13 @@ func (a Auth) read(e endpoint) (credentials, error) {
 		if f.name == "" {
 			continue
 		}
-		b, err := readSecret(f.name, f.limit)
+		b, err := credential.ReadSecret(f.name, f.limit)
 		if err != nil {
 			return credentials{}, fmt.Errorf("read credential: %w", err)
 		}
 		f.set(b)
 	}
 	return c, nil
-}
-
-// readSecret reads a file of limit bytes at most without the newline that
-// editors add.
-func readSecret(name string, limit int) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
-	}
-	return []byte(strings.TrimRight(string(b), "\r\n")), nil
 }
 
 // roots are the authorities to trust; nil for the system's.
@@ -122,19 +103,5 @@ func (c credentials) roots() (*x509.CertPool, error) {
 // says turns a server's words into something fit for a log: short, printable,
 // without our own credentials, should the server repeat them.
 func (c credentials) says(text string) string {
-	for _, secret := range []string{c.password, string(c.identity)} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "***")
-		}
-	}
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0xfffd {
-			return ' '
-		}
-		return r
-	}, strings.TrimSpace(text))
-	if len(text) > 200 {
-		text = strings.ToValidUTF8(text[:200], "") + "…"
-	}
-	return text
+	return credential.Scrub(text, c.password, string(c.identity))
 }

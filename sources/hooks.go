@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 const (
@@ -58,7 +60,7 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	hook, known := h.hooks[name]
 	secret := h.decoy
 	if known && hook.SecretFile != "" {
-		b, err := readSecret(hook.SecretFile, maxKeyBytes)
+		b, err := credential.ReadSecret(hook.SecretFile, maxKeyBytes)
 		switch {
 		case err != nil:
 			h.logger.Error("reading a webhook's secret failed", "source", name, "error", err)

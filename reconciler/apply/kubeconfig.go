@@ -3,14 +3,14 @@ package apply
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 // maxKubeconfig bounds the size of a kubeconfig in bytes.
@@ -35,7 +35,7 @@ func RESTConfig(kubeconfig, context string, ownCluster bool) (*rest.Config, erro
 }
 
 func loadKubeconfig(path, context string) (*rest.Config, error) {
-	data, err := readBounded(path, maxKubeconfig)
+	data, err := credential.ReadFile(path, maxKubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
@@ -111,20 +111,4 @@ func inside(folder, name string) error {
 		return fmt.Errorf("%s lies outside the kubeconfig's folder", name)
 	}
 	return nil
-}
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, nil
 }

@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 // A Type is a kind of forge.
@@ -162,7 +164,7 @@ func authorities(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	data, err := readFile(file, maxCABytes)
+	data, err := credential.ReadFile(file, maxCABytes)
 	if err != nil {
 		return nil, fmt.Errorf("read CA file: %w", err)
 	}

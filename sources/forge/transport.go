@@ -14,12 +14,13 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 const defaultRetry = time.Minute // after a rate limit that names no time
@@ -63,7 +64,7 @@ func (c *call) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), c.options.Timeout)
 	defer cancel()
-	token, err := readFile(c.options.TokenFile, maxSecretBytes)
+	token, err := credential.ReadSecret(c.options.TokenFile, maxSecretBytes)
 	if err != nil || len(token) == 0 {
 		return nil, hint(fmt.Errorf("%s: %w: read token: %w", what, ErrDenied, orEmpty(err)), "write the forge's access token to the token file")
 	}
@@ -211,40 +212,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(wait, time.Second), time.Hour)
 }
 
-// scrubber makes a server's words fit for a log: short, printable, without the token, should the server repeat it.
+// scrubber is [credential.Scrub] for one token, also as it stands in an address.
 func scrubber(token string) func(string) string {
-	return func(text string) string {
-		for _, secret := range []string{token, url.QueryEscape(token)} {
-			text = strings.ReplaceAll(text, secret, "***")
-		}
-		text = strings.Map(func(r rune) rune {
-			if r < ' ' || r == 0x7f || r == 0xfffd {
-				return ' '
-			}
-			return r
-		}, strings.TrimSpace(text))
-		if len(text) > 200 {
-			text = strings.ToValidUTF8(text[:200], "") + "…"
-		}
-		return text
-	}
-}
-
-// readFile reads a file of limit bytes at most, without the newline that editors add.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
-	}
-	return bytes.TrimRight(data, "\r\n"), nil
+	return func(text string) string { return credential.Scrub(text, token, url.QueryEscape(token)) }
 }
 
 func orEmpty(err error) error {

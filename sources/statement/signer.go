@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"github.com/purser-gitops/purser/sources/credential"
 	"github.com/purser-gitops/purser/sources/identity"
 )
 
@@ -60,11 +60,7 @@ func readKeyFile(path string) ([]byte, error) {
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("%s may be read by others (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(data) > maxKeyFile {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxKeyFile)
-	}
-	return data, err
+	return credential.Read(f, maxKeyFile)
 }
 
 // SignWithAgent signs a payload with a key that the ssh-agent at socket holds. key is its fingerprint, "SHA256:…", or its
