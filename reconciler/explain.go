@@ -3,26 +3,32 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
 )
 
 // Explanation says of an environment's proposed release what each gate answers, and what the answers rest on.
 type Explanation struct {
-	Environment string             `json:"environment"`
-	At          time.Time          `json:"at"`
-	Governance  string             `json:"governance"` // commit whose rules are asked
-	From        string             `json:"from,omitempty"`
-	Proposed    *Pointer           `json:"proposed,omitempty"` // nil: nothing waits
-	Origin      policy.Origin      `json:"origin,omitempty"`
-	Class       string             `json:"class,omitempty"`
-	ClassWhy    string             `json:"classWhy,omitempty"`
-	Landed      []policy.Landed    `json:"landed,omitempty"`
-	Verdict     *policy.Verdict    `json:"verdict,omitempty"`
-	Until       *time.Time         `json:"until,omitempty"` // when the answer may change by itself
-	Statements  []policy.Statement `json:"statements,omitempty"`
-	Overrides   []policy.Override  `json:"overrides,omitempty"`
+	Environment string          `json:"environment"`
+	At          time.Time       `json:"at"`
+	Governance  string          `json:"governance"` // commit whose rules are asked
+	From        string          `json:"from,omitempty"`
+	Proposed    *Pointer        `json:"proposed,omitempty"` // nil: nothing waits
+	Origin      policy.Origin   `json:"origin,omitempty"`
+	Class       string          `json:"class,omitempty"`
+	ClassWhy    string          `json:"classWhy,omitempty"`
+	Landed      []policy.Landed `json:"landed,omitempty"`
+	// Changes are the difference from the approved release: the first [mostChanged] objects, of each the first
+	// [mostFields] fields.
+	Changes     []render.ObjectChange `json:"changes,omitempty"`
+	MoreChanges int                   `json:"moreChanges,omitempty"` // objects beyond those in Changes
+	Verdict     *policy.Verdict       `json:"verdict,omitempty"`
+	Until       *time.Time            `json:"until,omitempty"` // when the answer may change by itself
+	Statements  []policy.Statement    `json:"statements,omitempty"`
+	Overrides   []policy.Override     `json:"overrides,omitempty"`
 }
 
 // ErrNotDeclared says that there is no such environment.
@@ -55,9 +61,28 @@ func (a *Agent) Explain(ctx context.Context, name string, at time.Time) (Explana
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes))
 	verdict := policy.Evaluate(candidate, facts, at)
 	e.Proposed, e.Origin, e.Landed, e.Verdict, e.Until = state.Proposed, candidate.Origin, candidate.Landed, &verdict, verdict.Until()
+	e.Changes, e.MoreChanges = bounded(candidate.Diff)
 	e.ClassWhy = candidate.ClassWhy
 	if candidate.Class != nil {
 		e.Class = candidate.Class.Meta.Name
 	}
 	return e, nil
+}
+
+// Bounds on the release diff of an explanation.
+const (
+	mostChanged = 100 // objects
+	mostFields  = 20  // of one object
+)
+
+// bounded cuts a release diff.
+func bounded(diff []render.ObjectChange) (changes []render.ObjectChange, more int) {
+	changes = slices.Clone(diff[:min(len(diff), mostChanged)])
+	for i := range changes {
+		if c := &changes[i]; len(c.Fields) > mostFields {
+			c.More += len(c.Fields) - mostFields
+			c.Fields = c.Fields[:mostFields]
+		}
+	}
+	return changes, len(diff) - len(changes)
 }

@@ -17,6 +17,8 @@ import (
 type Status struct {
 	Governance *evidence.Revision `json:"governance,omitempty"` // approved commit
 	Refused    *evidence.Refused  `json:"refused,omitempty"`    // newest governance commit that was refused
+	// GovernanceProposed is the newest governance commit that could be approved and is not; nil when there is none.
+	GovernanceProposed *evidence.Revision `json:"governanceProposed,omitempty"`
 	// GovernanceVerdict is about the newest governance commit; nil when it is the approved one.
 	GovernanceVerdict *policy.Verdict     `json:"governanceVerdict,omitempty"`
 	Sources           []SourceStatus      `json:"sources"`
@@ -91,7 +93,8 @@ func (a *Agent) Status() Status {
 	}
 	states := map[string]EnvironmentState{}
 	a.journal.read(func(state *State) {
-		s.Governance, s.Refused, s.GovernanceVerdict = state.Governance.Approved, state.Governance.Refused, state.Governance.Verdict
+		g := state.Governance
+		s.Governance, s.Refused, s.GovernanceProposed, s.GovernanceVerdict = g.Approved, g.Refused, g.Proposed, g.Verdict
 		for name, e := range state.Environments {
 			states[name] = *e
 		}

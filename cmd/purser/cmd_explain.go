@@ -106,10 +106,12 @@ type judgement struct {
 	Until       *time.Time   `json:"until,omitempty"` // when the answer may change by itself
 	Notes       []string     `json:"notes,omitempty"`
 
-	Landed     []policy.Landed       `json:"landed,omitempty"`     // from the agent
-	Statements []policy.Statement    `json:"statements,omitempty"` // from the agent
-	Overrides  []policy.Override     `json:"overrides,omitempty"`  // from the agent
-	Changes    []render.ObjectChange `json:"changes,omitempty"`    // of a commit in a clone
+	Changes     []render.ObjectChange `json:"changes,omitempty"`     // of the release
+	MoreChanges int                   `json:"moreChanges,omitempty"` // objects beyond those in changes
+
+	Landed     []policy.Landed    `json:"landed,omitempty"`     // from the agent
+	Statements []policy.Statement `json:"statements,omitempty"` // from the agent
+	Overrides  []policy.Override  `json:"overrides,omitempty"`  // from the agent
 }
 
 // gateAnswer is the answer of one gate.
@@ -152,6 +154,7 @@ func explainOnline(cmd *cobra.Command, agent address, env string, at instant) (*
 	j := &judgement{
 		Environment: e.Environment, At: e.At, Governance: e.Governance, From: e.From, Class: e.Class, ClassWhy: e.ClassWhy,
 		Answer: policy.Allow.String(), Gates: []gateAnswer{}, Until: e.Until, Landed: e.Landed, Statements: e.Statements, Overrides: e.Overrides,
+		Changes: e.Changes, MoreChanges: e.MoreChanges,
 	}
 	if e.Proposed == nil || e.Verdict == nil {
 		j.Notes = append(j.Notes, "nothing is proposed that is not approved")
@@ -182,16 +185,12 @@ func (j *judgement) print(w io.Writer) error {
 	for _, l := range j.Landed {
 		row("Landed", landedLine(l))
 	}
-	var changes []string
-	for _, c := range j.Changes {
-		changes = append(changes, fmt.Sprintf("%s %s", c.Ref, c.Action))
-	}
-	for i, c := range changes {
+	for i, c := range j.Changes {
 		if i == mostChangeLines {
-			row("Changes", fmt.Sprintf("and %d more; purser diff shows all", len(changes)-i))
+			row("Changes", fmt.Sprintf("and %d more; purser diff shows all", len(j.Changes)+j.MoreChanges-i))
 			break
 		}
-		row("Changes", c)
+		row("Changes", fmt.Sprintf("%s %s", c.Ref, c.Action))
 	}
 	for _, note := range j.Notes {
 		row("Note", note)

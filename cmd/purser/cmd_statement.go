@@ -52,7 +52,7 @@ asked. An approval does not count for what its signer had a part in.
 
   purser approve prod-eu
   purser approve prod-eu --from none --to sha256:… --class high --output approval.json
-  purser approve governance --to COMMIT      the declarations at a commit`,
+  purser approve governance                  the declarations that wait; --to COMMIT for others`,
 	},
 	{
 		verb: statement.ApproveDelete, about: "ENVIRONMENT", flags: []string{"from", "to", "expires", "reason", "ticket"}, expires: 24 * time.Hour,

@@ -5,13 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/purser-gitops/purser/render"
 )
 
 // TestStatements has people work with a running agent from the command line: what they approve goes live.
@@ -58,6 +62,12 @@ func (d *daemon) changeAndPause() {
 	said := d.untilExplained(onItsWay, "needs 1 more of release-manager (release-manager-1, release-manager-2)")
 	if !regexp.MustCompile(`Landed +[0-9a-f]{12} by developer-1 \(signer\)`).MatchString(said) {
 		d.t.Errorf("explain does not say who made the change:\n%s", said)
+	}
+	if !regexp.MustCompile(`Changes +ConfigMap \S*settings configured`).MatchString(said) {
+		d.t.Errorf("explain does not say what changes:\n%s", said)
+	}
+	if j := d.judged(); len(j.Changes) != 1 || !slices.Contains(j.Changes[0].Fields, render.FieldChange{Path: "data.value", Old: "one", New: "two"}) {
+		d.t.Errorf("explain says to programs that it changes %+v", j.Changes)
 	}
 	if said := d.purser(onItsWay, "explain", "dev", "--server", d.server, "-o", "github"); !strings.Contains(said, "::warning title=dev%3A gate approvals::") {
 		d.t.Errorf("explain says to CI\n%s", said)
@@ -127,24 +137,40 @@ func (d *daemon) breakGlass() {
 func (d *daemon) amend() {
 	d.t.Helper()
 	d.signedBy("developer-1")
-	d.write("purser/estate.yaml", `apiVersion: purser.dev/v1alpha1
-kind: Estate
-metadata: {name: shop}
-spec: {governance: {approvals: [{count: 1, roles: [release-manager]}]}}
-`)
+	d.write("purser/estate.yaml", estateOfTwo)
 	d.push("Let declarations be approved")
 	d.poll()
 	d.untilGoverned()
 	d.write("purser/standard.yaml", class("{count: 1, roles: [release-manager, developer]}"))
 	d.push("Let developers approve")
 	d.poll()
-	said := d.tells("release-manager-2", "approve", "governance", "--to", "main")
-	if !strings.Contains(said, "Changes      purser/standard.yaml\n") || !strings.Contains(said, "From         ") {
+	d.eventually("the agent considers the declarations", func(context.Context) error { return d.says(http.StatusOK, "/api/v1/status", "governanceProposed") })
+	d.write("purser/estate.yaml", strings.Replace(estateOfTwo, "shop", "shops", 1))
+	d.push("Rename the estate")
+	approve := []string{"approve", "governance", "--key", d.key("release-manager-2"), "--yes", "--repo", d.work, "--server", d.server}
+	if said := d.purser(1, approve...); !strings.Contains(said, "it is not clear what is meant: the agent considers ") {
+		d.t.Errorf("approving one of two commits said\n%s", said)
+	}
+	d.poll()
+	d.eventually("the agent considers the newer declarations", func(context.Context) error {
+		if code, said := d.command(append(approve, "--output", filepath.Join(d.t.TempDir(), "approval"))...); code != 0 {
+			return errors.New(said)
+		}
+		return nil
+	})
+	said := d.tells("release-manager-2", "approve", "governance")
+	if !strings.Contains(said, "Changes      purser/estate.yaml\nChanges      purser/standard.yaml\n") || !strings.Contains(said, "From         ") {
 		d.t.Errorf("approving declarations said\n%s", said)
 	}
 	d.poll()
 	d.untilGoverned()
 }
+
+const estateOfTwo = `apiVersion: purser.dev/v1alpha1
+kind: Estate
+metadata: {name: shop}
+spec: {governance: {approvals: [{count: 1, roles: [release-manager]}]}}
+`
 
 func class(approval string) string {
 	return fmt.Sprintf(`apiVersion: purser.dev/v1alpha1

@@ -12,9 +12,11 @@ import (
 
 const validateHelp = `Check an estate as the agent would, without a cluster: every declaration, and the
 render of every environment that follows this repository. All errors are printed,
-each with file, line and column, the reason and the remedy.
+each with file, line and column, the reason and the remedy. Warnings are of rules that
+anybody could take away, or that no release could pass without more.
 
-Exit codes: 0 in order, 1 errors found, 2 the estate could not be read.`
+Exit codes: 0 in order, 1 errors found, 2 the estate could not be read. Warnings do not
+change them.`
 
 func newValidateCommand() *cobra.Command {
 	var e estate
@@ -31,6 +33,10 @@ func newValidateCommand() *cobra.Command {
 			s, err := e.at(ref)
 			if err != nil {
 				return err
+			}
+			warnings := s.set.Warnings()
+			for _, w := range warnings {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", plain(w.Error()))
 			}
 			var problems []error
 			claimed := map[string]string{} // cluster and object → environment
@@ -58,7 +64,11 @@ func newValidateCommand() *cobra.Command {
 			if len(problems) > 0 {
 				return errors.Join(problems...)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d environments declared, %d rendered, no errors\n", len(s.set.Environments), rendered)
+			end := "no errors"
+			if n := len(warnings); n > 0 {
+				end += fmt.Sprintf(", %d warnings", n)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d environments declared, %d rendered, %s\n", len(s.set.Environments), rendered, end)
 			return err
 		},
 	}

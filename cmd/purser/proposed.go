@@ -13,6 +13,7 @@ import (
 	"github.com/go-git/go-git/v5"
 
 	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
@@ -167,12 +168,9 @@ func (n *notary) rendered(ctx context.Context, e reconciler.Explanation, approve
 
 var wholeCommit = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-// governance fills in an approval of declarations: the commit that the clone knows by the name that was given, and the
-// one that is in force.
+// governance fills in an approval of declarations: the commit that is in force and the one that waits, or those that the
+// clone knows by the names that were given.
 func (n *notary) governance(ctx context.Context, said *statement.Statement, fromSaid bool) (about []string, err error) {
-	if said.To == "" {
-		return nil, exit{usageExit, errors.New("--to is needed: the commit of the declarations")}
-	}
 	if said.Class != "" {
 		return nil, exit{usageExit, errors.New("--class: an approval of declarations has none")}
 	}
@@ -186,17 +184,18 @@ func (n *notary) governance(ctx context.Context, said *statement.Statement, from
 		}
 		*commit = revision.Commit
 	}
+	var s reconciler.Status
 	if !fromSaid {
-		var s reconciler.Status
 		if err := n.agent.ask(ctx, "status", &s); err != nil {
 			return nil, fmt.Errorf("find out which declarations are in force (or say so: --from): %w", err)
 		}
-		if s.Governance != nil {
-			revision, err := sources.ParseRevision(s.Governance.Revision)
-			if err != nil {
-				return nil, err
-			}
-			said.From = revision.Commit
+		if said.From, err = commitIn(s.Governance); err != nil {
+			return nil, err
+		}
+	}
+	if said.To == "" {
+		if said.To, err = n.awaited(said.From, s); err != nil {
+			return nil, err
 		}
 	}
 	paths, err := n.amended(said.From, said.To)
@@ -204,6 +203,42 @@ func (n *notary) governance(ctx context.Context, said *statement.Statement, from
 		return []string{"What changes is not shown, for this clone does not have it (git fetch?): " + err.Error()}, nil
 	}
 	return changeLines(paths), nil
+}
+
+// commitIn is the commit of a recorded revision; "" of none.
+func commitIn(r *evidence.Revision) (string, error) {
+	if r == nil {
+		return "", nil
+	}
+	revision, err := sources.ParseRevision(r.Revision)
+	return revision.Commit, err
+}
+
+// governanceBranch is what the clone knows the agent's default governance branch by.
+const governanceBranch = "origin/main"
+
+// awaited finds the commit whose declarations wait for an approval: the one that the agent considers or, while it has not
+// looked, the newest that the clone knows.
+func (n *notary) awaited(from string, s reconciler.Status) (string, error) {
+	considered, err := commitIn(s.GovernanceProposed)
+	if err != nil {
+		return "", err
+	}
+	newest := ""
+	if _, revision, err := sources.LocalTree(n.estate.repo, governanceBranch, sources.Limits{}); err == nil {
+		if paths, err := n.amended(from, revision.Commit); err == nil && len(paths) > 0 {
+			newest = revision.Commit
+		}
+	}
+	switch {
+	case considered == "" && newest == "":
+		return "", &sources.HintError{Err: errors.New("no declarations wait for an approval, as far as the agent and this clone know"),
+			Hint: "git fetch, or name their commit with --to"}
+	case considered != "" && newest != "" && considered != newest:
+		return "", &sources.HintError{Err: fmt.Errorf("it is not clear what is meant: the agent considers %s, and %s of this clone is %s", considered, governanceBranch, newest),
+			Hint: "git fetch, or name one with --to"}
+	}
+	return cmp.Or(considered, newest), nil
 }
 
 // amended lists the declarations that differ between two commits.
