@@ -13,7 +13,6 @@ import (
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
-	"github.com/purser-gitops/purser/sources/calendar"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -34,11 +33,15 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 		}
 		state = a.journal.environment(env.Meta.Name)
 	}
-	d := state.Deployment
-	if d.Release == state.Approved.Release && (d.Phase == PhaseApplied || d.Phase == PhaseLive) {
-		return a.repair(ctx, env, state, *state.Approved)
+	outcome, held := a.holds(env, state)
+	state = a.journal.environment(env.Meta.Name) // what is live may be approved again
+	if state.applied() {
+		return outcome.join(a.repair(ctx, env, state, *state.Approved))
 	}
-	outcome := a.advance(ctx, env, state)
+	d := state.Deployment
+	if !held {
+		outcome = outcome.join(a.advance(ctx, env, state))
+	}
 	after := a.journal.environment(env.Meta.Name)
 	if after.Deployment.Number == d.Number && after.Live != nil && after.Target() == after.Live.Release {
 		return outcome.join(a.repair(ctx, env, after, *after.Live)) // it did not come to an intent
@@ -49,12 +52,6 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 // advance tries to apply the approved release. After a failure only time or a wake-up call makes it try again, not any
 // visit: the watch causes visits, too.
 func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state EnvironmentState) Outcome {
-	if env.Spec.Reconcile.Suspend {
-		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}
-	}
-	if outcome, held := a.inFlight(env, state); held {
-		return outcome
-	}
 	seen := a.observation(env.Meta.Name)
 	if left := seen.release.left(state.Approved.Release, a.now()); left > 0 {
 		return seen.release.again(left)
@@ -68,31 +65,27 @@ func (a *Agent) advance(ctx context.Context, env *declaration.Environment, state
 	return a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRelease, to: *state.Approved})
 }
 
-// inFlight says whether an approved release that is not applied yet has to wait: for a person, or for the end of a
-// freeze whose rule is not to finish what was approved before it. The way back never waits for a calendar.
-func (a *Agent) inFlight(env *declaration.Environment, state EnvironmentState) (Outcome, bool) {
-	if v, vetoed := state.Vetoes[state.Approved.Release]; vetoed { // there was nothing live to go back to
-		return Outcome{Kind: Stalled, Reason: fmt.Sprintf("the approved release was vetoed by %s: %s", v.By, v.Reason),
+// holds says whether the approved release has to wait, and why: for a person, or for the end of a freeze. What is applied
+// already waits for nobody.
+func (a *Agent) holds(env *declaration.Environment, state EnvironmentState) (Outcome, bool) {
+	applied := state.applied()
+	hold := state.Hold
+	if state.Approved.Origin == policy.OriginRollback {
+		hold = nil
+	}
+	veto, vetoed := state.Vetoes[state.Approved.Release]
+	switch {
+	case applied && (env.Spec.Reconcile.Suspend || hold != nil):
+		return Outcome{}, false
+	case env.Spec.Reconcile.Suspend:
+		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}, true
+	case vetoed && !applied: // there was nothing live to go back to
+		return Outcome{Kind: Stalled, Reason: fmt.Sprintf("the approved release was vetoed by %s: %s", veto.By, veto.Reason),
 			Hint: "push another release, or purser lift " + env.Meta.Name}, true
+	case hold != nil:
+		return Outcome{Kind: Waiting, Reason: fmt.Sprintf("paused by %s: %s", hold.Person, hold.Reason), Hint: "purser resume " + env.Meta.Name}, true
 	}
-	if h := state.Hold; h != nil && state.Approved.Origin != policy.OriginRollback {
-		return Outcome{Kind: Waiting, Reason: fmt.Sprintf("paused by %s: %s", h.Person, h.Reason), Hint: "purser resume " + env.Meta.Name}, true
-	}
-	l := a.inForce()
-	k := l.Calendars[env.Spec.Calendar]
-	class := l.Classes[state.Approved.Class]
-	if k == nil || class == nil || class.Spec.Calendar.Exempt || state.Approved.Origin == policy.OriginRollback {
-		return Outcome{}, false
-	}
-	at := k.Compiled.At(class.Meta.Name, a.now())
-	if at.Open || at.InFlight == "" || at.InFlight == calendar.Finish {
-		return Outcome{}, false
-	}
-	o := Outcome{Kind: Waiting, Reason: fmt.Sprintf("approved before the freeze: calendar %q: %s", k.Meta.Name, at.Reason)}
-	if at.NextOpen != nil {
-		o.After = max(at.NextOpen.Sub(a.now()), time.Millisecond)
-	}
-	return o, true
+	return a.freeze(env, state)
 }
 
 // try makes an attempt and turns its error into an outcome. What a person must make possible is recorded.
@@ -142,6 +135,7 @@ func (t attempt) longestPause() time.Duration {
 var (
 	errUnrecorded = errors.New("the outcome could not be recorded when it was known")
 	errUnseen     = errors.New("intent not seen in the audit remote: nothing was changed")
+	errFrozen     = errors.New("a freeze began before the first change: nothing was changed")
 )
 
 // attempt is one try to make the cluster equal to a release, for a purpose.
@@ -184,6 +178,9 @@ func (a *Agent) attempt(ctx context.Context, t *attempt) (Outcome, error) {
 	intent, err := a.intend(ctx, *t)
 	if err != nil {
 		return Outcome{}, err
+	}
+	if outcome, late, err := a.late(t.env); late {
+		return outcome, err
 	}
 	outcome, err := a.execute(ctx, t, intent)
 	return outcome, errors.Join(err, t.problem)

@@ -3,7 +3,6 @@ package reconciler
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/purser-gitops/purser/health"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -53,9 +52,10 @@ func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentSta
 		f.Dependencies = append(f.Dependencies, dependencyOf(name, a.journal.environment(name)))
 	}
 	f.Statements = l.believed(state.Statements)
-	f.Overrides = slices.DeleteFunc(slices.Clone(state.Overrides), func(o policy.Override) bool {
-		return o.Used == nil && !l.trusts(o.Statement.Person, o.Statement.Key)
-	})
+	f.Overrides = l.orders(state.Overrides)
+	if c := state.Caught; c != nil && c.To != "" {
+		f.Caught = &policy.Caught{Release: c.Release, Freeze: c.Freeze.Freeze, At: c.At}
+	}
 	if v, vetoed := state.Vetoes[c.Release.Digest]; vetoed {
 		f.Veto = &v
 	}

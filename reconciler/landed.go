@@ -233,7 +233,10 @@ func (a *Agent) landedSince(ctx context.Context, keyring *identity.Keyring, src 
 		}
 	}
 	for _, one := range landings {
-		s := seen[one.step.commit]
+		s, known := seen[one.step.commit]
+		if !known {
+			s.At, s.Offer = a.now(), len(offers.Releases) // never heard of: it is seen now, and no approval means it
+		}
 		list = append(list, one.facts(keyring, src.name, s.At, offers.releasesWith(s), series[one.series()]))
 		paths = append(paths, one.paths...)
 	}

@@ -48,6 +48,23 @@ func (o Offers) with(p evidence.Change, at time.Time) Offers {
 	return next
 }
 
+// and joins what was offered before a release was approved and after it.
+func (o Offers) and(later Offers) Offers {
+	both := Offers{Releases: slices.Concat(o.Releases, later.Releases), Landed: slices.Clone(o.Landed)}
+	for _, l := range later.Landed {
+		l.Offer += len(o.Releases)
+		both.Landed = append(both.Landed, l)
+	}
+	if cut := len(both.Releases) - offersMax; cut > 0 {
+		both.Releases = both.Releases[cut:]
+		for i := range both.Landed {
+			both.Landed[i].Offer = max(both.Landed[i].Offer-cut, 0)
+		}
+	}
+	both.Landed = both.Landed[max(len(both.Landed)-landedMax, 0):]
+	return both
+}
+
 // releasesWith are the proposed releases that have a landed change.
 func (o Offers) releasesWith(l SeenLanded) []string {
 	return o.Releases[min(l.Offer, len(o.Releases)):]

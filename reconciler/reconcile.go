@@ -20,7 +20,8 @@ func (a *Agent) reconcile(ctx context.Context, env *declaration.Environment, ten
 	outcome := a.propose(ctx, env)
 	outcome = outcome.join(a.decide(ctx, env, tenant))
 	outcome = outcome.join(a.deploy(ctx, env))
-	return outcome.join(a.observe(ctx, env))
+	outcome = outcome.join(a.observe(ctx, env))
+	return outcome.join(a.edge(env))
 }
 
 // visit is what the queue of a cluster calls: it reconciles, remembers the outcome, and says when to come back.

@@ -45,7 +45,7 @@ func beAgent(file string) error {
 		return err
 	}
 	agent, err := reconciler.New(ctx, config, reconciler.Options{
-		Version: "test", Init: true, Now: time.Now, At: dieAt(os.Getenv(childCrash)),
+		Version: "test", Init: true, Now: childNow(), At: dieAt(os.Getenv(childCrash)),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -55,12 +55,24 @@ func beAgent(file string) error {
 	return agent.Run(ctx)
 }
 
+// childClock is the environment variable that says how far ahead the clock of an agent of its own process is.
+const childClock = "PURSER_TEST_CLOCK"
+
+func childNow() func() time.Time {
+	ahead, err := time.ParseDuration(os.Getenv(childClock))
+	if err != nil {
+		return time.Now
+	}
+	return func() time.Time { return time.Now().Add(ahead) }
+}
+
 // spawn starts an agent as a process of its own, which kills itself at a point ("" for none); the command line must end
 // up executing this test binary.
 func (w *world) spawn(crash string, command ...string) *exec.Cmd {
 	w.t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), childConfig+"="+filepath.Join(w.dir, "purser.yaml"), childCrash+"="+crash)
+	cmd.Env = append(os.Environ(), childConfig+"="+filepath.Join(w.dir, "purser.yaml"), childCrash+"="+crash,
+		childClock+"="+w.settings.now().Sub(time.Now()).String())
 	cmd.Stderr = w.logs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -65,6 +65,8 @@ type EnvironmentState struct {
 	Overrides  []policy.Override      `json:"overrides,omitempty"`  // in force, or to be reviewed
 	Hold       *policy.Hold           `json:"hold,omitempty"`
 	Vetoes     map[string]policy.Veto `json:"vetoes,omitempty"` // by release
+	Caught     *Caught                `json:"caught,omitempty"` // by a freeze: the release that was under way last
+	Used       Used                   `json:"used,omitzero"`    // for releases that are approved and not live
 
 	Records int `json:"records"` // of this environment
 }
@@ -85,8 +87,9 @@ type Pointer struct {
 	Release  string            `json:"release"` // digest
 	Revision evidence.Revision `json:"revision"`
 	Origin   policy.Origin     `json:"origin"`
-	Class    string            `json:"class,omitempty"`   // that it was approved as
-	Deletes  bool              `json:"deletes,omitempty"` // a person let it delete more than the limits
+	Class    string            `json:"class,omitempty"`    // that it was approved as
+	Deletes  bool              `json:"deletes,omitempty"`  // a person let it delete more than the limits
+	Override string            `json:"override,omitempty"` // the statement that let it pass its calendar
 	Images   []string          `json:"images,omitempty"`
 	At       time.Time         `json:"at"`      // when the pointer moved here
 	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
@@ -200,6 +203,7 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeStart:      folding(foldStart),
 	evidence.TypeStatement:  folding(foldStatement),
 	evidence.TypeVeto:       folding(foldVeto),
+	evidence.TypeFreeze:     folding(foldFreeze),
 }
 
 func folding[P any](fold func(*State, evidence.Record, P)) func(*State, evidence.Record) error {
@@ -268,9 +272,13 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 		}
 		approved := *e.Proposed
 		approved.Revision, approved.At, approved.Class = p.Revision, r.Time, p.Class
-		approved.Deletes = slices.ContainsFunc(p.Verdict.Gates, func(g policy.Result) bool { return g.Gate == policy.GatePrune && g.Override != "" })
-		e.Approved = &approved
-		e.Offers = Offers{}
+		approved.Deletes = p.Verdict.OverrideOf(policy.GatePrune) != ""
+		approved.Override = p.Verdict.OverrideOf(policy.GateCalendar)
+		if !e.underWay() {
+			e.Used = Used{}
+		}
+		e.Used = e.Used.and(e)
+		e.Approved, e.Offers, e.Caught = &approved, Offers{}, nil
 		e.spend(p.Verdict, r.Time)
 	}
 }
@@ -373,6 +381,7 @@ func foldLive(s *State, r evidence.Record, p evidence.Live) {
 		e.Previous = e.Live
 	}
 	e.Live = &live
+	e.Used = Used{}
 	e.Deployment.Phase = PhaseLive
 	e.soakLive(p, r.Time)
 }

@@ -294,6 +294,11 @@ func (e *EnvironmentState) spend(v policy.Verdict, at time.Time) {
 		}
 	}
 	e.Statements = nil
+	e.useOverrides(used, at)
+}
+
+// useOverrides notes the use of some overrides, and drops those that are over.
+func (e *EnvironmentState) useOverrides(used map[string]bool, at time.Time) {
 	var left []policy.Override
 	for _, o := range e.Overrides {
 		if used[o.Statement.ID] && o.Used == nil {
@@ -321,8 +326,7 @@ func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
 	}
 	e.Vetoes = vetoes
 	if !p.Lifted && e.Approved != nil && e.Approved.Release == p.Release && e.Live != nil && e.Live.Release != p.Release {
-		back := *e.Live
-		back.Origin, back.At = policy.OriginRollback, r.Time
-		e.Approved, e.Verdict = &back, nil
+		e.goBack(r.Time)
+		e.Used = Used{} // whoever lifts the veto asks for new approvals
 	}
 }

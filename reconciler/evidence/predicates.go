@@ -28,6 +28,7 @@ const (
 	TypeStatement  = "statement"  // a person said something outside a pull request
 	TypeApproval   = "approval"   // a forge told what people said in a pull request
 	TypeVeto       = "veto"       // a release is to be kept away, until a person lifts it
+	TypeFreeze     = "freeze"     // a freeze caught a release between its approval and its being live
 )
 
 // Start opens a run of the agent.
@@ -260,4 +261,17 @@ type Veto struct {
 	By        string `json:"by"`                  // person, or the agent's writer
 	Statement string `json:"statement,omitempty"` // that asked for it
 	Lifted    bool   `json:"lifted,omitempty"`    // the veto is taken back
+}
+
+// Freeze says what a freeze did to a release that was approved before and is not live yet: nothing, where somebody
+// ordered that; hold it back (pause); or give it up for what is live, until the gates let it in again (rollBack).
+type Freeze struct {
+	Release  string     `json:"release"`
+	Calendar string     `json:"calendar"`
+	Freeze   string     `json:"freeze"` // name of the freeze
+	Rule     string     `json:"rule"`   // pause or rollBack
+	Until    *time.Time `json:"until,omitempty"`
+	To       string     `json:"to,omitempty"`       // what is approved again
+	Override string     `json:"override,omitempty"` // the statement that lets the release go on
+	Reason   string     `json:"reason"`
 }

@@ -23,7 +23,7 @@ func (r Record) Summary() string {
 		Summary              map[string]int
 		From, To             string
 		Message, By, Version string
-		Branch               string
+		Branch, Reason       string
 	}
 	if json.Unmarshal(r.Predicate, &p) != nil {
 		return ""
@@ -54,6 +54,8 @@ func (r Record) Summary() string {
 		return p.Revision.Revision
 	case TypeSuperseded:
 		return "by " + p.By
+	case TypeFreeze:
+		return p.Reason
 	case TypeForcePush:
 		return fmt.Sprintf("%s from %s to %s", p.Branch, p.From, p.To)
 	}

@@ -88,6 +88,7 @@ type Facts struct {
 	Overrides    []Override       // of the environment
 	Hold         *Hold            // nil: nobody holds it
 	Veto         *Veto            // of the release; nil: none
+	Caught       *Caught          // by a freeze; nil: none was
 	Promotion    *Promotion       // nil: unknown
 	Attestations []Attestation    // committed with the release
 	Backup       *Backup          // nil: unknown

@@ -21,6 +21,13 @@ func pause(_ Candidate, f Facts, _ time.Time) Result {
 	return allow("nobody holds the environment")
 }
 
+// Caught is a release that a freeze took back while it was under way.
+type Caught struct {
+	Release string    `json:"release"`
+	Freeze  string    `json:"freeze"`
+	At      time.Time `json:"at"`
+}
+
 // Veto keeps one release away until a person lifts it.
 type Veto struct {
 	Reason string    `json:"reason"`

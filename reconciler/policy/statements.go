@@ -63,13 +63,19 @@ func overridden(r Result, f Facts, now time.Time) Result {
 	if r.Answer == Allow || slices.Contains(neverOverridden, r.Gate) {
 		return r
 	}
-	for _, o := range f.Overrides {
-		s := o.Statement
-		if !slices.Contains(s.Gates, r.Gate) || !now.Before(s.Expires) || !MayOrder(f.People[s.Person]) {
-			continue
-		}
+	if s := Opens(f.Overrides, f.People, r.Gate, now); s != nil {
 		return Result{Gate: r.Gate, Answer: Allow, Override: s.ID,
 			Reason: fmt.Sprintf("overridden by %s until %s (%s, %s); without that: %s", s.Person, s.Expires.UTC().Format(time.RFC3339), s.Ticket, s.Reason, r.Reason)}
 	}
 	return r
+}
+
+// Opens is the first order that opens a gate now; nil when there is none.
+func Opens(orders []Override, people map[string]Voter, gate string, now time.Time) *Statement {
+	for _, o := range orders {
+		if s := o.Statement; slices.Contains(s.Gates, gate) && now.Before(s.Expires) && MayOrder(people[s.Person]) {
+			return &s
+		}
+	}
+	return nil
 }

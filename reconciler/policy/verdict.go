@@ -87,6 +87,16 @@ func (v Verdict) WaitsFor(gates ...string) bool {
 	return slices.ContainsFunc(v.Gates, func(g Result) bool { return g.Answer == Wait && slices.Contains(gates, g.Gate) })
 }
 
+// OverrideOf is the statement that turned the answer of a gate into an allow; "" when there is none.
+func (v Verdict) OverrideOf(gate string) string {
+	for _, g := range v.Gates {
+		if g.Gate == gate {
+			return g.Override
+		}
+	}
+	return ""
+}
+
 // Until is the earliest time at which the verdict may change by itself; nil when no gate knows one.
 func (v Verdict) Until() *time.Time {
 	var first *time.Time

@@ -162,6 +162,9 @@ func walk(t *testing.T, c *Calendar, class string, instants []time.Time) {
 				t.Fatalf("%s: open becomes %v at %s, promised was %v", class, a.Open, at, promised)
 			}
 		}
+		if last.Holds != "" && (a.Holds == "") != last.HoldsUntil.Equal(at) || a.Holds != "" && !a.HoldsUntil.After(at) {
+			t.Fatalf("%s at %s: held until %v by %q before, now until %v by %q", class, at, last.HoldsUntil, last.Holds, a.HoldsUntil, a.Holds)
+		}
 		if isEdge != last.Until.Equal(at) {
 			t.Fatalf("%s at %s: the answer before holds until %s", class, at, last.Until)
 		}

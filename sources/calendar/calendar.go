@@ -37,7 +37,11 @@ type Answer struct {
 	// InFlight is what happens to rollouts under way: Finish, Pause or RollBack, the strictest of the freezes in force
 	// for the class. Empty when there is none.
 	InFlight string
-	Exempt   []string // freezes in force that do not hold for the class; not to be changed
+	// Holds names the freeze whose rule that is, where it is Pause or RollBack, and HoldsUntil is when neither is in
+	// force any more; nil when that is not within ten years.
+	Holds      string
+	HoldsUntil *time.Time
+	Exempt     []string // freezes in force that do not hold for the class; not to be changed
 
 	// NextOpen is when a closed calendar opens, NextClose when an open one closes. Nil when that is not within ten years
 	// after Until.
@@ -77,7 +81,7 @@ func (c *Calendar) judge(class string) *judge {
 
 // clone keeps callers from changing each other's times.
 func (a Answer) clone() Answer {
-	for _, t := range []**time.Time{&a.NextOpen, &a.NextClose, &a.Until} {
+	for _, t := range []**time.Time{&a.NextOpen, &a.NextClose, &a.Until, &a.HoldsUntil} {
 		if *t != nil {
 			*t = new(**t)
 		}

@@ -115,7 +115,7 @@ func (j *judge) segment(t int64, zone *time.Location) *segment {
 		}
 	}
 	if f := j.frozen(t); f != nil {
-		a.By, a.InFlight = f.Name, j.inFlight(t)
+		a.By, a.InFlight = f.Name, Finish
 		a.Reason = fmt.Sprintf("freeze %q is in force", f.Name)
 		if f.Reason != "" {
 			a.Reason += ": " + f.Reason
@@ -130,14 +130,18 @@ func (j *judge) segment(t int64, zone *time.Location) *segment {
 	if a.Open && len(a.Exempt) > 0 {
 		a.Reason += "; the class is exempt from " + strings.Join(a.Exempt, ", ")
 	}
-	if seg.until == forever {
-		return seg
-	}
 	at := func(t int64, ok bool) *time.Time {
 		if !ok {
 			return nil
 		}
 		return new(time.Unix(t, 0).In(zone))
+	}
+	if f := j.holds(t); f != nil {
+		a.InFlight, a.Holds = f.InFlight, f.Name
+		a.HoldsUntil = at(j.holdsUntil(t))
+	}
+	if seg.until == forever {
+		return seg
 	}
 	a.Until = at(seg.until, true)
 	if a.Open {
@@ -160,16 +164,32 @@ func (j *judge) frozen(t int64) *freeze {
 	return last
 }
 
-// inFlight gives the strictest rule of the freezes in force at t.
-func (j *judge) inFlight(t int64) string {
+// holds gives the freeze in force at t with the strictest rule for rollouts under way, of several the one that ends last;
+// nil when all of them let rollouts finish.
+func (j *judge) holds(t int64) *freeze {
 	strictness := []string{Finish, Pause, RollBack}
-	rule := 0
+	var strictest *freeze
+	rule, end := 0, int64(0)
 	for _, f := range j.freezes {
-		if _, is := f.active(t); is {
-			rule = max(rule, slices.Index(strictness, f.InFlight))
+		s, is := f.active(t)
+		if strict := slices.Index(strictness, f.InFlight); is && strict > 0 && (strict > rule || strict == rule && s.end > end) {
+			strictest, rule, end = f, strict, s.end
 		}
 	}
-	return strictness[rule]
+	return strictest
+}
+
+// holdsUntil gives the first time, at t or later, at which no freeze holds rollouts under way; false when none is found.
+func (j *judge) holdsUntil(t int64) (int64, bool) {
+	for limit := t + searchSeconds; t <= limit; {
+		f := j.holds(t)
+		if f == nil {
+			return t, true
+		}
+		s, _ := f.active(t)
+		t = s.end
+	}
+	return 0, false
 }
 
 // window gives the window that is open at t, of several the one that closes last; nil when there is none.
