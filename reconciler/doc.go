@@ -10,8 +10,14 @@
 //	governance.go  the approved governance commit says which environments there are
 //	propose.go     render the environment's path; a new digest is a proposed release
 //	decide.go      ask the gates; an allow moves the approved pointer
-//	deploy.go      plan, record the intent, apply, record the outcome; the same at an unchanged release is repair
-//	drift.go       what to compare with an unchanged release, what of it is news, what may be repaired now
+//	deploy.go      may the approved release go on now, or does it wait
+//	freeze.go      what a freeze does to a release that is approved and not live
+//	attempt.go     one try to make an environment equal to a release: survey, intend, execute
+//	survey.go      read the release, ask the cluster, plan
+//	intent.go      record what is about to be done, and have it seen
+//	execute.go     apply, and record the outcome
+//	drift.go       what to compare with an unchanged release, and what of it is news
+//	repair.go      record drift, and attempt to restore what may be restored now
 //	observe.go     look at the health of what runs; healthy and fully applied moves the live pointer
 //
 // [Agent.reconcile] is their table of contents. It is level-triggered: called again at any time, with any

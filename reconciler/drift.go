@@ -2,13 +2,11 @@ package reconciler
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -234,147 +232,6 @@ func driftedKeys(known []evidence.Drifted) map[string]bool {
 		keys[d.Key()] = true
 	}
 	return keys
-}
-
-// policyOf says what happens about drift of an environment.
-func policyOf(env *declaration.Environment) string {
-	if env.Spec.Reconcile.Suspend {
-		return evidence.PolicySuspended
-	}
-	return cmp.Or(env.Spec.Drift, declaration.DriftCorrect)
-}
-
-// repair compares a release that is applied with the cluster, as far as that is due, and restores it.
-func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state EnvironmentState, to Pointer) Outcome {
-	name, now := env.Meta.Name, a.now()
-	seen := a.observation(name)
-	left := seen.repair.left(to.Release, now)
-	untilAll := max(remaining(seen.comparedAt, now, env.Spec.Reconcile.Interval), left)
-	watcher := a.clusters[env.Spec.Cluster].watcher
-	missing := map[string]bool{}
-	for _, ref := range watcher.Missing(name) {
-		missing[ref.Key()] = true
-	}
-	look := inspect(&state, watcher.Suspects(name), policyOf(env) == declaration.DriftCorrect, untilAll, seen.repair.except(missing), left, now)
-	look.missing = missing
-	look.retry(&seen, to.Release, left)
-	outcome := Outcome{}
-	if !look.empty() {
-		outcome = a.try(ctx, attempt{env: env, state: state, purpose: evidence.PurposeRepair, to: to, look: look, found: look.found()})
-		state = a.journal.environment(name)
-	}
-	if left > 0 {
-		outcome = outcome.join(seen.repair.again(left))
-	}
-	return outcome.join(contest(&state, policyOf(env), now)).join(Outcome{After: look.next})
-}
-
-// contest says what of an environment waits because somebody keeps changing it.
-func contest(e *EnvironmentState, policy string, now time.Time) Outcome {
-	if policy != declaration.DriftCorrect {
-		return Outcome{}
-	}
-	var names []string
-	wait := time.Duration(0)
-	for _, d := range e.Drift {
-		due := e.Contests[d.Key()].due(now)
-		if due == 0 || d.Action == apply.Skipped {
-			continue
-		}
-		names = append(names, d.Ref.String()+byWhom(d.By))
-		if wait == 0 || due < wait {
-			wait = due
-		}
-	}
-	if len(names) == 0 {
-		return Outcome{}
-	}
-	return Outcome{Kind: Waiting, After: wait,
-		Reason: fmt.Sprintf("repaired again and again, and changed each time: %s", some(names)),
-		Hint:   "let the other manager leave the fields alone, or remove them from the object in Git"}
-}
-
-// some joins the first names, and counts the rest.
-func some(names []string) string {
-	const most = 10
-	if more := len(names) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
-	}
-	return strings.Join(names, ", ")
-}
-
-func byWhom(by []evidence.FieldWriter) string {
-	if len(by) == 0 {
-		return ""
-	}
-	return " (by " + by[0].Manager + ")"
-}
-
-// drift records what a comparison found, if that is news, and says which of it may be repaired now and which has to
-// wait.
-func (a *Agent) drift(t *attempt) (due, later map[string]bool, err error) {
-	now := a.now()
-	found, err := driftedOf(t.changed(), t.state.Contests, now)
-	if err != nil {
-		return nil, nil, err
-	}
-	news, err := portions(driftNews(t.state.Drift, t.look, found))
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, p := range news {
-		if err := a.recordDrift(t, p); err != nil {
-			return nil, nil, err
-		}
-	}
-	a.metrics.drift(t.env.Meta.Name, t.state.Drift)
-	due, later = map[string]bool{}, map[string]bool{}
-	for _, d := range found {
-		switch {
-		case d.Action == apply.Skipped: // nothing can be done about it now
-		case t.state.Contests[d.Key()].due(now) == 0:
-			due[d.Key()] = true
-		default:
-			later[d.Key()] = true
-		}
-	}
-	return due, later, nil
-}
-
-// recordDrift records and logs a part of what is new, and none of what was known.
-func (a *Agent) recordDrift(t *attempt, p evidence.Drift) error {
-	name, known := t.env.Meta.Name, withDrift(t.state.Drift, p)
-	p.Release, p.Policy, p.Found, p.Known = t.release.Digest, policyOf(t.env), t.found, len(known)
-	told, entries := diffs(p.Objects), []apply.Entry{}
-	for _, entry := range t.changed() {
-		if told[entry.Ref.Key()] != "" {
-			entries = append(entries, entry)
-		}
-	}
-	diff, err := json.Marshal(entries)
-	if err != nil {
-		return fmt.Errorf("encode drift: %w", err)
-	}
-	if _, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeDrift, Environment: name, Deployment: t.state.Deployment.Number,
-		Subjects:  []evidence.Subject{releaseSubject(name, t.release.Digest)},
-		Predicate: p,
-		Blobs:     []evidence.Blob{{Name: "diff", Data: diff}},
-	}); err != nil {
-		return err
-	}
-	a.at("drifted")
-	t.state = a.journal.environment(name)
-	a.note(name, func(o *observation) { o.healthAt = time.Time{} }) // what is missing is not healthy
-	for _, d := range p.Objects {
-		a.logger.Warn("drift", "environment", name, "object", d.Ref.String(), "action", d.Action, "fields", d.Fields,
-			"by", d.By, "policy", p.Policy, "contested", d.Contested)
-	}
-	if len(p.Gone) > 0 {
-		a.logger.Info("drift is gone without a repair", "environment", name, "objects", len(p.Gone), "known", p.Known)
-	}
-	a.metrics.drifts.WithLabelValues(name, t.found).Inc()
-	return nil
 }
 
 // foldDrift takes what is new into what is known to differ. Where nothing is repaired, what is new counts as a round of a contest, so that a

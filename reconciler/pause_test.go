@@ -34,17 +34,17 @@ func TestPauseEndsForWhatIsGone(t *testing.T) {
 func TestPauseOfAnUnseenObjectIsShort(t *testing.T) {
 	env := &declaration.Environment{}
 	env.Spec.Reconcile.Interval = 10 * time.Minute
-	stuck := attempt{env: env, stuck: []apply.Entry{{Ref: configMap("a")}}}
-	seen, unseen := stuck, stuck
+	stuck := []apply.Entry{{Ref: configMap("a")}}
+	seen, unseen := task{env: env}, task{env: env}
 	seen.look.missing = map[string]bool{configMap("b").Key(): true}
 	unseen.look.missing = map[string]bool{configMap("a").Key(): true}
 	for name, c := range map[string]struct {
-		attempt attempt
-		want    time.Duration
+		task task
+		want time.Duration
 	}{"seen": {seen, 10 * time.Minute}, "unseen": {unseen, retryLast}} {
 		p := pause{}
 		for range 20 {
-			p = p.after("r1", Outcome{Kind: Stalled}, nil, c.attempt.look.missing, c.attempt.longestPause(), time.Time{})
+			p = p.after("r1", Outcome{Kind: Stalled}, nil, c.task.look.missing, c.task.longestPause(stuck), time.Time{})
 		}
 		if p.length != c.want {
 			t.Errorf("%s: the pause grows to %s, want %s", name, p.length, c.want)

@@ -58,6 +58,38 @@ func TestEncryptedSecretIsDecryptedInMemoryOnly(t *testing.T) {
 	w.nowhere(value)
 }
 
+// TestKeyThatIsGoneStallsRepair takes the key away that a release is decrypted with. The agent goes on, says what is missing,
+// and repairs when the key is back.
+func TestKeyThatIsGoneStallsRepair(t *testing.T) {
+	t.Parallel()
+	encrypted, err := os.ReadFile("testdata/sops/secret.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(w *world) {
+		w.write("apps/dev/secret.yaml", string(encrypted))
+		w.write(kustomization, "resources: [objects.yaml, secret.yaml]\n")
+	})
+	key := filepath.Join(w.dir, "age.txt")
+	copyFile(t, "testdata/sops/age.txt", key)
+	w.settings.more = "  decryption: {ageKeyFile: age.txt}\n"
+	w.run()
+	w.untilLive("dev", "one")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	w.setByHand("c1", "by hand")
+	w.until("the missing key is named", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if dev.Outcome != "stalled" || !strings.Contains(dev.Hint, "age key") {
+			return fmt.Errorf("%s: %s (%s)", dev.Outcome, dev.Reason, dev.Hint)
+		}
+		return nil
+	})
+	copyFile(t, "testdata/sops/age.txt", key)
+	w.push("Have all looked at again")
+	w.untilRuns("one")
+}
+
 // nowhere checks that a value is in no file of the stopped agent and in no object of the audit repository.
 func (w *world) nowhere(value string) {
 	w.t.Helper()
