@@ -1,6 +1,7 @@
 package declaration
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 func (s *Set) Warnings() Errors {
 	var list Errors
 	s.warnLoose(&list)
+	s.warnWeaker(&list)
 	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
 		class := s.Classes[name]
 		if class.Spec.Authorship == AuthorshipForge && len(class.Spec.Approvals) > 0 {
@@ -42,6 +44,38 @@ func (s *Set) warnLoose(list *Errors) {
 			"add spec.governance.approvals to the Estate")
 		return
 	}
+}
+
+// warnWeaker is about classes that a release.yaml may name to get by with fewer people, or without signatures: it may
+// raise a release to a class of higher rank.
+func (s *Set) warnWeaker(list *Errors) {
+	ranked := slices.SortedFunc(maps.Values(s.Classes), func(a, b *ReleaseClass) int { return cmp.Compare(a.Spec.Rank, b.Spec.Rank) })
+	for i, higher := range ranked {
+		for _, lower := range ranked[:i] {
+			var less string
+			switch {
+			case higher.people() < lower.people():
+				less = fmt.Sprintf("%d approvals, where %q demands %d", higher.people(), lower.Meta.Name, lower.people())
+			case higher.Spec.Signatures != SignaturesRequired && lower.Spec.Signatures == SignaturesRequired:
+				less = fmt.Sprintf("no signatures, where %q does", lower.Meta.Name)
+			default:
+				continue
+			}
+			list.add(higher.Position, fmt.Sprintf("class %q demands %s", higher.Meta.Name, less),
+				fmt.Sprintf("it has the higher rank, so release.yaml may raise a release out of %q", lower.Meta.Name),
+				fmt.Sprintf("demand as much, or give it a lower rank than %d", lower.Spec.Rank))
+			break
+		}
+	}
+}
+
+// people is how many have to approve.
+func (c *ReleaseClass) people() int {
+	count := 0
+	for _, a := range c.Spec.Approvals {
+		count += a.Count
+	}
+	return count
 }
 
 // warnAccounts is about authors who are known by their accounts, where nobody has one.
