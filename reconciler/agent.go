@@ -122,6 +122,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	if err != nil {
 		return nil, err
 	}
+	a.journal.told = a.signalAnswers
 	if a.root, err = rootKeyring(config.Governance.Trust); err != nil {
 		return nil, fmt.Errorf("read root keys: %w", err)
 	}
@@ -136,6 +137,15 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		}
 	}
 	return a, nil
+}
+
+// signalAnswers has what is told to forges brought up to date.
+func (a *Agent) signalAnswers() {
+	for _, s := range a.sources {
+		if s.answers != nil {
+			s.answers.signal()
+		}
+	}
 }
 
 // releasesKept bounds the releases in memory, those under way; others are read back from the audit log's keep refs.
@@ -230,6 +240,9 @@ func (a *Agent) Close() error {
 	var errs []error
 	for _, s := range a.sources {
 		errs = append(errs, s.repo.Close())
+		if s.answers != nil {
+			errs = append(errs, s.answers.close())
+		}
 	}
 	if a.journal != nil {
 		now, cancel := context.WithCancel(context.Background())
@@ -255,6 +268,9 @@ func (a *Agent) work(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range a.sources {
 		group.Go(func() error { return s.poller.Run(ctx) })
+		if s.answers != nil {
+			group.Go(func() error { return s.answers.run(ctx) })
+		}
 	}
 	for _, c := range a.clusters {
 		group.Go(func() error { return c.queue.run(ctx) })

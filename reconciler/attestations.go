@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -19,13 +20,27 @@ func (a *Agent) attestations(l *law, env *declaration.Environment, release *rend
 	if src == nil || release.Declaration == nil || len(release.Declaration.Attestations) == 0 {
 		return nil
 	}
-	var list []policy.Attestation
 	head, ok := src.repo.Head(env.Spec.Source.Branch)
+	if !ok {
+		return a.attestationsIn(l, src.repo, nil, errors.New("its branch was not fetched yet"), env, release)
+	}
+	tree, err := src.repo.Tree(head.Commit)
+	return a.attestationsIn(l, src.repo, tree, err, env, release)
+}
+
+// attestationsIn reads the attestations that a release names from a tree of a repository; problem is why there is no tree.
+func (a *Agent) attestationsIn(l *law, repo *sources.Repository, tree *sources.Tree, problem error, env *declaration.Environment, release *render.Release) []policy.Attestation {
+	if release.Declaration == nil {
+		return nil
+	}
+	var list []policy.Attestation
 	for _, name := range release.Declaration.Attestations {
 		fact := policy.Attestation{Path: path.Join(env.Spec.Source.Path, name)}
-		if !ok {
-			fact.Problem = "its branch was not fetched yet"
-		} else if err := a.readAttestation(l, src, head.Commit, release, &fact); err != nil {
+		err := problem
+		if err == nil {
+			err = a.readAttestation(l, repo, tree, release, &fact)
+		}
+		if err != nil {
 			fact.Problem = err.Error()
 		}
 		list = append(list, fact)
@@ -33,11 +48,7 @@ func (a *Agent) attestations(l *law, env *declaration.Environment, release *rend
 	return list
 }
 
-func (a *Agent) readAttestation(l *law, src *source, commit string, release *render.Release, fact *policy.Attestation) error {
-	tree, err := src.repo.Tree(commit)
-	if err != nil {
-		return err
-	}
+func (a *Agent) readAttestation(l *law, repo *sources.Repository, tree *sources.Tree, release *render.Release, fact *policy.Attestation) error {
 	data, err := tree.ReadFile(fact.Path)
 	if err != nil {
 		return err
@@ -53,7 +64,7 @@ func (a *Agent) readAttestation(l *law, src *source, commit string, release *ren
 	}
 	manifests := slices.DeleteFunc(slices.Clone(release.Inputs), func(in render.Input) bool { return path.Base(in.Path) == declaration.ReleaseFile })
 	for _, subject := range read.Subjects {
-		if about, ok := commitOf(subject); ok && sameManifests(src.repo, about, manifests) {
+		if about, ok := commitOf(subject); ok && sameManifests(repo, about, manifests) {
 			fact.SameManifests = true
 		}
 	}

@@ -31,6 +31,7 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	if err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
+	a.note(name, func(o *observation) { o.offered = offeredAs(state.Proposed, candidate.Landed) })
 	if b := candidate.Release.Binding; b.Cluster != env.Spec.Cluster || b.Namespace != env.Spec.Namespace {
 		return Outcome{Kind: Stalled, Reason: "the proposed release was made for another place than the environment is declared in now",
 			Hint: "push a commit that renders"}

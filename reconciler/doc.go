@@ -20,6 +20,8 @@
 //	repair.go      record drift, and attempt to restore what may be restored now
 //	observe.go     look at the health of what runs; healthy and fully applied moves the live pointer
 //
+// Beside it, answers.go tells forges what the gates say of open pull requests and what became of those that landed.
+//
 // [Agent.reconcile] is their table of contents. It is level-triggered: called again at any time, with any
 // state, it does what is still to be done. Its outcome says when it runs again.
 //

@@ -20,9 +20,9 @@ func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environm
 	if err != nil {
 		return policy.Candidate{}, fmt.Errorf("read the approved release: %w", err)
 	}
-	c := policy.Candidate{
-		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
-		Origin: state.Proposed.Origin, Policies: l.policies(env), Calendar: l.Calendars[env.Spec.Calendar],
+	c, err := l.draft(env, tenant, approved, release, state.Proposed.Origin)
+	if err != nil {
+		return policy.Candidate{}, err
 	}
 	if restores(state, release.Digest) {
 		c.Origin = policy.OriginRollback
@@ -32,6 +32,15 @@ func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environm
 		return policy.Candidate{}, fmt.Errorf("read the landed changes: %w", err)
 	}
 	c.Classify(l.Set, paths)
+	return c, nil
+}
+
+// draft is a candidate before it is known what landed.
+func (l *law) draft(env *declaration.Environment, tenant *declaration.Tenant, approved, release *render.Release, origin policy.Origin) (policy.Candidate, error) {
+	c := policy.Candidate{
+		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
+		Origin: origin, Policies: l.policies(env), Calendar: l.Calendars[env.Spec.Calendar],
+	}
 	if name := env.Spec.Calendar; name != "" && c.Calendar == nil {
 		return policy.Candidate{}, fmt.Errorf("calendar %q of %q is not declared", name, env.Meta.Name)
 	}

@@ -285,16 +285,21 @@ func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head so
 		return policy.Verdict{}, err
 	}
 	amendment := policy.Amendment{From: from.Commit, To: head.Commit}
-	if l.Estate != nil {
-		amendment.Rules = l.Estate.Spec.Governance
-	}
 	read := reads{a.config.Governance.Path: true}
 	amendment.Landed, _, amendment.LandedUnknown, err = a.landedSince(ctx, l.Keyring, a.sources[a.config.Governance.Source], from, head, read, current.Offers)
 	if err != nil {
 		return policy.Verdict{}, fmt.Errorf("read the landed changes of governance: %w", err)
 	}
+	return a.judgeAmendment(l, current, amendment, root, now), nil
+}
+
+// judgeAmendment asks the rules in force about a change of the declarations.
+func (a *Agent) judgeAmendment(l *law, current Governance, amendment policy.Amendment, root policy.Root, now time.Time) policy.Verdict {
+	if l.Estate != nil {
+		amendment.Rules = l.Estate.Spec.Governance
+	}
 	facts := policy.Facts{People: l.people, Statements: l.believed(current.Statements), Evidence: evidenceFact(a.journal.log.Status(), now)}
-	return policy.EvaluateAmendment(amendment, facts, root, now), nil
+	return policy.EvaluateAmendment(amendment, facts, root, now)
 }
 
 // sameGovernance reports whether two commits have the same governance folder; false where one of them cannot be read.

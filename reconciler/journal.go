@@ -12,7 +12,8 @@ import (
 
 // journal is the only way to change the state: append a record, fold it.
 type journal struct {
-	log *evidence.Log
+	log  *evidence.Log
+	told func() // called after each record; must return at once
 
 	mu    sync.RWMutex
 	state *State
@@ -20,7 +21,7 @@ type journal struct {
 
 // openJournal opens the log and folds everything it holds.
 func openJournal(ctx context.Context, o evidence.Options) (*journal, error) {
-	j := &journal{state: NewState()}
+	j := &journal{state: NewState(), told: func() {}}
 	o.State = j.encode
 	log, err := evidence.Open(ctx, o)
 	if err != nil {
@@ -52,7 +53,9 @@ func (j *journal) record(d evidence.Draft) (evidence.Record, error) {
 	if err != nil {
 		return evidence.Record{}, err
 	}
-	return r, j.fold(r)
+	err = j.fold(r)
+	j.told()
+	return r, err
 }
 
 // durable waits until a record and all before it survive a loss of power.

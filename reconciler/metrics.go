@@ -30,6 +30,10 @@ type metrics struct {
 	liveSince *prometheus.GaugeVec
 	orphaned  prometheus.Gauge
 
+	forgeErrors *prometheus.CounterVec
+	forgeWrites *prometheus.CounterVec
+	openPulls   *prometheus.GaugeVec
+
 	statements *prometheus.CounterVec
 	decisions  *prometheus.CounterVec
 	closed     *prometheus.GaugeVec
@@ -96,10 +100,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "purser_live_timestamp_seconds", Help: "When the live release became live."}, []string{"environment"}),
 		orphaned: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "purser_orphaned_environments", Help: "Environments that own objects and are no longer declared."}),
+		forgeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_forge_errors_total", Help: "What a forge did not do for answers to pull requests, by operation. Releases do not wait for it."}, []string{"source", "operation"}),
+		forgeWrites: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "purser_forge_writes_total", Help: "Commit statuses and comments brought up to date."}, []string{"source", "operation"}),
+		openPulls: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "purser_open_pull_requests", Help: "Open pull requests that are previewed."}, []string{"source"}),
 	}
 	for _, c := range []prometheus.Collector{
 		m.refused, m.duration, m.outcomes, m.objects, m.attempts, m.drifts, m.drifted, m.contested, m.healthy, m.leadTime, m.liveSince, m.orphaned,
-		m.statements, m.decisions, m.closed, m.approval, m.breaches, m.releases, m.failures, m.restore,
+		m.forgeErrors, m.forgeWrites, m.openPulls, m.statements, m.decisions, m.closed, m.approval, m.breaches, m.releases, m.failures, m.restore,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)

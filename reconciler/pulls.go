@@ -123,25 +123,34 @@ func (a *Agent) landing(ctx context.Context, src *source, branch, commit string)
 	if l.step, err = a.steps.read(ctx, src, commit, head); err != nil || request == nil {
 		return l, err
 	}
-	l.pull = &pull{PullRequest: request, remade: remade, heads: map[string]map[string]sources.PathEntry{}}
+	if l.pull, err = l.step.reviewed(src.repo, request); err != nil {
+		return nil, err
+	}
+	l.pull.remade = remade
+	return l, nil
+}
+
+// reviewed reads what people reviewed of the paths that a landed change alters.
+func (s *step) reviewed(repo *sources.Repository, request *forge.PullRequest) (*pull, error) {
+	p := &pull{PullRequest: request, heads: map[string]map[string]sources.PathEntry{}}
 	heads := []string{request.Head}
 	for _, r := range request.Reviews {
 		heads = append(heads, r.Head)
 	}
 	for _, head := range heads {
-		if l.pull.heads[head] != nil || head == "" {
+		if p.heads[head] != nil || head == "" {
 			continue
 		}
-		entries, err := entriesAt(src.repo, head, l.step.paths())
+		entries, err := entriesAt(repo, head, s.paths())
 		if errors.Is(err, sources.ErrNoCommit) {
 			continue // nobody can tell what was reviewed: it covers nothing
 		}
 		if err != nil {
 			return nil, err
 		}
-		l.pull.heads[head] = entries
+		p.heads[head] = entries
 	}
-	return l, nil
+	return p, nil
 }
 
 // facts says who reviewed what.

@@ -93,6 +93,7 @@ type observation struct {
 	repair     pause     // after a repair that failed
 	comparedAt time.Time // last comparison of the target with the cluster
 	healthAt   time.Time // last look at health
+	offered    offered   // the newest proposed release that was judged
 	abandoned  uint64    // the newest intent that the audit remote did not show
 	moved      bool      // something changed since, says the watch
 	report     health.Report

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ type source struct {
 	poller *sources.Poller
 	forge  *forge.Client // nil: none is configured
 	pulls  *pulls        // nil: likewise
+	// answers to pull requests; nil where there is no forge, or it is only asked.
+	answers *answers
 }
 
 // notice is what a signed notice of the source's forge causes: a poll, and another look at what people reviewed.
@@ -29,6 +32,9 @@ func (s *source) notice(a *Agent) func() {
 		if s.pulls != nil {
 			s.pulls.stale()
 			a.wakeUndecided(s.name)
+		}
+		if s.answers != nil {
+			s.answers.notice()
 		}
 		s.poller.Trigger()
 	}
@@ -53,6 +59,11 @@ func (a *Agent) addSource(c declaration.AgentSource) error {
 			return fmt.Errorf("forge of source %q: %w", c.Name, err)
 		}
 		s.forge, s.pulls = client, newPulls(client, c.Interval, a.now)
+		if !f.ReadOnly {
+			if s.answers, err = newAnswers(a, c, client, s.pulls, logger.With("component", "answers")); err != nil {
+				return errors.Join(fmt.Errorf("pull requests of source %q: %w", c.Name, err), repo.Close())
+			}
+		}
 	}
 	s.poller = sources.NewPoller(repo, sources.PollerOptions{
 		Source:     c.Name,
@@ -156,6 +167,9 @@ func (a *Agent) synced(s *source, moved []sources.HeadChange, err error) {
 		} else {
 			a.wakeFollowers(s.name, m.Branch)
 		}
+	}
+	if s.answers != nil && len(moved) > 0 {
+		s.answers.notice() // a branch moves when a pull request is merged
 	}
 }
 

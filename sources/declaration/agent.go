@@ -111,6 +111,8 @@ type AgentForge struct {
 	TokenFile string `json:"tokenFile" jsonschema:"required,format=file"`
 	// File with certificates of authorities to trust beside the system's.
 	CAFile string `json:"caFile,omitempty" jsonschema:"format=file"`
+	// Ask about reviews only: leave no commit statuses and no comments.
+	ReadOnly bool `json:"readOnly" jsonschema:"default=false"`
 }
 
 // AgentAlertmanager is where alerts go.

@@ -1,0 +1,292 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/forge"
+)
+
+// A preview says what the gates would answer if an open pull request were merged now, as the only landed change. It is
+// never recorded, proposes nothing and moves nothing.
+type preview struct {
+	base, head string // commits; what follows is about their merge
+	governance string // commit whose rules are asked
+	// problem says why the two cannot be merged here; "" when they can.
+	problem  string
+	affected []string // environments whose release it may change, sorted
+	more     int      // environments beyond those
+	partial  bool     // some environments were not looked at since the agent's start
+	declares []string // paths of declarations that it changes
+
+	judged map[string]*judged // by environment, policy.Governance for the declarations
+}
+
+// judged is what the gates say for one environment.
+type judged struct {
+	facts string // what it rests on: it holds as long as that is the same, and until
+	until time.Time
+
+	same     bool // the environment's release stays as it is
+	class    string
+	classWhy string
+	verdict  *policy.Verdict
+	refused  []string // why there is no release or no declaration to judge
+	earlier  string   // why what landed before it is not approved; "" when it is
+	diff     string   // as the comment shows it
+	changes  string   // how many objects, in words
+}
+
+// mostPreviewed bounds the environments that are previewed for one pull request.
+const mostPreviewed = 50
+
+// shape finds out what a merge would touch. The merge is nil where there is none.
+func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, base string) (*preview, *sources.Merge, error) {
+	p := &preview{base: base, head: pr.Head, governance: l.commit, judged: map[string]*judged{}}
+	m, err := n.repo.Merge(ctx, base, pr.Head, alteredMax)
+	switch {
+	case errors.Is(err, sources.ErrNotAncestor):
+		p.problem = err.Error()
+		return p, nil, nil
+	case err != nil:
+		return nil, nil, err
+	case m.Tree == nil:
+		p.problem = fmt.Sprintf("%s changed %s as well since the two parted", pr.Base, strings.Join(m.Conflicts, ", "))
+	}
+	if n.source == n.agent.config.Governance.Source && pr.Base == n.agent.config.Governance.Branch {
+		governed := reads{n.agent.config.Governance.Path: true}
+		p.declares = slices.DeleteFunc(slices.Clone(m.Own), func(path string) bool { return !governed.has(path) })
+	}
+	for _, name := range n.environments(pr.Base) {
+		env, seen := l.Environments[name], n.agent.observation(name)
+		switch {
+		case env == nil:
+			continue
+		case seen.rendered == nil:
+			p.partial = p.partial || seen.since.IsZero()
+			continue
+		case m.Tree != nil && seen.rendered.StillCurrent(m.Tree, env.Spec.Source.Path):
+			continue
+		case m.Tree == nil && !slices.ContainsFunc(m.Own, readsOf(seen.rendered).has):
+			continue
+		}
+		if len(p.affected) == mostPreviewed {
+			p.more++
+		} else {
+			p.affected = append(p.affected, name)
+		}
+	}
+	return p, m, nil
+}
+
+// environments lists those of the source that follow a branch, sorted.
+func (n *answers) environments(branch string) []string {
+	return n.agent.environments(func(e *declaration.Environment) bool {
+		return e.Spec.Source.Repository == n.source && (branch == "" || e.Spec.Source.Branch == branch)
+	})
+}
+
+// landing is the pull request as the landed change that its merge would be.
+func (n *answers) landing(ctx context.Context, m *sources.Merge, base string, pr *forge.PullRequest) (*landing, error) {
+	s := &step{commit: pr.Head, parents: []string{base}}
+	var err error
+	if s.altered, err = entriesAt(n.repo, pr.Head, m.Paths); err != nil {
+		return nil, err
+	}
+	ids, err := n.repo.Reachable(ctx, pr.Head, base, broughtMax)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		b, err := readBrought(n.repo, id)
+		if err != nil {
+			return nil, err
+		}
+		s.brought = append(s.brought, b)
+	}
+	s.brought = append(s.brought, brought{parents: 2}) // the merge itself: it adds nothing of its own
+	l := &landing{step: s}
+	l.pull, err = s.reviewed(n.repo, pr)
+	return l, err
+}
+
+// landed says what the gates want to know of the pull request, as far as somebody reads what it alters.
+func (n *answers) landed(l *law, one *landing, read reads, release string, now time.Time) (list []policy.Landed, paths []string) {
+	narrowed := *one
+	narrowed.paths = nil
+	if !narrowed.read(read) {
+		return nil, nil
+	}
+	f := narrowed.facts(l.Keyring, n.source, now, []string{release}, []*landing{&narrowed})
+	if last := &f.Commits[len(f.Commits)-1]; last.Mechanical {
+		f.Commits = f.Commits[:len(f.Commits)-1]
+	} else {
+		last.ID, last.Problem = "the merge", "it takes back what no commit of the pull request takes back"
+	}
+	return []policy.Landed{f}, narrowed.paths
+}
+
+// judge asks the gates about one environment.
+func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Merge, p *preview, one *landing) (*judged, error) {
+	a, env := n.agent, l.Environments[name]
+	if a.clusters[env.Spec.Cluster] == nil {
+		return &judged{refused: []string{fmt.Sprintf("its cluster %q is not in the agent's configuration", env.Spec.Cluster)}}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, previewTimeout)
+	defer cancel()
+	state := a.journal.environment(name)
+	from, err := n.before(ctx, env, state, p.base)
+	if err != nil {
+		return nil, err
+	}
+	release, err := Build(ctx, n.renderer, a.decrypt, m.Tree, env)
+	if err != nil {
+		if passing(err) {
+			return nil, err
+		}
+		return &judged{refused: messages(err)}, nil
+	}
+	if from != nil && from.Digest == release.Digest {
+		return &judged{same: true}, nil
+	}
+	j := &judged{}
+	if state.Approved == nil {
+		from = nil
+	} else if from == nil || from.Digest != state.Approved.Release {
+		j.earlier = "what landed before is not approved yet"
+		if v := state.Verdict; v != nil && v.Answer != policy.Allow {
+			j.earlier += ": " + joinLines(v.Reasons())
+		}
+		if from == nil {
+			if from, err = a.approvedRelease(ctx, env, state); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c, err := l.draft(env, l.Tenants[env.Spec.Tenant], from, release, originOf(state, from, release))
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	c.Landed, paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
+	c.Classify(l.Set, paths)
+	facts := a.facts(l, env, state, c)
+	facts.Attestations = a.attestationsIn(l, n.repo, m.Tree, nil, env, release)
+	facts.Claims = a.claimedByOthers(env, policy.Claimed(release, env.Spec.Namespace, facts.Scopes))
+	now := a.now() // not before the facts
+	facts.Evidence = evidenceFact(a.journal.log.Status(), now)
+	verdict := policy.Evaluate(c, facts, now)
+	j.verdict, j.classWhy = &verdict, c.ClassWhy
+	j.changes, j.diff = changesText(c.Diff, diffBytes/max(len(p.affected), 1))
+	if c.Class != nil {
+		j.class = c.Class.Meta.Name
+	}
+	j.holds(verdict, now)
+	return j, nil
+}
+
+// holds notes until when a verdict holds by itself.
+func (j *judged) holds(v policy.Verdict, now time.Time) {
+	if until := v.Until(); until != nil {
+		j.until = *until
+	} else if v.WaitsFor(policy.GateIsolation, policy.GateEvidence) { // nothing tells when these can answer
+		j.until = now.Add(recheck)
+	}
+}
+
+// previewTimeout bounds what one environment costs.
+const previewTimeout = 30 * time.Second
+
+// before is the release that the base branch has; nil where it has none that renders.
+func (n *answers) before(ctx context.Context, env *declaration.Environment, state EnvironmentState, base string) (*render.Release, error) {
+	tree, err := n.repo.Tree(base)
+	if err != nil {
+		return nil, err
+	}
+	binding, err := bindingOf(env)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range []*Pointer{state.Proposed, state.Approved} {
+		if p == nil {
+			continue
+		}
+		release, err := n.agent.release(ctx, env, *p)
+		if err == nil && release.StillCurrent(tree, env.Spec.Source.Path) && sameBinding(release.Binding, binding) {
+			return release, nil
+		}
+	}
+	release, err := Build(ctx, n.renderer, n.agent.decrypt, tree, env)
+	if err != nil && passing(err) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, nil
+	}
+	return release, nil
+}
+
+// judgeDeclarations asks the rules in force about the declarations that a merge would leave.
+func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullRequest, one *landing) (*judged, error) {
+	a := n.agent
+	set, err := declaration.Parse(m.Tree, a.config.Governance.Path, a.config.Known())
+	var current Governance
+	a.journal.read(func(s *State) {
+		current = s.Governance
+		if err == nil {
+			err = errors.Join(lifecycle(set, s)...)
+		}
+	})
+	if err != nil {
+		if passing(err) {
+			return nil, err
+		}
+		return &judged{refused: messages(err)}, nil
+	}
+	if current.Approved == nil {
+		return nil, errNoGovernance
+	}
+	from, err := sources.ParseRevision(current.Approved.Revision)
+	if err != nil {
+		return nil, err
+	}
+	now := a.now()
+	amendment := policy.Amendment{From: from.Commit, To: pr.Head}
+	amendment.Landed, _ = n.landed(l, one, reads{a.config.Governance.Path: true}, pr.Head, now)
+	verdict := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
+	j := &judged{verdict: &verdict}
+	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {
+		j.earlier = "what landed before is not approved yet: " + joinLines(current.Verdict.Reasons())
+	}
+	j.holds(verdict, now)
+	return j, nil
+}
+
+// factsOf says, in short, what a verdict about an environment rests on besides the commits: the records of all that it
+// asks about, and whether the audit log works.
+func (n *answers) factsOf(l *law, name string, described string) string {
+	a := n.agent
+	status := a.journal.log.Status()
+	parts := []string{l.commit, described, fmt.Sprint(status.Err != nil, status.Spooled >= spoolLimit)}
+	names := []string{name}
+	if env := l.Environments[name]; env != nil {
+		names = append(append(names, env.Spec.DependsOn...), env.Spec.Promotion.From)
+	}
+	a.journal.read(func(s *State) {
+		for _, name := range names {
+			if name == policy.Governance {
+				name = "" // of the estate as a whole
+			}
+			parts = append(parts, fmt.Sprint(s.recorded(name)))
+		}
+	})
+	return strings.Join(parts, " ")
+}
