@@ -109,15 +109,22 @@ func (a *agent) signal(s syscall.Signal) error {
 
 func (a *agent) stop() error { return a.signal(syscall.SIGTERM) }
 
-// status asks for everything the agent knows.
-func (a *agent) status() (reconciler.Status, error) {
-	var s reconciler.Status
-	response, err := http.Get(a.server + "/api/v1/status")
+// ask reads one document of the agent's API.
+func ask[T any](a *agent, path string) (answer T, err error) {
+	response, err := http.Get(a.server + "/api/v1/" + path)
 	if err != nil {
-		return s, err
+		return answer, err
 	}
 	defer response.Body.Close()
-	return s, json.NewDecoder(response.Body).Decode(&s)
+	return answer, json.NewDecoder(response.Body).Decode(&answer)
+}
+
+// status asks for everything the agent knows.
+func (a *agent) status() (reconciler.Status, error) { return ask[reconciler.Status](a, "status") }
+
+// explanation asks what the gates answer about an environment.
+func (a *agent) explanation(name string) (reconciler.Explanation, error) {
+	return ask[reconciler.Explanation](a, "environments/"+name+"/explain")
 }
 
 // environment asks for one environment.

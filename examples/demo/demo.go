@@ -48,6 +48,10 @@ var chapters = []struct {
 	{"A bad commit is refused, and nothing is lost", (*demo).refuse},
 	{"Somebody edits what runs by hand, and it is healed", (*demo).heal},
 	{"The agent is killed in the middle of a release", (*demo).kill},
+	{"A release waits for an approval", (*demo).approve},
+	{"Two pull requests are released together", (*demo).together},
+	{"A release is promoted, and no stage is skipped", (*demo).promote},
+	{"A freeze, and the way through it", (*demo).freeze},
 	{"An auditor checks the log, offline", (*demo).verify},
 }
 

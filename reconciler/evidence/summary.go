@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -24,6 +25,7 @@ func (r Record) Summary() string {
 		From, To             string
 		Message, By, Version string
 		Branch, Reason       string
+		Lifted               bool
 	}
 	if json.Unmarshal(r.Predicate, &p) != nil {
 		return ""
@@ -56,6 +58,15 @@ func (r Record) Summary() string {
 		return "by " + p.By
 	case TypeFreeze:
 		return p.Reason
+	case TypeStatement:
+		return statementSummary(r)
+	case TypeApproval:
+		return approvalSummary(r)
+	case TypeVeto:
+		if p.Lifted {
+			return fmt.Sprintf("lifted by %s: %s", p.By, p.Reason)
+		}
+		return fmt.Sprintf("by %s: %s", p.By, p.Reason)
 	case TypeForcePush:
 		return fmt.Sprintf("%s from %s to %s", p.Branch, p.From, p.To)
 	}
@@ -69,6 +80,35 @@ func counts(summary map[string]int) string {
 		parts = append(parts, fmt.Sprintf("%d %s", summary[action], action))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// statementSummary says who said what, and why it does not count.
+func statementSummary(r Record) string {
+	var p Statement
+	var said struct{ Verb string }
+	if json.Unmarshal(r.Predicate, &p) != nil || len(p.Payload) > 0 && json.Unmarshal(p.Payload, &said) != nil {
+		return ""
+	}
+	text := strings.TrimSpace(said.Verb + " by " + cmp.Or(p.Person, "nobody known"))
+	if p.Refused != "" {
+		text += ", does not count: " + p.Refused
+	}
+	return text
+}
+
+// approvalSummary says who approved a pull request, as far as it counts.
+func approvalSummary(r Record) string {
+	var p Approval
+	if json.Unmarshal(r.Predicate, &p) != nil {
+		return ""
+	}
+	var who []string
+	for _, review := range p.Pull.Reviews {
+		if review.Approves && review.Covers && review.Person != "" {
+			who = append(who, review.Person)
+		}
+	}
+	return fmt.Sprintf("pull request %d approved by %s", p.Pull.Number, cmp.Or(strings.Join(who, ", "), "nobody"))
 }
 
 // driftSummary says which objects differ, and which field manager wrote the first of them.

@@ -1,0 +1,37 @@
+package evidence
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+)
+
+// What people did is told in a few words, also where it does not count.
+func TestSummaryOfPeople(t *testing.T) {
+	t.Parallel()
+	payload := []byte(`{"verb":"approve"}`)
+	pull := policy.Pull{Number: 7, Reviews: []policy.Review{
+		{Person: "release-manager-1", Approves: true, Covers: true}, {Person: "dba-1", Approves: true}, {Approves: true, Covers: true},
+	}}
+	for _, c := range []struct {
+		typ, want string
+		predicate any
+	}{
+		{TypeStatement, "approve by release-manager-1", Statement{Payload: payload, Person: "release-manager-1"}},
+		{TypeStatement, "approve by nobody known, does not count: unknown key", Statement{Payload: payload, Refused: "unknown key"}},
+		{TypeStatement, "by nobody known, does not count: no statement", Statement{Refused: "no statement"}},
+		{TypeApproval, "pull request 7 approved by release-manager-1", Approval{Pull: pull}},
+		{TypeApproval, "pull request 8 approved by nobody", Approval{Pull: policy.Pull{Number: 8}}},
+		{TypeVeto, "by release-manager-1: orders are lost", Veto{By: "release-manager-1", Reason: "orders are lost"}},
+		{TypeVeto, "lifted by owner-1: repaired", Veto{By: "owner-1", Reason: "repaired", Lifted: true}},
+	} {
+		predicate, err := json.Marshal(c.predicate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (Record{Type: c.typ, Predicate: predicate}).Summary(); got != c.want {
+			t.Errorf("summary of a %s: %q, want %q", c.typ, got, c.want)
+		}
+	}
+}
