@@ -67,9 +67,13 @@ func (d *demo) allLive(ctx context.Context) error {
 	return nil
 }
 
+// status shows what the agent knows, once everything is in order.
 func (d *demo) status(ctx context.Context) error {
-	out, err := d.command(ctx, 0, d.purser, "status", "--server", d.agent.server)
-	if err != nil {
+	out := ""
+	if err := until(ctx, 30*time.Second, func() (err error) {
+		out, err = d.command(ctx, 0, d.purser, "status", "--server", d.agent.server)
+		return err
+	}); err != nil {
 		return err
 	}
 	d.say("   purser status")
