@@ -43,6 +43,7 @@ type Agent struct {
 	metrics  *metrics
 	journal  *journal
 	renderer *render.Renderer
+	renders  *turns // as many as the renderer does at a time
 	decrypt  *render.Decrypter
 	sources  map[string]*source
 	clusters map[string]*cluster
@@ -65,7 +66,7 @@ type cluster struct {
 	*apply.Cluster
 	queue    *queue
 	watcher  *apply.Watcher
-	deciding sync.Mutex // one decision at a time, so that two environments cannot both claim an object
+	deciding sync.Mutex // one approval at a time, so that two environments cannot both claim an object
 
 	restoring sync.Mutex // guards restored
 	restored  bool       // the claims of releases that were approved before the start are known
@@ -95,6 +96,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 			err = errors.Join(err, a.Close())
 		}
 	}()
+	a.renders = newTurns(config.Concurrency.Render)
 	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render, Logger: o.Logger, Registerer: o.Registerer})
 	a.decrypt = render.NewDecrypter(config.Decryption.AgeKeyFile)
 	key, err := evidence.LoadKey(config.Audit.SigningKeyFile)

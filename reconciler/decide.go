@@ -41,12 +41,17 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 	if err := a.restoreClaims(ctx, cluster); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
-	cluster.deciding.Lock()
-	defer cluster.deciding.Unlock()
 	wanted := policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes)
 	facts.Claims = a.claimedByOthers(env, wanted)
 	now := a.now()
 	verdict := policy.Evaluate(candidate, facts, now)
+	if verdict.Answer == policy.Allow { // nobody else may claim the same; gates take their time, and are not asked in here
+		cluster.deciding.Lock()
+		defer cluster.deciding.Unlock()
+		if claims := a.claimedByOthers(env, wanted); !maps.Equal(claims, facts.Claims) {
+			return Outcome{Kind: Waiting, Reason: "another environment claimed an object of the release just now", After: time.Millisecond}
+		}
+	}
 	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
 		if err := a.recordDecision(env, state, law, policy.Inputs{Candidate: candidate, Facts: facts, At: now}, wanted, verdict); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}

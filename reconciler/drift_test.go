@@ -11,6 +11,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 func configMap(name string) render.Ref {
@@ -222,5 +223,25 @@ func TestOwnersFollowInventories(t *testing.T) {
 	h.outcome(2, h.plan(2, "r2", gone), "r2", evidence.OutcomeApplied, gone)
 	if s := h.fold(); s.owner("lab", a.Key()) != "dev" || s.owner("lab", b.Key()) != "" {
 		t.Errorf("owners after a deletion %v", s.owners)
+	}
+}
+
+// Full comparisons of environments that began together spread out, and none is later than its interval.
+func TestComparisonsSpread(t *testing.T) {
+	const interval = 10 * time.Minute
+	tenths := map[time.Duration]int{}
+	for i := range 1000 {
+		env := &declaration.Environment{Meta: declaration.Meta{Name: fmt.Sprintf("store-%d", i)}}
+		env.Spec.Reconcile.Interval = interval
+		every := comparedEvery(env)
+		if every > interval || every <= interval*9/10 || every != comparedEvery(env) {
+			t.Fatalf("%s is compared every %s", env.Meta.Name, every)
+		}
+		tenths[(interval-every)/(interval/100)]++
+	}
+	for tenth := range time.Duration(10) {
+		if n := tenths[tenth]; n < 50 || n > 200 {
+			t.Errorf("%d of 1000 are compared %d%% earlier", n, tenth)
+		}
 	}
 }

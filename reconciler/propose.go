@@ -86,7 +86,7 @@ func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, sr
 		a.note(env.Meta.Name, func(o *observation) { o.rendered = seen })
 		return seen.Digest, nil
 	}
-	release, err := Build(ctx, a.renderer, a.decrypt, tree, env)
+	release, err := a.build(ctx, tree, env)
 	if err != nil {
 		return "", err
 	}
@@ -106,6 +106,15 @@ func (a *Agent) renderCommit(ctx context.Context, env *declaration.Environment, 
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", at, err)
 	}
+	return a.build(ctx, tree, env)
+}
+
+// build is Build when it is the tenant's turn.
+func (a *Agent) build(ctx context.Context, tree *sources.Tree, env *declaration.Environment) (*render.Release, error) {
+	if err := a.renders.take(ctx, tenantOf(env)); err != nil {
+		return nil, err
+	}
+	defer a.renders.give()
 	return Build(ctx, a.renderer, a.decrypt, tree, env)
 }
 

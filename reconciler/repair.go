@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state 
 	name, now := env.Meta.Name, a.now()
 	seen := a.observation(name)
 	left := seen.repair.left(to.Release, now)
-	untilAll := max(remaining(seen.comparedAt, now, env.Spec.Reconcile.Interval), left)
+	untilAll := max(remaining(seen.comparedAt, now, comparedEvery(env)), left)
 	watcher := a.clusters[env.Spec.Cluster].watcher
 	missing := map[string]bool{}
 	for _, ref := range watcher.Missing(name) {
@@ -44,6 +45,15 @@ func (a *Agent) repair(ctx context.Context, env *declaration.Environment, state 
 		outcome = outcome.join(seen.repair.again(left))
 	}
 	return outcome.join(contest(&state, policyOf(env), now)).join(Outcome{After: look.next})
+}
+
+// comparedEvery is how often everything of an environment is compared: at the interval, less a part of its tenth that
+// follows from the environment's name, so that those that began together do not all ask the API server at once for ever.
+func comparedEvery(env *declaration.Environment) time.Duration {
+	name := fnv.New32a()
+	name.Write([]byte(env.Meta.Name)) // never fails
+	interval := env.Spec.Reconcile.Interval
+	return interval - interval/10*time.Duration(name.Sum32()%1000)/1000
 }
 
 // contest says what of an environment waits because somebody keeps changing it.
