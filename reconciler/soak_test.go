@@ -72,7 +72,7 @@ func (w *world) spawn(crash string, command ...string) *exec.Cmd {
 	w.t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), childConfig+"="+filepath.Join(w.dir, "purser.yaml"), childCrash+"="+crash,
-		childClock+"="+w.settings.now().Sub(time.Now()).String())
+		childClock+"="+time.Until(w.settings.now()).String())
 	cmd.Stderr = w.logs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
