@@ -145,7 +145,7 @@ func newStatementCommand(s sentence) *cobra.Command {
 		case "from":
 			flags.StringVar(&w.From, name, "", "digest of the approved release that it follows; none before the first")
 		case "to":
-			flags.StringVar(&w.To, name, "", "digest of the release that is meant")
+			flags.StringVar(&w.To, name, "", "digest of the release that is meant; of declarations, their commit")
 		case "class":
 			flags.StringVar(&w.Class, name, "", "the highest class of change that is approved")
 		case "gate":

@@ -158,6 +158,10 @@ func (d *daemon) amend() {
 		}
 		return nil
 	})
+	_, status := d.command("status", "--server", d.server)
+	if !regexp.MustCompile(`(?m)^governance main@sha1:[0-9a-f]{40} is not in force:\n  approvals: landed change [0-9a-f]{12} needs 1 more`).MatchString(status) {
+		d.t.Errorf("status says of the declarations that wait\n%s", status)
+	}
 	said := d.tells("release-manager-2", "approve", "governance")
 	if !strings.Contains(said, "Changes      purser/estate.yaml\nChanges      purser/standard.yaml\n") || !strings.Contains(said, "From         ") {
 		d.t.Errorf("approving declarations said\n%s", said)

@@ -130,6 +130,12 @@ func printStatus(w io.Writer, s reconciler.Status) error {
 			fmt.Fprintf(w, "  %s\n", plain(message))
 		}
 	}
+	if why := unclear(s.GovernanceVerdict); s.GovernanceProposed != nil && len(why) > 0 {
+		fmt.Fprintf(w, "governance %s is not in force:\n", s.GovernanceProposed.Revision)
+		for _, reason := range why {
+			fmt.Fprintf(w, "  %s\n", plain(reason))
+		}
+	}
 	if s.Evidence.Problem != "" {
 		fmt.Fprintf(w, "evidence: %s (%d records wait)\n", plain(s.Evidence.Problem), s.Evidence.Spooled)
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/identity"
 	"github.com/purser-gitops/purser/sources/statement"
 )
 
@@ -122,8 +123,11 @@ func (n *notary) signer(signed statement.Signed) string {
 	if err != nil {
 		return "Signed."
 	}
-	_, by := statement.Verify(s.set.Keyring, signed, time.Now())
-	if !by.Counts() {
+	said, by := statement.Verify(s.set.Keyring, signed, time.Now())
+	switch {
+	case by.Status == identity.UnknownKey && said.Environment == statement.Governance:
+		return "Signed with a key of nobody that this clone declares: it counts if it is a root key of the agent's configuration."
+	case !by.Counts():
 		return "Signed; but by the declarations in this clone the agent will not count it: " + by.String()
 	}
 	return "Signed by " + by.Person + "."
