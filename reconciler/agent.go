@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/lru"
 
+	"github.com/purser-gitops/purser/reconciler/alert"
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/render"
@@ -48,7 +50,9 @@ type Agent struct {
 	sources  map[string]*source
 	clusters map[string]*cluster
 
-	releases *lru.Cache // digest → *render.Release, of what was used lately
+	alerts   *alert.Sender
+	recorded chan struct{} // capacity 1: there is a new record, which may change what fires
+	releases *lru.Cache    // digest → *render.Release, of what was used lately
 	steps    steps
 
 	mu       sync.RWMutex
@@ -66,7 +70,8 @@ type cluster struct {
 	*apply.Cluster
 	queue    *queue
 	watcher  *apply.Watcher
-	deciding sync.Mutex // one approval at a time, so that two environments cannot both claim an object
+	replaced atomic.Pointer[apply.StalledError] // why it is another cluster than the records say; nil when it is not
+	deciding sync.Mutex                         // one approval at a time, so that two environments cannot both claim an object
 
 	restoring sync.Mutex // guards restored
 	restored  bool       // the claims of releases that were approved before the start are known
@@ -90,6 +95,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		busy:     map[string]bool{},
 		problems: map[string]error{},
 		governed: make(chan struct{}, 1),
+		recorded: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -97,6 +103,13 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		}
 	}()
 	a.renders = newTurns(config.Concurrency.Render)
+	am := config.Alertmanager
+	if a.alerts, err = alert.New(alert.Options{
+		URLs: am.URLs, CAFile: am.CAFile, TokenFile: am.TokenFile, Timeout: am.Timeout,
+		Now: o.Now, Logger: o.Logger.With("component", "alerts"), Registerer: o.Registerer,
+	}); err != nil {
+		return nil, err
+	}
 	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render, Logger: o.Logger, Registerer: o.Registerer})
 	a.decrypt = render.NewDecrypter(config.Decryption.AgeKeyFile)
 	key, err := evidence.LoadKey(config.Audit.SigningKeyFile)
@@ -124,7 +137,10 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	if err != nil {
 		return nil, err
 	}
-	a.journal.told = a.signalAnswers
+	a.journal.told = func() {
+		a.signalAnswers()
+		a.signalAlerts()
+	}
 	if a.root, err = rootKeyring(config.Governance.Trust); err != nil {
 		return nil, fmt.Errorf("read root keys: %w", err)
 	}
@@ -280,6 +296,8 @@ func (a *Agent) work(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.govern(ctx) })
 	group.Go(func() error { return a.beat(ctx) })
+	group.Go(func() error { return a.alerts.Run(ctx) })
+	group.Go(func() error { return a.raise(ctx) })
 	return group.Wait()
 }
 

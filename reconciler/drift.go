@@ -19,7 +19,8 @@ import (
 // only reported, it counts the reports.
 type Contest struct {
 	Repairs int       `json:"repairs"`
-	At      time.Time `json:"at"` // of the last one
+	At      time.Time `json:"at"`             // of the last one
+	Since   time.Time `json:"since,omitzero"` // of the first one
 }
 
 // Two managers that want different things of one field would overwrite each other for ever. The first repairs are
@@ -34,9 +35,9 @@ const (
 // next is the count after one more repair.
 func (c Contest) next(at time.Time) Contest {
 	if c.over(at) {
-		return Contest{Repairs: 1, At: at}
+		return Contest{Repairs: 1, At: at, Since: at}
 	}
-	return Contest{Repairs: c.Repairs + 1, At: at}
+	return Contest{Repairs: c.Repairs + 1, At: at, Since: c.Since}
 }
 
 // over reports whether the last repair held so long that the next drift is another matter.
@@ -246,6 +247,16 @@ func foldDrift(s *State, r evidence.Record, p evidence.Drift) {
 		e.Contests = contests
 	}
 	e.Drift, e.DriftRecord = withDrift(e.Drift, p), r.Index
+	e.driftLasts(r.Time)
+}
+
+// driftLasts notes since when something is known to differ.
+func (e *EnvironmentState) driftLasts(at time.Time) {
+	if len(e.Drift) == 0 {
+		e.DriftSince = time.Time{}
+	} else if e.DriftSince.IsZero() {
+		e.DriftSince = at
+	}
 }
 
 // lasting copies the contests that are not over.
@@ -276,4 +287,5 @@ func foldRepaired(e *EnvironmentState, set apply.ChangeSet, at time.Time) {
 		return true
 	})
 	e.Contests = contests
+	e.driftLasts(at)
 }

@@ -203,7 +203,7 @@ func foldFreeze(s *State, r evidence.Record, p evidence.Freeze) {
 		approved := *e.Approved
 		approved.Override = p.Override
 		e.Approved = &approved
-		e.useOverrides(map[string]bool{p.Override: true}, r.Time)
+		e.useOverrides(map[string][]string{p.Override: {policy.GateCalendar}}, r.Time)
 	case p.To != "" && e.Live != nil && e.Live.Release == p.To:
 		e.goBack(r.Time)
 		e.Statements = slices.Concat(e.Used.Statements, e.Statements)

@@ -49,10 +49,13 @@ func (a *Agent) sameCluster(ctx context.Context, c *cluster) (string, error) {
 	known := ""
 	a.journal.read(func(s *State) { known = s.ClusterUIDs[c.Name()] })
 	if known != "" && known != uid {
-		return "", &apply.StalledError{
+		stalled := &apply.StalledError{
 			What: fmt.Sprintf("cluster %q is another cluster now: kube-system has UID %s, the records say %s", c.Name(), uid, known),
 			Hint: "if it was rebuilt, declare it under a new name with environments of its own; if not, correct the agent's kubeconfig",
 		}
+		c.replaced.Store(stalled)
+		return "", stalled
 	}
+	c.replaced.Store(nil)
 	return uid, nil
 }

@@ -50,6 +50,9 @@ func (a *Agent) visit(ctx context.Context, cluster, name string) time.Duration {
 		default:
 			o.failures = 0
 		}
+		if o.outcome.Kind != outcome.Kind || o.turned.IsZero() {
+			o.turned = start
+		}
 		if o.outcome.Kind != outcome.Kind || o.outcome.Reason != outcome.Reason {
 			changed = !o.since.IsZero() || outcome.Kind != Unchanged // after a start, all being as it was is no news
 			o.since = start
@@ -88,6 +91,7 @@ type observation struct {
 	rendered   *render.Release // by the last render, in outline
 	outcome    Outcome
 	since      time.Time // of the outcome
+	turned     time.Time // of the outcome's kind
 	failures   int       // outcomes in a row that failed or stalled
 	release    pause     // after an attempt to apply a release that failed
 	repair     pause     // after a repair that failed

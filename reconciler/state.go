@@ -29,10 +29,14 @@ type State struct {
 type Governance struct {
 	Approved *evidence.Revision `json:"approved,omitempty"`
 	Refused  *evidence.Refused  `json:"refused,omitempty"` // newest refused commit, until a newer one is approved
-	Since    time.Time          `json:"since"`
+	// RefusedAt is when Refused was first refused for its reasons.
+	RefusedAt time.Time `json:"refusedAt,omitzero"`
+	Since     time.Time `json:"since"`
 
 	Proposed   *evidence.Revision `json:"proposed,omitempty"` // newest commit that was offered and parsed
-	Verdict    *policy.Verdict    `json:"verdict,omitempty"`  // about Proposed
+	ProposedAt time.Time          `json:"proposedAt,omitzero"`
+	Verdict    *policy.Verdict    `json:"verdict,omitempty"` // about Proposed
+	JudgedAt   time.Time          `json:"judgedAt,omitzero"` // since when Verdict's answer is what it is
 	Offers     Offers             `json:"offers"`
 	Statements []policy.Statement `json:"statements,omitempty"` // of people, since the approved commit
 	Root       []policy.Statement `json:"root,omitempty"`       // of holders of root keys, since the approved commit
@@ -47,8 +51,11 @@ type EnvironmentState struct {
 	Previous *Pointer `json:"previous,omitempty"` // live before Live
 
 	Verdict    *policy.Verdict   `json:"verdict,omitempty"` // about Proposed
+	JudgedAt   time.Time         `json:"judgedAt,omitzero"` // since when Verdict's answer is what it is
 	Refused    *evidence.Refused `json:"refused,omitempty"` // newest input that could not become a release
+	RefusedAt  time.Time         `json:"refusedAt,omitzero"`
 	Blocked    *evidence.Refused `json:"blocked,omitempty"` // why what is approved cannot be planned
+	BlockedAt  time.Time         `json:"blockedAt,omitzero"`
 	Deployment Deployment        `json:"deployment"`
 	Inventory  apply.Inventory   `json:"inventory"`
 	Place      Place             `json:"place"` // of the inventory
@@ -57,7 +64,8 @@ type EnvironmentState struct {
 	// What is known to differ from the target, the record that says so, and the objects that were repaired lately.
 	Drift       []evidence.Drifted `json:"drift,omitempty"`
 	DriftRecord uint64             `json:"driftRecord,omitempty"`
-	Contests    map[string]Contest `json:"contests,omitempty"` // by object key
+	DriftSince  time.Time          `json:"driftSince,omitzero"` // something is known to differ
+	Contests    map[string]Contest `json:"contests,omitempty"`  // by object key
 
 	Offers     Offers                 `json:"offers"`               // since the approved release
 	Soaks      []policy.Soak          `json:"soaks,omitempty"`      // newest last
@@ -103,6 +111,7 @@ type Deployment struct {
 	Intent    *Intent   `json:"intent,omitempty"` // a plan without an outcome yet
 	Repairs   int       `json:"repairs"`          // repair plans under this deployment
 	AppliedAt time.Time `json:"appliedAt"`
+	FailedAt  time.Time `json:"failedAt,omitzero"` // first, of the attempts to apply the same release in a row
 	Error     string    `json:"error,omitempty"`
 }
 
@@ -244,7 +253,7 @@ func foldState(s *State, r evidence.Record) error {
 func foldChange(s *State, r evidence.Record, p evidence.Change) {
 	if r.Environment == "" {
 		g := &s.Governance
-		g.Proposed, g.Verdict, g.Offers = &p.Revision, nil, g.Offers.with(p, r.Time)
+		g.Proposed, g.ProposedAt, g.Verdict, g.Offers = &p.Revision, r.Time, nil, g.Offers.with(p, r.Time)
 		return
 	}
 	e := s.environment(r.Environment)
@@ -255,7 +264,8 @@ func foldChange(s *State, r evidence.Record, p evidence.Change) {
 
 func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	if r.Environment == "" {
-		s.Governance.Verdict = &p.Verdict
+		g := &s.Governance
+		g.Verdict, g.JudgedAt = &p.Verdict, judgedAt(g.Verdict, g.JudgedAt, p.Verdict, r.Time)
 		if p.Verdict.Answer == policy.Allow {
 			s.Governance = Governance{Approved: &p.Revision, Since: r.Time}
 		}
@@ -265,7 +275,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	if e.Proposed == nil || e.Proposed.Release != p.To {
 		return // about a release that is no longer proposed
 	}
-	e.Verdict = &p.Verdict
+	e.Verdict, e.JudgedAt = &p.Verdict, judgedAt(e.Verdict, e.JudgedAt, p.Verdict, r.Time)
 	if p.Verdict.Answer == policy.Allow {
 		if d := &e.Deployment; d.Number > 0 && d.Phase != PhaseLive && d.Release != p.To {
 			d.Phase = PhaseSuperseded
@@ -283,16 +293,24 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	}
 }
 
+// judgedAt is since when the answer is what it is after one more verdict.
+func judgedAt(before *policy.Verdict, since time.Time, v policy.Verdict, at time.Time) time.Time {
+	if before != nil && before.Answer == v.Answer {
+		return since
+	}
+	return at
+}
+
 func foldRefused(s *State, r evidence.Record, p evidence.Refused) {
 	if r.Environment == "" {
-		s.Governance.Refused = &p
+		s.Governance.Refused, s.Governance.RefusedAt = &p, r.Time
 		return
 	}
 	e := s.environment(r.Environment)
 	if p.Stage == evidence.StagePlan {
-		e.Blocked = &p
+		e.Blocked, e.BlockedAt = &p, r.Time
 	} else {
-		e.Refused = &p
+		e.Refused, e.RefusedAt = &p, r.Time
 	}
 }
 
@@ -312,7 +330,11 @@ func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	d := &e.Deployment
 	if p.Purpose == evidence.PurposeRelease {
 		e.Blocked = nil
-		*d = Deployment{Number: r.Deployment, Release: p.Release, Phase: PhasePlanned}
+		next := Deployment{Number: r.Deployment, Release: p.Release, Phase: PhasePlanned}
+		if d.Release == p.Release {
+			next.FailedAt = d.FailedAt
+		}
+		*d = next
 		e.soakEnds(r.Time) // what is live is about to be replaced
 	} else {
 		d.Repairs++
@@ -347,12 +369,15 @@ func foldApply(s *State, r evidence.Record, p evidence.Apply) {
 	}
 	switch p.Outcome {
 	case evidence.OutcomeApplied:
-		d.Phase, d.AppliedAt = PhaseApplied, r.Time
-		e.Drift = nil // another release runs: it starts anew
+		d.Phase, d.AppliedAt, d.FailedAt = PhaseApplied, r.Time, time.Time{}
+		e.Drift, e.DriftSince = nil, time.Time{} // another release runs: it starts anew
 	case evidence.OutcomeAbandoned:
 		d.Phase = PhaseAbandoned
 	default:
 		d.Phase = PhaseFailed
+		if d.FailedAt.IsZero() {
+			d.FailedAt = r.Time
+		}
 	}
 }
 

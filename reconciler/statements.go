@@ -287,22 +287,25 @@ func without(list []policy.Statement, id string) []policy.Statement {
 // spend closes what an approved release used up: approvals, and overrides that opened a gate, which are to be reviewed
 // from now on.
 func (e *EnvironmentState) spend(v policy.Verdict, at time.Time) {
-	used := map[string]bool{}
+	opened := map[string][]string{} // gates, by override
 	for _, g := range v.Gates {
 		if g.Override != "" {
-			used[g.Override] = true
+			opened[g.Override] = append(opened[g.Override], g.Gate)
 		}
 	}
 	e.Statements = nil
-	e.useOverrides(used, at)
+	e.useOverrides(opened, at)
 }
 
-// useOverrides notes the use of some overrides, and drops those that are over.
-func (e *EnvironmentState) useOverrides(used map[string]bool, at time.Time) {
+// useOverrides notes the use of some overrides, by the gates that they opened, and drops those that are over.
+func (e *EnvironmentState) useOverrides(opened map[string][]string, at time.Time) {
 	var left []policy.Override
 	for _, o := range e.Overrides {
-		if used[o.Statement.ID] && o.Used == nil {
-			o.Used = &at
+		if gates := opened[o.Statement.ID]; len(gates) > 0 {
+			if o.Used == nil {
+				o.Used = &at
+			}
+			o.Opened = slices.Compact(slices.Sorted(slices.Values(slices.Concat(o.Opened, gates))))
 		}
 		done := o.Used != nil && o.Reviewer != ""
 		if expired := !at.Before(o.Statement.Expires); !done && (o.Used != nil || !expired) {

@@ -90,12 +90,9 @@ func (c credentials) roots() (*x509.CertPool, error) {
 	if len(c.ca) == 0 {
 		return nil, nil
 	}
-	pool, err := x509.SystemCertPool()
+	pool, err := credential.Authorities(c.ca)
 	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(c.ca) {
-		return nil, hint(errors.New("the CA file holds no certificate"), "write PEM certificates to it")
+		return nil, hint(err, "write PEM certificates to it")
 	}
 	return pool, nil
 }

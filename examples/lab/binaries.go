@@ -37,6 +37,7 @@ var programs = map[string]program{
 	Scheduler:         {"kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", "1 minute", ""},
 	KWOK:              {"kwok", "sigs.k8s.io/kwok/cmd/kwok", "sigs.k8s.io/kwok", "4 minutes", ""},
 	Gitea:             {"gitea", giteaModule, giteaModule, "6 minutes", "sqlite sqlite_unlock_notify"},
+	Alertmanager:      {"alertmanager", "github.com/prometheus/alertmanager/cmd/alertmanager", "github.com/prometheus/alertmanager", "2 minutes", ""},
 	"kustomize":       {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "1 minute", ""},
 	Git:               {"", modulePath + "/examples/lab/cmd/gitserver", "", "10 seconds", ""},
 }

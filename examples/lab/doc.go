@@ -1,6 +1,6 @@
 // Package lab runs the real servers that Purser works with as ordinary processes on one Linux machine: etcd,
-// kube-apiserver, kube-controller-manager, kube-scheduler, KWOK, a Git server and Gitea. No container runtime and no
-// root is needed.
+// kube-apiserver, kube-controller-manager, kube-scheduler, KWOK, a Git server, Gitea and Alertmanager. No container
+// runtime and no root is needed.
 //
 // # Nouns
 //
@@ -18,6 +18,7 @@
 //	kubeconfigs/   one file per identity; admin.yaml is cluster-admin
 //	etcd/ git/     data
 //	gitea/         data, configuration, token of the administrator
+//	alertmanager/  data; its configuration is alertmanager.yml
 //
 // # Invariants
 //

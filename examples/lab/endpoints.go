@@ -21,14 +21,15 @@ const EnvDir = "PURSER_LAB"
 // Endpoints say where the servers of a lab are reached. The methods work in any process of the same user on the
 // same machine.
 type Endpoints struct {
-	Dir        string         `json:"dir"`
-	Servers    []string       `json:"servers"`              // servers that were started
-	Kubeconfig string         `json:"kubeconfig,omitempty"` // file, cluster-admin
-	APIURL     string         `json:"apiURL,omitempty"`
-	CAFile     string         `json:"caFile"` // authority of every certificate of the lab
-	GitURL     string         `json:"gitURL,omitempty"`
-	GiteaURL   string         `json:"giteaURL,omitempty"`
-	Ports      map[string]int `json:"ports"`
+	Dir             string         `json:"dir"`
+	Servers         []string       `json:"servers"`              // servers that were started
+	Kubeconfig      string         `json:"kubeconfig,omitempty"` // file, cluster-admin
+	APIURL          string         `json:"apiURL,omitempty"`
+	CAFile          string         `json:"caFile"` // authority of every certificate of the lab
+	GitURL          string         `json:"gitURL,omitempty"`
+	GiteaURL        string         `json:"giteaURL,omitempty"`
+	AlertmanagerURL string         `json:"alertmanagerURL,omitempty"`
+	Ports           map[string]int `json:"ports"`
 }
 
 // Join returns the endpoints of the lab that runs in dir.

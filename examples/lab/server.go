@@ -17,6 +17,7 @@ const (
 	KWOK              = "kwok"
 	Git               = "gitserver"
 	Gitea             = "gitea"
+	Alertmanager      = "alertmanager"
 )
 
 // A server is one process of a lab.
@@ -33,7 +34,7 @@ type server interface {
 }
 
 // servers lists every server in the order in which they start. A new one is added here.
-var servers = []server{etcd{}, apiServer{}, controllerManager{}, scheduler{}, kwok{}, gitServer{}, gitea{}}
+var servers = []server{etcd{}, apiServer{}, controllerManager{}, scheduler{}, kwok{}, gitServer{}, gitea{}, alertmanager{}}
 
 // Servers returns the names of all servers, in the order in which they start.
 func Servers() []string {

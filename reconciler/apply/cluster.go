@@ -53,6 +53,7 @@ type Cluster struct {
 	mapper meta.RESTMapper
 	watch  atomic.Pointer[Watcher] // nil: nobody watches
 	uid    uidCache
+	reach  *reach
 
 	mu      sync.Mutex
 	clients map[string]*Client // by tenant
@@ -80,6 +81,8 @@ func NewCluster(name string, cfg *rest.Config, o Options) (*Cluster, error) {
 	cfg.QPS = -1 // the API server's priority and fairness limits us, our own concurrency bounds us
 	cfg.Timeout = o.requestTimeout
 	cfg.WarningHandler = rest.NoWarnings{}
+	r := &reach{now: o.Now}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return reachTransport{next, r} })
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare connection to cluster %s: %w", name, err)
@@ -94,7 +97,7 @@ func NewCluster(name string, cfg *rest.Config, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare discovery of cluster %s: %w", name, err)
 	}
-	return &Cluster{name: name, cfg: cfg, o: o, http: client, agent: agent, mapper: mapper, clients: map[string]*Client{}}, nil
+	return &Cluster{name: name, cfg: cfg, o: o, http: client, agent: agent, mapper: mapper, reach: r, clients: map[string]*Client{}}, nil
 }
 
 // Name is the cluster's name in the declarations.

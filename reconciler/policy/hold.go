@@ -51,6 +51,7 @@ const ReviewDue = 72 * time.Hour
 type Override struct {
 	Statement Statement  `json:"statement"`
 	Used      *time.Time `json:"used,omitempty"`
+	Opened    []string   `json:"opened,omitempty"` // the gates that it opened
 	Reviewer  string     `json:"reviewer,omitempty"`
 }
 

@@ -3,6 +3,8 @@ package credential
 
 import (
 	"bytes"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,6 +37,21 @@ func Read(f *os.File, limit int64) ([]byte, error) {
 func ReadSecret(name string, limit int64) ([]byte, error) {
 	data, err := ReadFile(name, limit)
 	return bytes.TrimRight(data, "\r\n"), err
+}
+
+// ErrNoAuthority says that a file has no certificate in it.
+var ErrNoAuthority = errors.New("the CA file holds no certificate")
+
+// Authorities are those to trust: the system's and those in a PEM file.
+func Authorities(pem []byte) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, ErrNoAuthority
+	}
+	return pool, nil
 }
 
 // mostSaid bounds what is repeated of others' words, in bytes.

@@ -117,8 +117,10 @@ type AgentForge struct {
 
 // AgentAlertmanager is where alerts go.
 type AgentAlertmanager struct {
-	// Address of the Alertmanager, without /api.
-	URL string `json:"url" jsonschema:"required,format=address"`
+	// Addresses of all members of the Alertmanager cluster, or of the only one, without /api. Each is told everything.
+	URLs []string `json:"urls,omitempty" jsonschema:"required,minItems=1,uniqueItems=true,format=address"`
+	// File with a bearer token.
+	TokenFile string `json:"tokenFile,omitempty" jsonschema:"format=file"`
 	// File with certificates of authorities to trust beside the system's.
 	CAFile string `json:"caFile,omitempty" jsonschema:"format=file"`
 	// Longest time one request may take.

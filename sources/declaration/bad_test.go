@@ -14,7 +14,7 @@ var bad = map[string]struct {
 	want   string
 	beyond bool
 }{
-	"agent/alertmanager":                     {want: `F:14:23: spec.alertmanager.url is not valid: it must be an http or https address, without user name, password or query: write it like "https://git.example"`},
+	"agent/alertmanager":                     {want: `F:14:25: spec.alertmanager.urls[0] is not valid: it must be an http or https address, without user name, password or query: write it like "https://git.example"`},
 	"agent/cluster-context":                  {want: `F:10:16: cluster "lab" has a context: contexts belong to a kubeconfig: remove it`, beyond: true},
 	"agent/cluster-no-way":                   {want: `F:9:7: cluster "lab" has no way in: it needs kubeconfig or inCluster: add "kubeconfig:" with a file, or "inCluster: true"`, beyond: true},
 	"agent/cluster-twice":                    {want: `F:11:13: cluster "lab" is there twice: declarations refer to it by its name: rename one of the two`, beyond: true},

@@ -168,12 +168,9 @@ func authorities(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read CA file: %w", err)
 	}
-	pool, err := x509.SystemCertPool()
+	pool, err := credential.Authorities(data)
 	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, hint(errors.New("the CA file holds no certificate"), "write PEM certificates to it")
+		return nil, hint(err, "write PEM certificates to it")
 	}
 	return pool, nil
 }

@@ -108,6 +108,9 @@ func up(ctx context.Context, l *lab.Lab) error {
 	if l.GiteaURL != "" {
 		fmt.Printf("# Gitea: %s, administrator's token in %s\n", l.GiteaURL, l.GiteaTokenFile())
 	}
+	if l.AlertmanagerURL != "" {
+		fmt.Printf("# Alertmanager: %s\n", l.AlertmanagerURL)
+	}
 	<-ctx.Done()
 	return nil
 }
