@@ -82,7 +82,7 @@ func (d *treeDiff) compare(at string, a, b node, depth int) error {
 	}
 	if isFile(a) || isFile(b) {
 		if len(d.paths) == d.limit {
-			return fmt.Errorf("more than %d paths differ", d.limit)
+			return fmt.Errorf("%w: more than %d paths differ", ErrTooMany, d.limit)
 		}
 		d.paths = append(d.paths, at)
 	}

@@ -98,7 +98,7 @@ func (r *Repository) reachable(ctx context.Context, from, notFrom string, limit 
 		if !excluded[id] {
 			wanted--
 			if len(found) == limit {
-				return nil, fmt.Errorf("more than %d", limit)
+				return nil, fmt.Errorf("%w: more than %d", ErrTooMany, limit)
 			}
 			found = append(found, id.String())
 		}
@@ -113,6 +113,75 @@ func (r *Repository) reachable(ctx context.Context, from, notFrom string, limit 
 		}
 	}
 	return found, nil
+}
+
+// MergeBases gives the best common ancestors of two commits: those that no other common ancestor descends from, like
+// git merge-base --all, sorted. Histories that have nothing in common have none. The first call reads the whole history
+// once.
+func (r *Repository) MergeBases(ctx context.Context, a, b string) ([]string, error) {
+	bases, err := r.mergeBases(ctx, a, b)
+	if err != nil {
+		return nil, fmt.Errorf("find where %s and %s parted: %w", a, b, err)
+	}
+	slices.Sort(bases)
+	return bases, nil
+}
+
+func (r *Repository) mergeBases(ctx context.Context, a, b string) ([]string, error) {
+	const ofA, ofB, older = 1, 2, 4 // what a commit is an ancestor of; older: of a merge base
+	queue, marks := byDepth{}, map[plumbing.Hash]int{}
+	open := 0 // queued commits that are not older than a merge base
+	mark := func(id plumbing.Hash, as int) error {
+		before, queued := marks[id]
+		if !queued {
+			depth, err := r.depths.of(ctx, r.store, id)
+			if err != nil {
+				return err
+			}
+			heap.Push(&queue, deep{id, depth})
+		}
+		marks[id] = before | as
+		switch now := marks[id]; {
+		case !queued && now&older == 0:
+			open++
+		case queued && before&older == 0 && now&older != 0:
+			open--
+		}
+		return nil
+	}
+	for hash, as := range map[string]int{a: ofA, b: ofB} {
+		if a == b {
+			as = ofA | ofB
+		}
+		if _, err := r.commit(hash); err != nil {
+			return nil, err
+		}
+		if err := mark(plumbing.NewHash(hash), as); err != nil {
+			return nil, err
+		}
+	}
+	var bases []string
+	for open > 0 { // a commit comes after all its descendants, so what is known of it then is final
+		id := heap.Pop(&queue).(deep).id
+		as := marks[id]
+		if as&older == 0 {
+			open--
+			if as == ofA|ofB {
+				bases = append(bases, id.String())
+				as |= older
+			}
+		}
+		c, err := r.store.commit(id)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range c.parents {
+			if err := mark(p, as); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return bases, nil
 }
 
 // depths remembers of commits the length of the longest way to a first commit. It never changes.

@@ -111,6 +111,21 @@ func TestReachable(t *testing.T) {
 			}
 		}
 	}
+	history := map[string][]string{} // each commit and what it descends from
+	for _, id := range ids {
+		history[id] = strings.Fields(c.git("rev-list", id))
+	}
+	for range 300 {
+		a, b := ids[random.IntN(len(ids))], ids[random.IntN(len(ids))]
+		common := slices.DeleteFunc(slices.Clone(history[a]), func(id string) bool { return !slices.Contains(history[b], id) })
+		best := slices.DeleteFunc(slices.Clone(common), func(id string) bool {
+			return slices.ContainsFunc(common, func(other string) bool { return other != id && slices.Contains(history[other], id) })
+		})
+		got, err := r.MergeBases(t.Context(), a, b)
+		if slices.Sort(best); err != nil || !slices.Equal(got, best) {
+			t.Fatalf("seed %d: MergeBases(%.7s, %.7s) = %v, %v; want %v", seed, a, b, got, err, best)
+		}
+	}
 	all := c.git("rev-list", "--count", ids[59])
 	got, err := r.Reachable(t.Context(), ids[59], "", 100)
 	if err != nil || fmt.Sprint(len(got)) != all {

@@ -17,8 +17,8 @@ var (
 	ErrNoCommit = errors.New("no such commit")
 	// ErrNotAncestor says that the first parents of one commit do not lead to the other.
 	ErrNotAncestor = errors.New("not an ancestor by first parents")
-	// ErrTooMany says that there are more landed changes than were asked for.
-	ErrTooMany = errors.New("too many landed changes")
+	// ErrTooMany says that there are more landed changes, commits or paths than were asked for.
+	ErrTooMany = errors.New("too many")
 )
 
 // commit is what is used of a commit object, as it is cached.
