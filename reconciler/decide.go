@@ -84,6 +84,13 @@ func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
 	return Outcome{Kind: Denied, Reason: joinLines(v.Reasons())}
 }
 
+// evidence reads the state of the log now.
+func (a *Agent) evidence(now time.Time) *policy.EvidenceFact {
+	fact := evidenceFact(a.journal.log.Status(), now)
+	a.journal.read(func(s *State) { fact.Newest = s.At })
+	return fact
+}
+
 // evidenceFact reads the state of the log. Without an error nothing speaks against the remote being in reach;
 // whether it is shows when the next intent has to be seen there.
 func evidenceFact(log evidence.Status, now time.Time) *policy.EvidenceFact {

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/purser-gitops/purser/health"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -20,18 +21,16 @@ func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environm
 	if err != nil {
 		return policy.Candidate{}, fmt.Errorf("read the approved release: %w", err)
 	}
-	c, err := l.draft(env, tenant, approved, release, state.Proposed.Origin)
+	c, err := l.draft(env, tenant, approved, release, originOf(state, approved, release))
 	if err != nil {
 		return policy.Candidate{}, err
 	}
-	if restores(state, release.Digest) {
-		c.Origin = policy.OriginRollback
-	}
-	var paths []string
-	if c.Landed, paths, c.LandedUnknown, err = a.landedChanges(ctx, l, env, state, approved, release); err != nil {
+	past, err := a.landedChanges(ctx, l, env, state, approved, release)
+	if err != nil {
 		return policy.Candidate{}, fmt.Errorf("read the landed changes: %w", err)
 	}
-	c.Classify(l.Set, paths)
+	c.Landed, c.LandedUnknown, c.Parts, c.PartsUnknown = past.landed, past.unknown, past.parts, past.partsUnknown
+	c.Classify(l.Set, ChangedPaths(past.paths, approved, release))
 	return c, nil
 }
 
@@ -47,11 +46,23 @@ func (l *law) draft(env *declaration.Environment, tenant *declaration.Tenant, ap
 	return c, nil
 }
 
+// ChangedPaths are those that classifications are asked about: what landed changes altered, and what the release reads and
+// the approved one did not find there, however it got there.
+func ChangedPaths(landed []string, approved, release *render.Release) []string {
+	var before render.Inputs
+	if approved != nil {
+		before = approved.Inputs
+	}
+	paths := slices.Concat(landed, release.Inputs.Differing(before))
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
 // facts asks around for everything but the claims.
 func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentState, c policy.Candidate) policy.Facts {
 	f := policy.Facts{
 		People: l.people, Hold: state.Hold,
-		Evidence: evidenceFact(a.journal.log.Status(), a.now()),
+		Evidence: a.evidence(a.now()),
 	}
 	var err error
 	if f.Scopes, err = a.clusters[env.Spec.Cluster].scopes(c.Release); err != nil {

@@ -180,17 +180,6 @@ func (a *Agent) edge(env *declaration.Environment) Outcome {
 	return Outcome{After: max(next.Sub(now), time.Millisecond)}
 }
 
-// orders are the overrides that still count: whoever signed an unused one still has that key.
-func (l *law) orders(said []policy.Override) []policy.Override {
-	var list []policy.Override
-	for _, o := range said {
-		if o.Used != nil || l.trusts(o.Statement.Person, o.Statement.Key) {
-			list = append(list, o)
-		}
-	}
-	return list
-}
-
 // foldFreeze takes what a freeze did.
 func foldFreeze(s *State, r evidence.Record, p evidence.Freeze) {
 	e := s.environment(r.Environment)

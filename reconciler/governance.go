@@ -285,11 +285,13 @@ func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head so
 		return policy.Verdict{}, err
 	}
 	amendment := policy.Amendment{From: from.Commit, To: head.Commit}
-	read := reads{a.config.Governance.Path: true}
-	amendment.Landed, _, amendment.LandedUnknown, err = a.landedSince(ctx, l.Keyring, a.sources[a.config.Governance.Source], from, head, read, current.Offers)
+	src, read := a.sources[a.config.Governance.Source], newReads(a.config.Governance.Path)
+	past, err := a.landedSince(ctx, l.Keyring, src, from, head, changing{read: read, differs: read, offers: current.Offers})
 	if err != nil {
 		return policy.Verdict{}, fmt.Errorf("read the landed changes of governance: %w", err)
 	}
+	amendment.Landed, amendment.LandedUnknown = past.landed, past.unknown
+	amendment.Parts, amendment.PartsUnknown = past.parts, past.partsUnknown
 	return a.judgeAmendment(l, current, amendment, root, now), nil
 }
 
@@ -298,7 +300,7 @@ func (a *Agent) judgeAmendment(l *law, current Governance, amendment policy.Amen
 	if l.Estate != nil {
 		amendment.Rules = l.Estate.Spec.Governance
 	}
-	facts := policy.Facts{People: l.people, Statements: l.believed(current.Statements), Evidence: evidenceFact(a.journal.log.Status(), now)}
+	facts := policy.Facts{People: l.people, Statements: l.believed(current.Statements), Evidence: a.evidence(now)}
 	return policy.EvaluateAmendment(amendment, facts, root, now)
 }
 

@@ -52,6 +52,22 @@ func (l *law) believed(said []policy.Statement) []policy.Statement {
 	return list
 }
 
+// orders are the overrides whose keys are still to be trusted. Those that were used stay to be reviewed, and open no gate.
+func (l *law) orders(said []policy.Override) []policy.Override {
+	var list []policy.Override
+	for _, o := range said {
+		switch {
+		case l.trusts(o.Statement.Person, o.Statement.Key):
+		case o.Used == nil:
+			continue
+		default:
+			o.Statement.Gates = nil
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
 // trusts reports whether a key is still a person's and not revoked.
 func (l *law) trusts(person, key string) bool {
 	p, known := l.Keyring.Person(person)

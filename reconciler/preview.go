@@ -62,7 +62,7 @@ func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, b
 		p.problem = fmt.Sprintf("%s changed %s as well since the two parted", pr.Base, strings.Join(m.Conflicts, ", "))
 	}
 	if n.source == n.agent.config.Governance.Source && pr.Base == n.agent.config.Governance.Branch {
-		governed := reads{n.agent.config.Governance.Path: true}
+		governed := newReads(n.agent.config.Governance.Path)
 		p.declares = slices.DeleteFunc(slices.Clone(m.Own), func(path string) bool { return !governed.has(path) })
 	}
 	for _, name := range n.environments(pr.Base) {
@@ -101,20 +101,23 @@ func (n *answers) landing(ctx context.Context, m *sources.Merge, base string, pr
 	if s.altered, err = entriesAt(n.repo, pr.Head, m.Paths); err != nil {
 		return nil, err
 	}
+	if s.before, err = entriesAt(n.repo, base, m.Paths); err != nil {
+		return nil, err
+	}
 	ids, err := n.repo.Reachable(ctx, pr.Head, base, broughtMax)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		b, err := readBrought(n.repo, id)
+		b, err := readBrought(ctx, n.repo, id)
 		if err != nil {
 			return nil, err
 		}
 		s.brought = append(s.brought, b)
 	}
 	s.brought = append(s.brought, brought{parents: 2}) // the merge itself: it adds nothing of its own
-	l := &landing{step: s}
-	l.pull, err = s.reviewed(n.repo, pr)
+	l := &landing{commit: pr.Head, step: s}
+	l.pull, err = s.reviewed(ctx, n.repo, pr)
 	return l, err
 }
 
@@ -177,7 +180,12 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	}
 	var paths []string
 	c.Landed, paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
-	c.Classify(l.Set, paths)
+	if from != nil {
+		if c.LandedUnknown, err = unexplained(n.repo, p.base, from.Inputs, release.Inputs, newReads(paths...)); err != nil {
+			return nil, err
+		}
+	}
+	c.Classify(l.Set, ChangedPaths(paths, from, release))
 	facts := a.facts(l, env, state, c)
 	facts.Attestations = a.attestationsIn(l, n.repo, m.Tree, nil, env, release)
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(release, env.Spec.Namespace, facts.Scopes))
@@ -260,7 +268,7 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 	}
 	now := a.now()
 	amendment := policy.Amendment{From: from.Commit, To: pr.Head}
-	amendment.Landed, _ = n.landed(l, one, reads{a.config.Governance.Path: true}, pr.Head, now)
+	amendment.Landed, _ = n.landed(l, one, newReads(a.config.Governance.Path), pr.Head, now)
 	verdict := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
 	j := &judged{verdict: &verdict}
 	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {

@@ -88,13 +88,13 @@ func (p *pulls) heads() []string {
 // pull is a merged pull request with what was reviewed of it.
 type pull struct {
 	*forge.PullRequest
-	remade bool                                    // the landed change is none of its commits: a squash, or part of a rebase
-	heads  map[string]map[string]sources.PathEntry // reviewed head → what it has where the landed change altered something
+	remade bool             // the landed change is none of its commits: a squash, or part of a rebase
+	heads  map[string]*side // reviewed head → what it has where the landed change altered something
 }
 
 // landing reads a landed change and the pull request that it came from.
 func (a *Agent) landing(ctx context.Context, src *source, branch, commit string) (*landing, error) {
-	l := &landing{}
+	l := &landing{commit: commit}
 	var request *forge.PullRequest
 	if src.pulls != nil {
 		var err error
@@ -120,10 +120,14 @@ func (a *Agent) landing(ctx context.Context, src *source, branch, commit string)
 		}
 	}
 	var err error
-	if l.step, err = a.steps.read(ctx, src, commit, head); err != nil || request == nil {
+	if l.step, err = a.steps.read(ctx, src, commit, head); tooLarge(err) {
+		l.unreadable = err.Error()
+		return l, nil
+	}
+	if err != nil || request == nil {
 		return l, err
 	}
-	if l.pull, err = l.step.reviewed(src.repo, request); err != nil {
+	if l.pull, err = l.step.reviewed(ctx, src.repo, request); err != nil {
 		return nil, err
 	}
 	l.pull.remade = remade
@@ -131,8 +135,8 @@ func (a *Agent) landing(ctx context.Context, src *source, branch, commit string)
 }
 
 // reviewed reads what people reviewed of the paths that a landed change alters.
-func (s *step) reviewed(repo *sources.Repository, request *forge.PullRequest) (*pull, error) {
-	p := &pull{PullRequest: request, heads: map[string]map[string]sources.PathEntry{}}
+func (s *step) reviewed(ctx context.Context, repo *sources.Repository, request *forge.PullRequest) (*pull, error) {
+	p := &pull{PullRequest: request, heads: map[string]*side{}}
 	heads := []string{request.Head}
 	for _, r := range request.Reviews {
 		heads = append(heads, r.Head)
@@ -141,16 +145,22 @@ func (s *step) reviewed(repo *sources.Repository, request *forge.PullRequest) (*
 		if p.heads[head] != nil || head == "" {
 			continue
 		}
-		entries, err := entriesAt(repo, head, s.paths())
+		reviewed, err := sideOf(ctx, repo, head, first(s.parents), s.paths())
 		if errors.Is(err, sources.ErrNoCommit) {
 			continue // nobody can tell what was reviewed: it covers nothing
 		}
 		if err != nil {
 			return nil, err
 		}
-		p.heads[head] = entries
+		p.heads[head] = reviewed
 	}
 	return p, nil
+}
+
+// tooLarge reports that a commit is too large to be judged: of that, trying again changes nothing.
+func tooLarge(err error) bool {
+	var refused *sources.RefusedError
+	return errors.Is(err, sources.ErrTooMany) || errors.As(err, &refused)
 }
 
 // facts says who reviewed what.

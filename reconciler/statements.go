@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,17 +20,28 @@ import (
 func (a *Agent) hear() error {
 	src := a.sources[a.config.Governance.Source]
 	l := a.inForce()
+	var found []heard
 	var problems []error
-	about := map[string]bool{} // environments; they are judged when all is heard, so that a pause beside an approval holds
 	for _, ref := range src.repo.Refs(statement.RefPrefix) {
 		known := false
 		a.journal.read(func(s *State) { known = s.Statements[strings.TrimPrefix(ref, statement.RefPrefix)] })
 		if known {
 			continue
 		}
-		environment, err := a.hearOne(src, l, ref)
-		if err != nil {
+		one, err := readStatement(src, ref)
+		switch {
+		case err != nil:
 			problems = append(problems, fmt.Errorf("statement %s: %w", ref, err))
+		case one.ref != "":
+			found = append(found, one)
+		}
+	}
+	slices.SortStableFunc(found, heard.compare)
+	about := map[string]bool{} // environments; they are judged when all is heard, so that a pause beside an approval holds
+	for _, one := range found {
+		environment, err := a.hearOne(l, one)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("statement %s: %w", one.ref, err))
 		}
 		about[environment] = true
 	}
@@ -41,34 +53,53 @@ func (a *Agent) hear() error {
 	return errors.Join(problems...)
 }
 
-// hearOne records one statement, and gives the environment that has to be judged again; "" for none.
-func (a *Agent) hearOne(src *source, l *law, ref string) (environment string, err error) {
+// heard is a statement as a ref has it.
+type heard struct {
+	ref        string
+	signed     statement.Signed
+	unreadable error // why it is none
+	said       statement.Statement
+}
+
+// restraining verbs come last of those that are said in one second: what somebody takes back is taken back.
+var restraining = []statement.Verb{statement.Revoke, statement.Pause, statement.Abort}
+
+// compare puts statements into the order in which people say that they made them, so that what is said later is heard later,
+// also when one poll brings both.
+func (h heard) compare(o heard) int {
+	last := func(v statement.Verb) int { return 1 + slices.Index(restraining, v) }
+	return cmp.Or(h.said.At.Compare(o.said.At), cmp.Compare(last(h.said.Verb), last(o.said.Verb)), strings.Compare(h.ref, o.ref))
+}
+
+// readStatement reads what a ref has; nothing when the ref is gone. It fails where another try may not.
+func readStatement(src *source, ref string) (heard, error) {
 	commit, ok := src.repo.Ref(ref)
 	if !ok {
-		return "", nil
+		return heard{}, nil
 	}
-	name := strings.TrimPrefix(ref, statement.RefPrefix)
-	signed, err := statement.Read(src.repo, ref, commit)
-	if err != nil {
-		if passing(err) {
-			return "", err
-		}
-		_, err = a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: evidence.Statement{ID: name, Ref: ref, Refused: shorten(err.Error(), messageBytes)}})
+	one := heard{ref: ref}
+	one.signed, one.unreadable = statement.Read(src.repo, ref, commit)
+	if one.unreadable == nil {
+		one.said, one.unreadable = statement.Decode(one.signed.Payload)
+	}
+	if one.unreadable != nil && passing(one.unreadable) {
+		return heard{}, one.unreadable
+	}
+	return one, nil
+}
+
+// hearOne records one statement, and gives the environment that has to be judged again; "" for none.
+func (a *Agent) hearOne(l *law, one heard) (environment string, err error) {
+	name := strings.TrimPrefix(one.ref, statement.RefPrefix)
+	if one.unreadable != nil {
+		_, err = a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: evidence.Statement{ID: name, Ref: one.ref, Refused: shorten(one.unreadable.Error(), messageBytes)}})
 		return "", err
 	}
-	said, by := a.attribute(l, signed)
+	said, by, record := a.judgeStatement(l, one.signed)
 	if l == nil && !by.Counts() {
 		return "", nil // once there is a governance, it may be somebody's
 	}
-	record := evidence.Statement{
-		ID: name, Payload: signed.Payload, Signature: string(signed.Signature), Ref: ref, Person: by.Person, Key: by.Key,
-	}
-	if said.Statement != "" { // it is about another statement, and so about that one's environment
-		said.Environment = a.environmentOf(said.Statement)
-	}
-	if record.Refused = by.String(); by.Counts() {
-		record.Refused = a.pointless(l, said, by)
-	}
+	record.ID, record.Ref = name, one.ref
 	draft := evidence.Draft{Type: evidence.TypeStatement, Predicate: record}
 	if record.Refused == "" && said.Environment != statement.Governance {
 		draft.Environment = said.Environment
@@ -88,6 +119,19 @@ func (a *Agent) hearOne(src *source, l *law, ref string) (environment string, er
 		}
 	}
 	return draft.Environment, nil // governance is considered next, in any case
+}
+
+// judgeStatement says what was said, by whom, and what to record of it: also why it does not count.
+func (a *Agent) judgeStatement(l *law, signed statement.Signed) (statement.Statement, identity.Signature, evidence.Statement) {
+	said, by := a.attribute(l, signed)
+	record := evidence.Statement{ID: signed.ID(), Payload: signed.Payload, Signature: string(signed.Signature), Person: by.Person, Key: by.Key}
+	if said.Statement != "" { // it is about another statement, and so about that one's environment
+		said.Environment = a.environmentOf(said.Statement)
+	}
+	if record.Refused = by.String(); by.Counts() {
+		record.Refused = a.pointless(l, said, by)
+	}
+	return said, by, record
 }
 
 // attribute says whose statement it is: a person's, or, about the declarations, that of a root key.

@@ -75,6 +75,31 @@ func (i *Input) sameLookup(t *sources.Tree) bool {
 	}
 }
 
+// Answers gives what each path was found to be.
+func (in Inputs) Answers() map[string]string {
+	answers := make(map[string]string, len(in))
+	for _, i := range in {
+		answers[i.Path] = i.Hash
+	}
+	return answers
+}
+
+// Differing lists the paths of files, links and listed directories of which another render found something else, or
+// which it did not look for.
+func (in Inputs) Differing(from Inputs) []string {
+	before := from.Answers()
+	var paths []string
+	for _, i := range in {
+		if was, asked := before[i.Path]; i.Hash != hashAbsent && i.Hash != hashDir && (!asked || was != i.Hash) {
+			paths = append(paths, i.Path)
+		}
+	}
+	return paths
+}
+
+// OverLinks reports whether the path leads over links, so that a change elsewhere can change where it leads.
+func (i Input) OverLinks() bool { return strings.HasPrefix(i.Hash, hashLink) }
+
 // Watched lists the paths whose change can change what a render gives; of a directory, anything below it.
 func (in Inputs) Watched() []string {
 	paths := make([]string, 0, len(in))

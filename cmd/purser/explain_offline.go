@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
@@ -161,7 +162,7 @@ func (c *comparison) candidate(diff []render.ObjectChange) (policy.Candidate, er
 	if err != nil {
 		return candidate, err
 	}
-	candidate.Classify(c.rules, paths)
+	candidate.Classify(c.rules, reconciler.ChangedPaths(paths, c.approved, c.change))
 	return candidate, nil
 }
 

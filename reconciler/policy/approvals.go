@@ -29,10 +29,7 @@ func approvals(c Candidate, f Facts, now time.Time) Result {
 		if len(demands) == 0 {
 			demands = []declaration.Approval{{Count: 1, Roles: everyRole(f.People)}}
 		}
-		who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots}
-		who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
-		return who.result("the release as a whole ("+c.noLanded()+")",
-			fmt.Sprintf("purser approve %s, by each of them", c.Environment.Meta.Name))
+		return wholeApproval(c, f, demands, now)
 	case len(demands) == 0:
 		return allow("the class asks for signatures only")
 	}
@@ -52,12 +49,30 @@ func approvals(c Candidate, f Facts, now time.Time) Result {
 	return verdict
 }
 
+// wholeApproval asks statements about the release as a whole. Whoever is known to have a part in it does not count; where
+// somebody may be missing there, one more has to approve, so that nobody's own vote is decisive.
+func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now time.Time) Result {
+	what := "the release as a whole (" + c.noLanded() + ")"
+	if c.PartsUnknown != "" {
+		var roles []string
+		for _, d := range demands {
+			roles = append(roles, d.Roles...)
+		}
+		slices.Sort(roles)
+		demands = append(slices.Clone(demands), declaration.Approval{Count: 1, Roles: slices.Compact(roles)})
+		what += ", of which it is unknown who made it,"
+	}
+	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, parts: c.Parts}
+	who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
+	return who.result(what, fmt.Sprintf("purser approve %s, by each of them", c.Environment.Meta.Name))
+}
+
 // landedApprovals judges one landed change against its own authors.
 func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Approval, now time.Time) Result {
 	if unknown := unknownAuthors(c.Class, l); unknown != nil {
 		return *unknown
 	}
-	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, landed: l}
+	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, parts: l.Parts}
 	if l.Pull != nil {
 		for _, r := range l.Pull.Reviews {
 			if r.Approves && r.Covers {
@@ -78,7 +93,7 @@ func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Appr
 // unknownAuthors refuses a change of which it is not known who made it: its author could approve it. nil when it is
 // known.
 func unknownAuthors(class *declaration.ReleaseClass, l *Landed) *Result {
-	bad := l.unsigned()
+	bad := l.Unsigned()
 	if len(bad) == 0 {
 		return nil
 	}
@@ -100,15 +115,22 @@ func unknownAuthors(class *declaration.ReleaseClass, l *Landed) *Result {
 	return nil
 }
 
-// rollbackApproval asks one release manager, whoever made the change: what comes back was approved and live before.
+// rollbackApproval asks one release manager, whoever made the change: what comes back was approved and live before. It is
+// said by a statement, or for each landed change by a review or by the signature of its last commit.
 func rollbackApproval(c Candidate, f Facts, now time.Time) Result {
-	who := ballot{demands: []declaration.Approval{{Count: 1, Roles: []string{RoleReleaseManager}}}, people: f.People}
+	const what, remedy = "the rollback", "a signed commit, a review or purser approve, of a release manager"
+	demands := []declaration.Approval{{Count: 1, Roles: []string{RoleReleaseManager}}}
+	whole := ballot{demands: demands, people: f.People}
+	whole.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
+	r := whole.result(what, remedy)
+	if r.Answer == Allow || len(c.Landed) == 0 {
+		return r
+	}
 	for i := range c.Landed {
 		l := &c.Landed[i]
-		if len(l.unsigned()) == 0 {
-			for _, commit := range l.Commits {
-				who.vote(commit.Signer, "signature")
-			}
+		who := ballot{demands: demands, people: f.People, ignored: whole.ignored}
+		if last := l.last(); last != nil && len(l.Unsigned()) == 0 {
+			who.vote(last.Signer, "signature")
 		}
 		if l.Pull != nil {
 			for _, r := range l.Pull.Reviews {
@@ -117,9 +139,11 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) Result {
 				}
 			}
 		}
+		if r = who.result(what, remedy); r.Answer != Allow {
+			return r
+		}
 	}
-	who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
-	return who.result("the rollback", "a signed commit, a review or purser approve, of a release manager")
+	return r
 }
 
 // ballot collects who approves one thing.
@@ -127,7 +151,7 @@ type ballot struct {
 	demands []declaration.Approval
 	people  map[string]Voter
 	bots    bool
-	landed  *Landed           // whose authors do not count; nil where nobody is excluded
+	parts   []Part            // whoever had one does not count
 	votes   map[string]string // person → how
 	ignored []string          // why somebody's vote does not count
 }
@@ -137,11 +161,9 @@ func (b *ballot) vote(person, how string) {
 	if !known || b.votes[person] != "" {
 		return
 	}
-	if b.landed != nil {
-		if as, had := b.landed.hadPart(person); had {
-			b.ignored = append(b.ignored, fmt.Sprintf("%s had a part in it (%s)", person, as))
-			return
-		}
+	if as, had := hadPart(b.parts, person); had {
+		b.ignored = append(b.ignored, fmt.Sprintf("%s had a part in it (%s)", person, as))
+		return
 	}
 	if voter.Bot && !b.bots {
 		b.ignored = append(b.ignored, person+" is a bot")
@@ -207,10 +229,8 @@ func (b *ballot) eligible(demand declaration.Approval) []string {
 		if b.votes[person] != "" || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
 			continue
 		}
-		if b.landed != nil {
-			if _, had := b.landed.hadPart(person); had {
-				continue
-			}
+		if _, had := hadPart(b.parts, person); had {
+			continue
 		}
 		may = append(may, person)
 	}

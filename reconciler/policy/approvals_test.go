@@ -220,7 +220,7 @@ func TestApprovalsAreNeverFewer(t *testing.T) {
 		allowed++
 		var counted []string
 		for person, is := range honest {
-			if _, had := l.hadPart(person); is && !had && person != "" && !people[person].Bot {
+			if _, had := hadPart(l.Parts, person); is && !had && person != "" && !people[person].Bot {
 				counted = append(counted, person)
 			}
 		}

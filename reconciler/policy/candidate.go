@@ -20,6 +20,10 @@ type Candidate struct {
 	Landed []Landed // oldest first; what of them alters the environment
 	// LandedUnknown says why it is not known what landed; statements can stand in for that.
 	LandedUnknown string
+	// Parts says, where LandedUnknown is set, who had a part in anything that the approved release has not, and PartsUnknown
+	// why somebody may be missing there.
+	Parts        []Part
+	PartsUnknown string
 
 	Class    *declaration.ReleaseClass
 	ClassWhy string // what gave it the class
@@ -108,7 +112,8 @@ type EvidenceFact struct {
 	Limit    time.Duration // how long it may be out of reach
 	Spooled  int           // records that wait to be published
 	SpoolMax int
-	Problem  string // what stops publishing, empty when nothing does
+	Problem  string    // what stops publishing, empty when nothing does
+	Newest   time.Time // of the newest record; a clock that shows less went back
 }
 
 // Names of gates that others speak of.

@@ -5,12 +5,18 @@ import (
 	"time"
 )
 
+// clockSteps is how far back a clock may be set without being doubted, as when it is corrected.
+const clockSteps = time.Minute
+
 // evidence waits while the audit remote cannot be written: what cannot be recorded does not happen.
 func evidence(_ Candidate, f Facts, now time.Time) Result {
 	e := f.Evidence
 	switch {
 	case e == nil:
 		return Result{Answer: Deny, Reason: "the state of the audit log is unknown"}
+	case now.Add(clockSteps).Before(e.Newest):
+		return Result{Answer: Wait, Until: &e.Newest, Hint: "set the clock of the agent's machine",
+			Reason: fmt.Sprintf("the clock shows %s, and the newest record is of %s: it went back, or was ahead", now.UTC().Format(time.RFC3339), e.Newest.UTC().Format(time.RFC3339))}
 	case e.Problem != "":
 		return Result{Answer: Wait, Reason: "the audit branch is not written: " + e.Problem}
 	case e.Spooled >= e.SpoolMax:

@@ -19,6 +19,8 @@ type Amendment struct {
 	From, To      string // commits
 	Landed        []Landed
 	LandedUnknown string
+	Parts         []Part // see [Candidate]
+	PartsUnknown  string
 }
 
 // EvaluateAmendment asks the gates that hold for declarations. Where the holders of the root keys approve it together,
@@ -27,7 +29,7 @@ func EvaluateAmendment(a Amendment, f Facts, root Root, now time.Time) Verdict {
 	c := Candidate{
 		Environment: &declaration.Environment{Meta: declaration.Meta{Name: Governance}},
 		Release:     &render.Release{Digest: a.To}, Approved: &render.Release{Digest: a.From},
-		Origin: OriginGit, Landed: a.Landed, LandedUnknown: a.LandedUnknown,
+		Origin: OriginGit, Landed: a.Landed, LandedUnknown: a.LandedUnknown, Parts: a.Parts, PartsUnknown: a.PartsUnknown,
 		Class: &declaration.ReleaseClass{Spec: declaration.ReleaseClassSpec{
 			Signatures: a.Rules.Signatures, Approvals: a.Rules.Approvals, Authorship: a.Rules.Authorship,
 		}},

@@ -74,9 +74,9 @@ type Voter struct {
 	Bot   bool     `json:"bot,omitempty"`
 }
 
-// hadPart reports whether a person had a part in the change, and which.
-func (l *Landed) hadPart(person string) (string, bool) {
-	for _, p := range l.Parts {
+// hadPart reports whether a person had a part in something, and which.
+func hadPart(parts []Part, person string) (string, bool) {
+	for _, p := range parts {
 		if p.Person == person && person != "" {
 			return p.As, true
 		}
@@ -84,8 +84,8 @@ func (l *Landed) hadPart(person string) (string, bool) {
 	return "", false
 }
 
-// unsigned lists the commits whose signature does not count, with the reason.
-func (l *Landed) unsigned() []string {
+// Unsigned lists the commits whose signature does not count, with the reason.
+func (l *Landed) Unsigned() []string {
 	var list []string
 	for _, c := range l.Commits {
 		if c.Signer == "" && !c.Mechanical {
@@ -93,6 +93,16 @@ func (l *Landed) unsigned() []string {
 		}
 	}
 	return list
+}
+
+// last is the newest commit that is somebody's work; nil when there is none.
+func (l *Landed) last() *Commit {
+	for i := len(l.Commits) - 1; i >= 0; i-- {
+		if !l.Commits[i].Mechanical {
+			return &l.Commits[i]
+		}
+	}
+	return nil
 }
 
 // short is a commit or digest as people read it.

@@ -17,7 +17,7 @@ func signatures(c Candidate, _ Facts, _ time.Time) Result {
 		return allow("judged by statements: " + c.noLanded())
 	}
 	for _, l := range c.Landed {
-		if bad := l.unsigned(); len(bad) > 0 {
+		if bad := l.Unsigned(); len(bad) > 0 {
 			return Result{Answer: Deny, Reason: fmt.Sprintf("landed change %s: %s", short(l.Commit), some(bad)),
 				Hint: "revert it, or let people approve the release by statement"}
 		}
