@@ -11,10 +11,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 )
 
-const (
-	maxForkPoints = 64  // commits that are looked at to find where two histories parted
-	maxConflicts  = 100 // paths that a conflict names
-)
+// maxConflicts bounds the paths that a conflict names.
+const maxConflicts = 100
 
 // A Merge is what merging one commit into another would leave, as far as whole files tell. Nothing is written anywhere.
 type Merge struct {
@@ -38,7 +36,7 @@ func (r *Repository) Merge(ctx context.Context, ours, theirs string, limit int) 
 }
 
 func (r *Repository) merge(ctx context.Context, ours, theirs string, limit int) (*Merge, error) {
-	base, err := r.forkPoint(ctx, ours, theirs, limit)
+	base, err := r.forkPoint(ctx, ours, theirs)
 	if err != nil {
 		return nil, err
 	}
@@ -80,58 +78,17 @@ func (r *Repository) merge(ctx context.Context, ours, theirs string, limit int) 
 }
 
 // forkPoint is the newest commit that both have in their histories.
-func (r *Repository) forkPoint(ctx context.Context, ours, theirs string, limit int) (string, error) {
-	if _, err := r.commit(ours); err != nil {
+func (r *Repository) forkPoint(ctx context.Context, ours, theirs string) (string, error) {
+	points, err := r.mergeBases(ctx, ours, theirs)
+	switch {
+	case err != nil:
 		return "", err
-	}
-	own, err := r.Reachable(ctx, theirs, ours, limit)
-	if err != nil {
-		return "", err
-	}
-	if len(own) == 0 {
-		return theirs, nil
-	}
-	isOwn := map[string]bool{}
-	for _, id := range own {
-		isOwn[id] = true
-	}
-	var points []string
-	for _, id := range own {
-		parents, err := r.Parents(id)
-		if err != nil {
-			return "", err
-		}
-		for _, p := range parents {
-			if !isOwn[p] && !slices.Contains(points, p) {
-				points = append(points, p)
-			}
-		}
-		if len(points) > maxForkPoints {
-			return "", fmt.Errorf("%w: they met more than %d times", ErrNotAncestor, maxForkPoints)
-		}
-	}
-	var newest []string
-	for _, p := range points {
-		older := false
-		for _, q := range points {
-			if p == q || older {
-				continue
-			}
-			if older, err = r.ancestor(ctx, plumbing.NewHash(p), plumbing.NewHash(q)); err != nil {
-				return "", err
-			}
-		}
-		if !older {
-			newest = append(newest, p)
-		}
-	}
-	switch len(newest) {
-	case 0:
+	case len(points) == 0:
 		return "", fmt.Errorf("%w: they have no commit in common", ErrNotAncestor)
-	case 1:
-		return newest[0], nil
+	case len(points) > 1:
+		return "", fmt.Errorf("%w: they parted at %d commits at once, each was merged into the other", ErrNotAncestor, len(points))
 	}
-	return "", fmt.Errorf("%w: they parted at %d commits at once, each was merged into the other", ErrNotAncestor, len(newest))
+	return points[0], nil
 }
 
 // joiner merges trees.
