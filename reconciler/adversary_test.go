@@ -189,7 +189,7 @@ func newScene(t *testing.T, change files) *scene {
 		config: config, now: s.now, logger: slog.New(slog.DiscardHandler), journal: &journal{state: NewState()},
 		renderer: render.New(render.Options{Concurrency: 1}), decrypt: render.NewDecrypter(""),
 		sources: map[string]*source{"estate": {name: "estate", repo: repo}}, releases: lru.New(100), steps: steps{lru.New(100)},
-		observed: map[string]*observation{}, claims: map[claim]string{},
+		observed: map[string]*observation{}, claims: map[claim]string{}, renders: newTurns(1),
 	}
 	t.Cleanup(s.agent.renderer.Close)
 	s.land(draft{files: estateFiles().with(change), author: "developer-1", key: "developer-1"})
