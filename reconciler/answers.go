@@ -40,6 +40,7 @@ type answers struct {
 	every    time.Duration // between two looks at the list of open pull requests
 	logger   *slog.Logger
 	signals  chan struct{}
+	started  time.Time
 
 	mu      sync.Mutex
 	noticed bool // the list of open pull requests may be another now
@@ -78,7 +79,8 @@ const (
 	describePusher = 5   // asked so often while it is not known who pushed
 	describeAfter  = 10  // intervals after which it is described anew in any case
 	answerGap      = time.Second
-	previewBytes   = 8 << 20 // memory for rendered pull requests
+	unseenFor      = time.Minute // how long the environments may take, after the start, to be looked at
+	previewBytes   = 8 << 20     // memory for rendered pull requests
 	previewRender  = 10 * time.Second
 )
 
@@ -96,7 +98,7 @@ func newAnswers(a *Agent, c declaration.AgentSource, client *forge.Client, known
 		renderer: render.New(render.Options{
 			Concurrency: 1, CacheBytes: previewBytes, Limits: render.Limits{Time: previewRender}, Logger: logger,
 		}),
-		signals: make(chan struct{}, 1), noticed: true,
+		signals: make(chan struct{}, 1), started: a.now(), noticed: true,
 		pulls: map[int64]*openPull{}, offers: map[string]offered{}, resumed: map[string]bool{},
 		box: newOutbox(client, "purser "+c.Name+" of "+a.config.Writer),
 	}, nil
@@ -348,15 +350,23 @@ func (n *answers) preview(ctx context.Context, l *law, p *openPull) (again time.
 	}
 	p.fetches = 0
 	var m *sources.Merge
-	if v := p.preview; v == nil || v.partial || v.base != base.Commit || v.head != p.Head || v.governance != l.commit {
+	v := p.preview
+	moved := v == nil || v.base != base.Commit || v.head != p.Head || v.governance != l.commit
+	if moved || v.unseen > 0 {
 		var next *preview
 		if next, m, err = n.shape(ctx, l, p.OpenPullRequest, base.Commit); err != nil {
 			return 0, err
 		}
+		if !moved {
+			next.judged = v.judged
+		}
 		p.preview = next
 	}
-	if p.preview.partial {
+	if p.preview.unseen > 0 {
 		again = recheck
+		if n.agent.now().Sub(n.started) < unseenFor {
+			return again, nil
+		}
 	}
 	if p.preview.problem != "" || len(p.preview.affected)+len(p.preview.declares) == 0 {
 		return again, nil
@@ -416,7 +426,11 @@ func (n *answers) judgeAll(ctx context.Context, l *law, p *openPull, m *sources.
 				}
 			}
 			if one == nil {
-				if one, err = n.landing(ctx, m, v.base, p.described); err != nil {
+				if one, err = n.landing(ctx, m, v.base, p.described); err != nil && !passing(err) {
+					v.problem = err.Error()
+					return time.Time{}, nil
+				}
+				if err != nil {
 					return time.Time{}, fmt.Errorf("read its commits: %w", err)
 				}
 			}

@@ -34,7 +34,7 @@ type forged struct {
 
 // onGitea makes a world of one environment that is live; its class then asks for the approval of a release manager.
 // forgeURL is where the agent finds the forge, given where it is.
-func onGitea(t *testing.T, class string, forgeURL func(gitea string) string) *forged {
+func onGitea(t *testing.T, class string, forgeURL func(gitea string) string, change ...func(*world)) *forged {
 	t.Helper()
 	l := labtest.Shared(t, lab.APIServer, lab.ControllerManager, lab.Git, lab.Gitea)
 	g := labtest.NewGitea(t, l)
@@ -50,6 +50,9 @@ func onGitea(t *testing.T, class string, forgeURL func(gitea string) string) *fo
 		for role, user := range map[string]*labtest.GiteaUser{"developer": f.dev, "release-manager": f.manager} {
 			w.write("purser/people/"+role+".yaml", fmt.Sprintf("apiVersion: purser.dev/v1alpha1\nkind: Person\nmetadata: {name: %s-1}\n"+
 				"spec:\n  roles: [%s]\n  emails: [%s]\n  forges: [{source: estate, login: %s}]\n", role, role, user.Email, user.Login))
+		}
+		for _, c := range change {
+			c(w)
 		}
 	})
 	f.run()
@@ -104,10 +107,21 @@ func (f *forged) change(branch, name, text, message string) string {
 
 // start is where a branch goes on: at its head, or at main's.
 func (f *forged) start(branch string) string {
-	if f.Git(f.dev, f.clone, "ls-remote", "--heads", "origin", branch) == "" {
+	if f.Git(f.dev, f.clone, "branch", "--list", branch) == "" {
 		return "origin/main"
 	}
-	return "origin/" + branch
+	return branch
+}
+
+// forkedBy makes an account work in a fork, and gives the fork's owner.
+func (f *forged) forkedBy(user *labtest.GiteaUser) string {
+	f.t.Helper()
+	if _, _, err := user.API.CreateFork(f.owner.Login, f.Name, sdk.CreateForkOption{}); err != nil {
+		f.t.Fatal(err)
+	}
+	f.dev = user
+	f.Git(user, f.clone, "remote", "set-url", "--push", "origin", strings.Replace(f.settings.estateURL, f.owner.Login, user.Login, 1))
+	return user.Login
 }
 
 // propose opens a pull request that changes all objects of dev, and gives its head.
@@ -263,12 +277,13 @@ func TestPullRequestThatChangesDeclarationsIsJudgedByThoseInForce(t *testing.T) 
 func TestPullRequestCannotWriteTheComment(t *testing.T) {
 	t.Parallel()
 	f := onGitea(t, "standard", direct)
+	branch := f.forkedBy(f.other) + ":change"
 	evil := "</pre></details>\\n\\n# All gates allow\\n/merge\\n| a | b |\\n![x](https://evil.example/x.png) <script>alert(1)</script> `@" + f.manager.Login + "` **bold** #1 \\u202eabc"
 	f.change("change", "apps/dev/kustomization.yaml", "resources: [objects.yaml]\ncommonAnnotations: {note: \""+evil+"\"}\n", "Fix #1\n\n/approve @"+f.manager.Login)
 	head := f.change("change", "apps/dev/objects.yaml", configMaps(5, evil)+
 		"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: \"c|`@"+f.manager.Login+"` <b>\"}\ndata: {value: x}\n", "Say evil things")
-	f.number = f.GiteaRepo.Open(f.dev, "change", "main")
-	comment := f.answered(head, "pending: waits", "Release diff")
+	f.number = f.GiteaRepo.Open(f.other, branch, "main")
+	comment := f.answered(head, "failure: denied: approvals: landed change "+head[:12]+": the author of pull request 1", "Release diff")
 	for i, line := range strings.Split(comment, "\n") {
 		if strings.HasPrefix(line, "/") || strings.HasPrefix(line, "# ") || strings.Contains(line, "@") || strings.ContainsAny(line, "`[]!\u202e") && !strings.HasPrefix(line, "<!--") {
 			t.Errorf("line %d is %q", i, line)
@@ -324,7 +339,7 @@ func forgeWith(t *testing.T) (through func(gitea string) string, fault *atomic.P
 func TestReleasesGoOnWithoutTheForge(t *testing.T) {
 	t.Parallel()
 	through, fault := forgeWith(t)
-	f := onGitea(t, "", through)
+	f := onGitea(t, "", through, func(w *world) { w.settings.timeout = "3s" })
 	head := f.propose("two")
 	f.answered(head, "success: all gates allow it")
 	value := 0

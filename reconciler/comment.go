@@ -68,7 +68,7 @@ func shortCommit(id string) string { return id[:min(len(id), 12)] }
 // say adds what is to be said of an open pull request.
 func (n *answers) say(said letters, p *openPull) {
 	v := p.preview
-	if v == nil || v.head != p.Head || v.partial {
+	if v == nil || v.head != p.Head || v.unseen > 0 && n.agent.now().Sub(n.started) < unseenFor {
 		return // the last word stays until there is another
 	}
 	names := slices.Clone(v.affected)
@@ -97,7 +97,7 @@ func (n *answers) say(said letters, p *openPull) {
 	}
 	comment := letter{number: p.Number}
 	switch {
-	case len(shown) > 0:
+	case len(shown) > 0 || v.blind:
 		comment.body = p.comment(shown)
 	case n.box.replaces(comment):
 		comment.body = p.heading() + "\n\nNo environment changes with it.\n"
@@ -135,7 +135,9 @@ func (p *openPull) comment(names []string) string {
 	b.WriteString(p.heading() + "\n")
 	if v.problem != "" {
 		fmt.Fprintf(&b, "\nIt cannot be previewed: %s. Merge %s into its branch, or rebase it, to see what the gates say.\n", literal(v.problem, mostReason), code(p.Base))
-		fmt.Fprintf(&b, "\nIt touches %s.\n", codes(names))
+		if len(names) > 0 {
+			fmt.Fprintf(&b, "\nIt touches %s.\n", codes(names))
+		}
 		return b.String()
 	}
 	b.WriteString("\n| environment | answer | class | next opening |\n|---|---|---|---|\n")
@@ -146,6 +148,9 @@ func (p *openPull) comment(names []string) string {
 	}
 	if v.more > 0 {
 		fmt.Fprintf(&b, "\n%d more environments may change; they are not previewed.\n", v.more)
+	}
+	if v.unseen > 0 {
+		fmt.Fprintf(&b, "\n%d environments were not looked at since the agent's start; whether it changes them is not known.\n", v.unseen)
 	}
 	for i, name := range names {
 		section := v.judged[name].section(name, v.declares)

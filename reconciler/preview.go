@@ -22,9 +22,10 @@ type preview struct {
 	governance string // commit whose rules are asked
 	// problem says why the two cannot be merged here; "" when they can.
 	problem  string
+	blind    bool     // with a problem: it is not known what it touches
 	affected []string // environments whose release it may change, sorted
 	more     int      // environments beyond those
-	partial  bool     // some environments were not looked at since the agent's start
+	unseen   int      // environments that were not looked at since the agent's start
 	declares []string // paths of declarations that it changes
 
 	judged map[string]*judged // by environment, policy.Governance for the declarations
@@ -53,11 +54,11 @@ func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, b
 	p := &preview{base: base, head: pr.Head, governance: l.commit, judged: map[string]*judged{}}
 	m, err := n.repo.Merge(ctx, base, pr.Head, alteredMax)
 	switch {
-	case errors.Is(err, sources.ErrNotAncestor):
-		p.problem = err.Error()
-		return p, nil, nil
-	case err != nil:
+	case err != nil && passing(err):
 		return nil, nil, err
+	case err != nil:
+		p.problem, p.blind = err.Error(), true
+		return p, nil, nil
 	case m.Tree == nil:
 		p.problem = fmt.Sprintf("%s changed %s as well since the two parted", pr.Base, strings.Join(m.Conflicts, ", "))
 	}
@@ -67,15 +68,14 @@ func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, b
 	}
 	for _, name := range n.environments(pr.Base) {
 		env, seen := l.Environments[name], n.agent.observation(name)
-		switch {
-		case env == nil:
+		if env == nil || n.agent.clusters[env.Spec.Cluster] == nil {
 			continue
-		case seen.rendered == nil:
-			p.partial = p.partial || seen.since.IsZero()
+		}
+		if seen.rendered == nil && seen.since.IsZero() {
+			p.unseen++
 			continue
-		case m.Tree != nil && seen.rendered.StillCurrent(m.Tree, env.Spec.Source.Path):
-			continue
-		case m.Tree == nil && !slices.ContainsFunc(m.Own, readsOf(seen.rendered).has):
+		}
+		if !touches(m, env, seen.rendered) {
 			continue
 		}
 		if len(p.affected) == mostPreviewed {
@@ -85,6 +85,17 @@ func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, b
 		}
 	}
 	return p, m, nil
+}
+
+// touches reports whether a merge may change an environment's release; rendered is the last that rendered, nil if none
+// did.
+func touches(m *sources.Merge, env *declaration.Environment, rendered *render.Release) bool {
+	if rendered != nil && m.Tree != nil {
+		return !rendered.StillCurrent(m.Tree, env.Spec.Source.Path)
+	}
+	read := readsOf(rendered)
+	read[env.Spec.Source.Path] = true
+	return slices.ContainsFunc(m.Own, read.has)
 }
 
 // environments lists those of the source that follow a branch, sorted.
@@ -140,13 +151,10 @@ func (n *answers) landed(l *law, one *landing, read reads, release string, now t
 // judge asks the gates about one environment.
 func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Merge, p *preview, one *landing) (*judged, error) {
 	a, env := n.agent, l.Environments[name]
-	if a.clusters[env.Spec.Cluster] == nil {
-		return &judged{refused: []string{fmt.Sprintf("its cluster %q is not in the agent's configuration", env.Spec.Cluster)}}, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, previewTimeout)
 	defer cancel()
 	state := a.journal.environment(name)
-	from, err := n.before(ctx, env, state, p.base)
+	from, broken, err := n.before(ctx, env, state, p.base)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +163,8 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 		if passing(err) {
 			return nil, err
 		}
-		return &judged{refused: messages(err)}, nil
+		refused := messages(err)
+		return &judged{refused: refused, same: slices.Equal(refused, broken)}, nil
 	}
 	if from != nil && from.Digest == release.Digest {
 		return &judged{same: true}, nil
@@ -163,15 +172,14 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	j := &judged{}
 	if state.Approved == nil {
 		from = nil
-	} else if from == nil || from.Digest != state.Approved.Release {
+	} else if from == nil { // it may be what makes the branch render again
+		if from, err = a.approvedRelease(ctx, env, state); err != nil {
+			return nil, err
+		}
+	} else if from.Digest != state.Approved.Release {
 		j.earlier = "what landed before is not approved yet"
 		if v := state.Verdict; v != nil && v.Answer != policy.Allow {
 			j.earlier += ": " + joinLines(v.Reasons())
-		}
-		if from == nil {
-			if from, err = a.approvedRelease(ctx, env, state); err != nil {
-				return nil, err
-			}
 		}
 	}
 	c, err := l.draft(env, l.Tenants[env.Spec.Tenant], from, release, originOf(state, from, release))
@@ -213,15 +221,15 @@ func (j *judged) holds(v policy.Verdict, now time.Time) {
 // previewTimeout bounds what one environment costs.
 const previewTimeout = 30 * time.Second
 
-// before is the release that the base branch has; nil where it has none that renders.
-func (n *answers) before(ctx context.Context, env *declaration.Environment, state EnvironmentState, base string) (*render.Release, error) {
+// before is the release that the base branch has. Where that does not render it is nil, and broken says why.
+func (n *answers) before(ctx context.Context, env *declaration.Environment, state EnvironmentState, base string) (_ *render.Release, broken []string, err error) {
 	tree, err := n.repo.Tree(base)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	binding, err := bindingOf(env)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, p := range []*Pointer{state.Proposed, state.Approved} {
 		if p == nil {
@@ -229,17 +237,17 @@ func (n *answers) before(ctx context.Context, env *declaration.Environment, stat
 		}
 		release, err := n.agent.release(ctx, env, *p)
 		if err == nil && release.StillCurrent(tree, env.Spec.Source.Path) && sameBinding(release.Binding, binding) {
-			return release, nil
+			return release, nil, nil
 		}
 	}
 	release, err := Build(ctx, n.renderer, n.agent.decrypt, tree, env)
 	if err != nil && passing(err) {
-		return nil, err
+		return nil, nil, err
 	}
 	if err != nil {
-		return nil, nil
+		return nil, messages(err), nil
 	}
-	return release, nil
+	return release, nil, nil
 }
 
 // judgeDeclarations asks the rules in force about the declarations that a merge would leave.

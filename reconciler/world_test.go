@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -61,6 +62,7 @@ type settings struct {
 	estateURL  string // default: the Git server
 	auditURL   string
 	estateAuth string // YAML of the source's auth
+	timeout    string // of the source; default 10s
 	clusters   string // YAML of further clusters
 	more       string // YAML of the agent's spec
 	now        func() time.Time
@@ -145,14 +147,14 @@ spec:
     - name: estate
       url: %s
       interval: 1s
-      timeout: 10s
+      timeout: %s
 %s  clusters:
     - name: lab
       kubeconfig: %s
 %s  audit:
     url: %s
     signingKeyFile: signing
-%s`, w.settings.estateURL, w.settings.estateAuth, w.settings.kubeconfig, w.settings.clusters, w.settings.auditURL, w.settings.more)
+%s`, w.settings.estateURL, cmp.Or(w.settings.timeout, "10s"), w.settings.estateAuth, w.settings.kubeconfig, w.settings.clusters, w.settings.auditURL, w.settings.more)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
