@@ -288,14 +288,22 @@ func (a *Agent) landedSince(ctx context.Context, keyring *identity.Keyring, src 
 	if c.unexplained == nil {
 		return p, nil
 	}
-	if p.unknown, err = c.unexplained(newReads(p.paths...)); p.unknown != "" {
-		for i := range p.landed {
-			p.parts = distinct(append(p.parts, p.landed[i].Parts...))
-			p.partsUnknown = cmp.Or(p.partsUnknown, first(p.landed[i].Unsigned()))
-		}
-		p.landed = nil
-	}
+	why, err := c.unexplained(newReads(p.paths...))
+	p.asAWhole(why)
 	return p, err
+}
+
+// asAWhole gives up telling it change by change, if there is a reason for that.
+func (p *past) asAWhole(why string) {
+	if why == "" {
+		return
+	}
+	p.unknown = why
+	for i := range p.landed {
+		p.parts = distinct(append(p.parts, p.landed[i].Parts...))
+		p.partsUnknown = cmp.Or(p.partsUnknown, first(p.landed[i].Unsigned()))
+	}
+	p.landed = nil
 }
 
 // withoutUndone leaves out landed changes that were undone by later ones, together with these: after them all is as it was

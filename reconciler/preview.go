@@ -93,9 +93,8 @@ func touches(m *sources.Merge, env *declaration.Environment, rendered *render.Re
 	if rendered != nil && m.Tree != nil {
 		return !rendered.StillCurrent(m.Tree, env.Spec.Source.Path)
 	}
-	read := readsOf(rendered)
-	read[env.Spec.Source.Path] = true
-	return slices.ContainsFunc(m.Own, read.has)
+	own := newReads(env.Spec.Source.Path)
+	return slices.ContainsFunc(m.Own, readsOf(rendered).has) || slices.ContainsFunc(m.Own, own.has)
 }
 
 // environments lists those of the source that follow a branch, sorted.
@@ -186,14 +185,17 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	if err != nil {
 		return nil, err
 	}
-	var paths []string
-	c.Landed, paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
+	var change past
+	change.landed, change.paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
 	if from != nil {
-		if c.LandedUnknown, err = unexplained(n.repo, p.base, from.Inputs, release.Inputs, newReads(paths...)); err != nil {
+		why, err := unexplained(n.repo, p.base, from.Inputs, release.Inputs, newReads(change.paths...))
+		if err != nil {
 			return nil, err
 		}
+		change.asAWhole(why)
 	}
-	c.Classify(l.Set, ChangedPaths(paths, from, release))
+	c.Landed, c.LandedUnknown, c.Parts, c.PartsUnknown = change.landed, change.unknown, change.parts, change.partsUnknown
+	c.Classify(l.Set, ChangedPaths(change.paths, from, release))
 	facts := a.facts(l, env, state, c)
 	facts.Attestations = a.attestationsIn(l, n.repo, m.Tree, nil, env, release)
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(release, env.Spec.Namespace, facts.Scopes))
