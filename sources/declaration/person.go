@@ -61,6 +61,6 @@ type ForgeAccount struct {
 	Source string `json:"source" jsonschema:"required,format=name"`
 	// Login name. Case does not matter.
 	Login string `json:"login" jsonschema:"required,format=login"`
-	// Number that the forge gave the account. When it is given it must match too, so that a renamed account is nobody else's.
+	// Number that the forge gave the account. When it is given it alone decides: a renamed account is still the person's, and whoever takes the login is not.
 	ID int64 `json:"id,omitempty" jsonschema:"minimum=1"`
 }

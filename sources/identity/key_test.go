@@ -130,6 +130,7 @@ func TestPersons(t *testing.T) {
 	k, err := NewKeyring([]Person{
 		{Name: "developer-1", Forges: []Account{{"estate", "Dev-1", 7}, {"north", "dev", 0}}, Emails: []string{"Dev@example.com", "shared@example.com"}},
 		{Name: "developer-2", Forges: []Account{{"estate", "dev-2", 8}}, Emails: []string{"shared@EXAMPLE.com"}},
+		{Name: "owner-1", Forges: []Account{{"estate", "owner", 0}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -141,12 +142,16 @@ func TestPersons(t *testing.T) {
 	}{
 		{"estate", "dev-1", 7, "developer-1"},
 		{"estate", "DEV-1", 7, "developer-1"},
-		{"estate", "dev-1", 0, ""}, // the number is declared and not known
-		{"estate", "dev-1", 9, ""}, // somebody took the login
-		{"estate", "dev-9", 7, ""}, // the account was renamed
-		{"estate", "dev-2", 7, ""},
-		{"estate", "dev‐1", 7, ""}, // another hyphen
-		{"estate", "dev-1 ", 7, ""},
+		{"estate", "dev-1", 0, ""},            // the number is declared and not known
+		{"estate", "dev-1", 9, ""},            // somebody took the login
+		{"estate", "dev-9", 7, "developer-1"}, // the account was renamed
+		{"estate", "dev-2", 7, "developer-1"}, // to a login that somebody had
+		{"estate", "owner", 7, "developer-1"}, // to one that somebody declares without a number
+		{"estate", "owner", 3, "owner-1"},
+		{"north", "dev-1", 7, ""},  // numbers are a forge's own
+		{"estate", "dev‐1", 9, ""}, // another hyphen
+		{"estate", "dev-1 ", 9, ""},
+		{"north", "dev ", 9, ""},
 		{"north", "dev", 0, "developer-1"},
 		{"north", "Dev", 12, "developer-1"},
 		{"south", "dev", 0, ""},

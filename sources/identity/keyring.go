@@ -39,8 +39,8 @@ type PersonKey struct {
 // Account is a person's login at a forge.
 type Account struct {
 	Source string // name of a source in the agent's configuration
-	Login  string // compared without case
-	ID     int64  // the forge's number of the account; when not 0 it must match too
+	Login  string // compared without case, where the number is 0
+	ID     int64  // the forge's number of the account; when not 0 it alone counts
 }
 
 // ConflictError says that two people claim one key or one account, or one person claims it twice.
@@ -157,7 +157,10 @@ func (k *Keyring) addAccounts(person int) error {
 			errs = append(errs, &ConflictError{What: "account " + a.Source + "/" + a.Login, People: [2]string{k.people[other.person].Name, k.people[person].Name}})
 			continue
 		}
-		k.accounts[name], k.ids[id] = account{person, a.ID}, person
+		k.accounts[name] = account{person, a.ID}
+		if a.ID != 0 {
+			k.ids[id] = person
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -185,10 +188,14 @@ func (k *Keyring) PersonsByEmail(email string) []Person {
 }
 
 // PersonByAccount finds whose account of a forge it is. id is the forge's number of the account, 0 when it is not known.
-// A person who declares the number is found only with it: a login may have been renamed, and taken by somebody else.
+// A person who declares the number is found by it alone: a login may have been renamed, and taken by somebody else. So an
+// account whose number one person declares is never that of another, who declares its login.
 func (k *Keyring) PersonByAccount(source, login string, id int64) (Person, bool) {
+	if person, ok := k.ids[accountID{source, id}]; ok {
+		return k.people[person], true
+	}
 	a, ok := k.accounts[accountName{source, fold(login)}]
-	if !ok || a.id != 0 && a.id != id {
+	if !ok || a.id != 0 {
 		return Person{}, false
 	}
 	return k.people[a.person], true
