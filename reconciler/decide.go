@@ -58,10 +58,16 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 		}
 	}
 	outcome := outcomeOfVerdict(verdict, now)
-	if src := a.sources[env.Spec.Source.Repository]; src.pulls != nil && verdict.WaitsFor(policy.GateApprovals, policy.GateSignatures) {
-		outcome = outcome.join(Outcome{After: src.pulls.every}) // where the forge's notices do not come through
+	return outcome.join(a.sources[env.Spec.Source.Repository].askAgain(verdict))
+}
+
+// askAgain says when the forge is asked again about what it can still change: its notices may not come through, and
+// right after a merge it may not know the pull request yet.
+func (s *source) askAgain(v policy.Verdict) Outcome {
+	if s.pulls == nil || !v.Refused(policy.GateApprovals, policy.GateSignatures) {
+		return Outcome{}
 	}
-	return outcome
+	return Outcome{After: s.pulls.every}
 }
 
 // recheck is how often a waiting verdict is asked again where nothing announces that its facts changed: the cluster or
@@ -227,6 +233,10 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 	}
 	if state.Approved != nil {
 		decision.From = state.Approved.Release
+	}
+	var err error
+	if decision.Approvals, err = a.recordApprovals(name, state.Approvals, decision, in.Votes(v)); err != nil {
+		return err
 	}
 	inputs, err := in.Encode()
 	if err != nil {

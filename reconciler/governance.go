@@ -214,8 +214,7 @@ func (a *Agent) considerGovernance(ctx context.Context) (again time.Duration, er
 		}
 		if verdict.Answer != policy.Allow {
 			a.wakeFollowers(source, head.Branch)
-			outcome := outcomeOfVerdict(verdict, a.now())
-			return outcome.After, nil
+			return outcomeOfVerdict(verdict, a.now()).join(a.sources[source].askAgain(verdict)).After, nil
 		}
 	}
 	a.adopt(head.Commit, set)
@@ -245,14 +244,15 @@ func (a *Agent) amend(ctx context.Context, current Governance, head sources.Revi
 		}
 		a.journal.read(func(s *State) { current = s.Governance })
 	}
-	verdict, err := a.judgeGovernance(ctx, current, head)
+	verdict, votes, err := a.judgeGovernance(ctx, current, head)
 	if err != nil || current.Verdict != nil && current.Verdict.SameAnswers(verdict) {
 		return verdict, err
 	}
-	draft := evidence.Draft{
-		Type:      evidence.TypeDecision,
-		Predicate: evidence.Decision{From: change.From, To: change.To, Revision: revision, Origin: change.Origin, Verdict: verdict},
+	decision := evidence.Decision{From: change.From, To: change.To, Revision: revision, Origin: change.Origin, Verdict: verdict}
+	if decision.Approvals, err = a.recordApprovals("", current.Approvals, decision, votes); err != nil {
+		return verdict, err
 	}
+	draft := evidence.Draft{Type: evidence.TypeDecision, Predicate: decision}
 	if verdict.Answer == policy.Allow {
 		if draft.Keep, err = a.keepDeclarations(head.Commit); err != nil {
 			return verdict, err
@@ -265,8 +265,9 @@ func (a *Agent) amend(ctx context.Context, current Governance, head sources.Revi
 	return verdict, nil
 }
 
-// judgeGovernance asks the rules in force about a governance commit; about the first one, the agent's configuration.
-func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head sources.Revision) (policy.Verdict, error) {
+// judgeGovernance asks the rules in force about a governance commit, and says whose approvals the answer rests on; about the
+// first one, it asks the agent's configuration.
+func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head sources.Revision) (policy.Verdict, []policy.Vote, error) {
 	trust, now := a.config.Governance.Trust, a.now()
 	root := policy.Root{Statements: current.Root}
 	if len(trust.Keys) > 0 {
@@ -275,33 +276,35 @@ func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head so
 	l := a.inForce()
 	if current.Approved == nil {
 		r := policy.EvaluateRoot(trust, head.Commit, root, now)
-		return policy.Verdict{Answer: r.Answer, Gates: []policy.Result{r}}, nil
+		return policy.Verdict{Answer: r.Answer, Gates: []policy.Result{r}}, nil, nil
 	}
 	if l == nil {
-		return policy.Verdict{}, errors.New("the approved governance cannot be read, so nothing can be judged by it")
+		return policy.Verdict{}, nil, errors.New("the approved governance cannot be read, so nothing can be judged by it")
 	}
 	from, err := sources.ParseRevision(current.Approved.Revision)
 	if err != nil {
-		return policy.Verdict{}, err
+		return policy.Verdict{}, nil, err
 	}
 	amendment := policy.Amendment{From: from.Commit, To: head.Commit}
 	src, read := a.sources[a.config.Governance.Source], newReads(a.config.Governance.Path)
 	past, err := a.landedSince(ctx, l.Keyring, src, from, head, changing{read: read, differs: read, offers: current.Offers})
 	if err != nil {
-		return policy.Verdict{}, fmt.Errorf("read the landed changes of governance: %w", err)
+		return policy.Verdict{}, nil, fmt.Errorf("read the landed changes of governance: %w", err)
 	}
 	amendment.Landed, amendment.LandedUnknown = past.landed, past.unknown
 	amendment.Parts, amendment.PartsUnknown = past.parts, past.partsUnknown
-	return a.judgeAmendment(l, current, amendment, root, now), nil
+	verdict, votes := a.judgeAmendment(l, current, amendment, root, now)
+	return verdict, votes, nil
 }
 
-// judgeAmendment asks the rules in force about a change of the declarations.
-func (a *Agent) judgeAmendment(l *law, current Governance, amendment policy.Amendment, root policy.Root, now time.Time) policy.Verdict {
+// judgeAmendment asks the rules in force about a change of the declarations, and says whose approvals the answer rests on.
+func (a *Agent) judgeAmendment(l *law, current Governance, amendment policy.Amendment, root policy.Root, now time.Time) (policy.Verdict, []policy.Vote) {
 	if l.Estate != nil {
 		amendment.Rules = l.Estate.Spec.Governance
 	}
 	facts := policy.Facts{People: l.people, Statements: l.believed(current.Statements), Evidence: a.evidence(now)}
-	return policy.EvaluateAmendment(amendment, facts, root, now)
+	verdict := policy.EvaluateAmendment(amendment, facts, root, now)
+	return verdict, amendment.Votes(facts, now, verdict)
 }
 
 // sameGovernance reports whether two commits have the same governance folder; false where one of them cannot be read.

@@ -245,11 +245,11 @@ func (a *Agent) landedSince(ctx context.Context, keyring *identity.Keyring, src 
 	}
 	var landings []*landing
 	for _, commit := range commits {
-		one, err := a.landing(ctx, src, to.Branch, commit)
+		one, err := a.landing(ctx, src, to.Branch, commit, c.read)
 		if err != nil {
 			return past{}, err
 		}
-		if one.read(c.read) {
+		if one != nil {
 			landings = append(landings, one)
 		}
 	}
@@ -465,6 +465,7 @@ func (l *landing) joined(head *side, series []*landing) bool {
 // facts says what the gates want to know of a landed change.
 func (l *landing) facts(keyring *identity.Keyring, source string, seen time.Time, releases []string, series []*landing) policy.Landed {
 	f := policy.Landed{Commit: l.step.commit, FirstSeen: seen, Releases: releases, PullUnknown: l.pullUnknown}
+	stranger := false           // a commit that is not as in the pull request, and nobody signed it
 	worked := map[string]bool{} // paths that a commit of the branch altered
 	for _, b := range l.step.brought[:len(l.step.brought)-1] {
 		for _, p := range b.altered {
@@ -488,13 +489,14 @@ func (l *landing) facts(keyring *identity.Keyring, source string, seen time.Time
 		}
 		if c.Signer == "" && !c.Mechanical {
 			c.Problem = signature.String()
+			stranger = stranger || l.pull != nil && !l.pull.has(b.id)
 		}
 		f.Commits = append(f.Commits, c)
 		f.Parts = append(f.Parts, partsOf(keyring, b, c)...)
 	}
 	if l.pull != nil {
-		f.Pull = l.pull.facts(keyring, source, l, series)
-		f.Parts = append(f.Parts, l.pull.parts(keyring, source)...)
+		f.Pull = l.pull.facts(keyring, source, l, series, stranger)
+		f.Parts = append(f.Parts, l.pull.parts(keyring, source, stranger)...)
 	}
 	f.Parts = distinct(f.Parts)
 	return f

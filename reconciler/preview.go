@@ -279,7 +279,7 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 	now := a.now()
 	amendment := policy.Amendment{From: from.Commit, To: pr.Head}
 	amendment.Landed, _ = n.landed(l, one, newReads(a.config.Governance.Path), pr.Head, now)
-	verdict := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
+	verdict, _ := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
 	j := &judged{verdict: &verdict}
 	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {
 		j.earlier = "what landed before is not approved yet: " + joinLines(current.Verdict.Reasons())

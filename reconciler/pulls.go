@@ -26,13 +26,17 @@ type pulls struct {
 	every time.Duration // how old an answer may become
 	now   func() time.Time
 
-	mu    sync.Mutex
-	known map[string]pullAnswer // by commit
+	mu      sync.Mutex
+	known   map[string]pullAnswer // by commit
+	failure error                 // of the forge as a whole, which is not asked again
+	since   time.Time             // then
+	pause   time.Duration         // for so long
 }
 
+// pullAnswer is the newest answer about a landed change that can be believed.
 type pullAnswer struct {
 	pull *forge.PullRequest // nil: there is none
-	at   time.Time
+	at   time.Time          // zero: something may have changed since
 }
 
 // pullsMax bounds the landed changes that answers are remembered of.
@@ -43,32 +47,67 @@ func newPulls(f reviews, every time.Duration, now func() time.Time) *pulls {
 }
 
 // of gives the merged pull request of a landed change, nil when there is none. A forge that does not answer makes an
-// earlier answer unknown again: an approval may have been taken back.
+// earlier answer unknown again: an approval may have been taken back. So does an answer that is older than an earlier one.
 func (p *pulls) of(ctx context.Context, branch, commit string) (*forge.PullRequest, error) {
 	p.mu.Lock()
 	answer, known := p.known[commit]
+	failure := p.failure
+	if remaining(p.since, p.now(), p.pause) == 0 {
+		failure = nil
+	}
 	p.mu.Unlock()
 	if known && remaining(answer.at, p.now(), p.every) > 0 {
 		return answer.pull, nil
 	}
+	if failure != nil {
+		return nil, failure
+	}
+	at := p.now()
 	pull, err := p.forge.PullRequestOf(ctx, branch, commit)
 	if err != nil {
+		p.failed(err)
 		return nil, err
+	}
+	if known {
+		if err := forge.Contradicts(answer.pull, pull); err != nil {
+			return nil, err
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.known) >= pullsMax {
 		clear(p.known)
 	}
-	p.known[commit] = pullAnswer{pull: pull, at: p.now()}
+	p.known[commit] = pullAnswer{pull: pull, at: at}
 	return pull, nil
+}
+
+// failed keeps the forge from being asked by everybody while it does not answer, or wants fewer requests: each who asks
+// would wait for it. What it says of one landed change alone keeps nobody from asking about others.
+func (p *pulls) failed(err error) {
+	pause := time.Duration(0)
+	var limit *forge.RateLimitError
+	switch {
+	case errors.As(err, &limit):
+		pause = limit.RetryAfter
+	case errors.Is(err, forge.ErrUnreachable) && !errors.Is(err, context.Canceled):
+		pause = p.every
+	default:
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failure, p.since, p.pause = err, p.now(), pause
 }
 
 // stale makes every answer be asked for again.
 func (p *pulls) stale() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	clear(p.known)
+	for commit, answer := range p.known {
+		answer.at = time.Time{}
+		p.known[commit] = answer
+	}
 }
 
 // heads are the refs of the pull requests that were asked about, which bring the commits that people reviewed.
@@ -92,40 +131,47 @@ type pull struct {
 	heads  map[string]*side // reviewed head → what it has where the landed change altered something
 }
 
-// landing reads a landed change and the pull request that it came from.
-func (a *Agent) landing(ctx context.Context, src *source, branch, commit string) (*landing, error) {
+// landing reads a landed change and the pull request that it came from; nil where it alters nothing that is read. The
+// forge is asked about no others.
+func (a *Agent) landing(ctx context.Context, src *source, branch, commit string, read reads) (*landing, error) {
 	l := &landing{commit: commit}
-	var request *forge.PullRequest
-	if src.pulls != nil {
-		var err error
-		if request, err = src.pulls.of(ctx, branch, commit); err != nil {
-			if ctx.Err() != nil {
-				return nil, err
-			}
-			l.pullUnknown = err.Error()
-		}
-	}
-	head, remade := "", false
-	if request != nil {
-		parents, err := src.repo.Parents(commit)
-		if err != nil {
-			return nil, err
-		}
-		remade = len(parents) == 1 && !slices.ContainsFunc(request.Commits, func(c forge.Commit) bool { return c.SHA == commit })
-		if _, err := src.repo.Parents(request.Head); errors.Is(err, sources.ErrNoCommit) {
-			src.poller.Trigger() // it is among the refs to bring from now on
-			l.pullUnknown, request = fmt.Sprintf("the head of pull request %d was not fetched yet", request.Number), nil
-		} else if remade {
-			head = request.Head
-		}
-	}
 	var err error
-	if l.step, err = a.steps.read(ctx, src, commit, head); tooLarge(err) {
+	if l.step, err = a.steps.read(ctx, src, commit, ""); tooLarge(err) {
 		l.unreadable = err.Error()
 		return l, nil
 	}
-	if err != nil || request == nil {
-		return l, err
+	if err != nil || !l.read(read) {
+		return nil, err
+	}
+	if src.pulls == nil {
+		return l, nil
+	}
+	request, err := src.pulls.of(ctx, branch, commit)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		l.pullUnknown = err.Error()
+	}
+	if request == nil {
+		return l, nil
+	}
+	if _, err := src.repo.Parents(request.Head); errors.Is(err, sources.ErrNoCommit) {
+		src.poller.Trigger() // it is among the refs to bring from now on
+		l.pullUnknown = fmt.Sprintf("the head of pull request %d was not fetched yet", request.Number)
+		return l, nil
+	} else if err != nil {
+		return nil, err
+	}
+	remade := len(l.step.parents) == 1 && !(&pull{PullRequest: request}).has(commit)
+	if remade {
+		if l.step, err = a.steps.read(ctx, src, commit, request.Head); tooLarge(err) {
+			l.unreadable = err.Error()
+			return l, nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if l.pull, err = l.step.reviewed(ctx, src.repo, request); err != nil {
 		return nil, err
@@ -163,11 +209,11 @@ func tooLarge(err error) bool {
 	return errors.Is(err, sources.ErrTooMany) || errors.As(err, &refused)
 }
 
-// facts says who reviewed what.
-func (p *pull) facts(keyring *identity.Keyring, source string, l *landing, series []*landing) *policy.Pull {
-	f := &policy.Pull{Number: p.Number, URL: p.URL, Head: p.Head, Digest: p.Digest, AuthorsKnown: true}
+// facts says who reviewed what, and who made it. stranger says that something landed that is not as in the pull request.
+func (p *pull) facts(keyring *identity.Keyring, source string, l *landing, series []*landing, stranger bool) *policy.Pull {
+	f := &policy.Pull{Number: p.Number, URL: p.URL, Head: p.Head, Digest: p.Digest, At: p.Asked, AuthorsKnown: true, PushersKnown: p.PushersKnown}
 	for _, r := range forge.Approvals(p.PullRequest) {
-		review := policy.Review{Approves: true, Head: r.Head, At: r.At, Covers: l.covered(p.heads[r.Head], series)}
+		review := policy.Review{ID: r.ID, Account: r.User.Login, Approves: true, Head: r.Head, At: r.At, Covers: l.covered(p.heads[r.Head], series)}
 		if person, known := keyring.PersonByAccount(source, r.User.Login, r.User.ID); known {
 			review.Person = person.Name
 		}
@@ -176,6 +222,9 @@ func (p *pull) facts(keyring *identity.Keyring, source string, l *landing, serie
 	authors := append([]forge.User{p.Author}, p.Pushers...)
 	for _, c := range p.Commits {
 		authors = append(authors, c.Author)
+	}
+	if stranger {
+		authors = append(authors, p.LandedBy)
 	}
 	for _, user := range authors {
 		if _, known := keyring.PersonByAccount(source, user.Login, user.ID); !known {
@@ -186,18 +235,21 @@ func (p *pull) facts(keyring *identity.Keyring, source string, l *landing, serie
 }
 
 // parts says who had a part in the pull request, as the forge tells.
-func (p *pull) parts(keyring *identity.Keyring, source string) []policy.Part {
+func (p *pull) parts(keyring *identity.Keyring, source string, stranger bool) []policy.Part {
 	var parts []policy.Part
 	add := func(as string, user forge.User) {
 		if person, known := keyring.PersonByAccount(source, user.Login, user.ID); known {
 			parts = append(parts, policy.Part{Person: person.Name, As: as})
-		} else if as == policy.PartPullAuthor {
+		} else if as == policy.PartPullAuthor || as == policy.PartMerger {
 			parts = append(parts, policy.Part{As: as})
 		}
 	}
 	add(policy.PartPullAuthor, p.Author)
 	for _, user := range p.Pushers {
 		add(policy.PartPusher, user)
+	}
+	if stranger {
+		add(policy.PartMerger, p.LandedBy)
 	}
 	for _, c := range p.Commits {
 		add(policy.PartAuthor, c.Author)
@@ -209,4 +261,9 @@ func (p *pull) parts(keyring *identity.Keyring, source string) []policy.Part {
 		}
 	}
 	return parts
+}
+
+// has reports whether the forge lists a commit as one of the pull request's.
+func (p *pull) has(commit string) bool {
+	return slices.ContainsFunc(p.Commits, func(c forge.Commit) bool { return c.SHA == commit })
 }

@@ -40,6 +40,7 @@ type Governance struct {
 	Offers     Offers             `json:"offers"`
 	Statements []policy.Statement `json:"statements,omitempty"` // of people, since the approved commit
 	Root       []policy.Statement `json:"root,omitempty"`       // of holders of root keys, since the approved commit
+	Approvals  []KnownApproval    `json:"approvals,omitempty"`  // recorded since the approved commit
 }
 
 // EnvironmentState holds the pointers of one environment and what surrounds them. Folding a record replaces what its
@@ -70,6 +71,7 @@ type EnvironmentState struct {
 	Offers     Offers                 `json:"offers"`               // since the approved release
 	Soaks      []policy.Soak          `json:"soaks,omitempty"`      // newest last
 	Statements []policy.Statement     `json:"statements,omitempty"` // approvals since the approved release
+	Approvals  []KnownApproval        `json:"approvals,omitempty"`  // recorded since the approved release
 	Overrides  []policy.Override      `json:"overrides,omitempty"`  // in force, or to be reviewed
 	Hold       *policy.Hold           `json:"hold,omitempty"`
 	Vetoes     map[string]policy.Veto `json:"vetoes,omitempty"` // by release
@@ -211,6 +213,7 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeState:      foldState,
 	evidence.TypeStart:      folding(foldStart),
 	evidence.TypeStatement:  folding(foldStatement),
+	evidence.TypeApproval:   folding(foldApproval),
 	evidence.TypeVeto:       folding(foldVeto),
 	evidence.TypeFreeze:     folding(foldFreeze),
 }
@@ -288,7 +291,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 			e.Used = Used{}
 		}
 		e.Used = e.Used.and(e)
-		e.Approved, e.Offers, e.Caught = &approved, Offers{}, nil
+		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, Offers{}, nil, nil
 		e.spend(p.Verdict, r.Time)
 	}
 }

@@ -26,7 +26,7 @@ const (
 	TypeHealth     = "health"     // what runs changed its health
 	TypeLive       = "live"       // a release is fully applied and healthy
 	TypeStatement  = "statement"  // a person said something outside a pull request
-	TypeApproval   = "approval"   // a forge told what people said in a pull request
+	TypeApproval   = "approval"   // a person approved what the next decision lets in
 	TypeVeto       = "veto"       // a release is to be kept away, until a person lifts it
 	TypeFreeze     = "freeze"     // a freeze caught a release between its approval and its being live
 )
@@ -92,6 +92,8 @@ type Decision struct {
 	Origin   policy.Origin  `json:"origin"`
 	Verdict  policy.Verdict `json:"verdict"`
 	Class    string         `json:"class,omitempty"`
+	// Approvals are the indices of the approval records that an allow rests on.
+	Approvals []uint64 `json:"approvals,omitempty"`
 	// Governance is the commit whose rules were asked. Everything else that the verdict follows from is the blob
 	// "inputs" (see policy.Inputs); of governance's own changes there is none.
 	Governance string `json:"governance,omitempty"`
@@ -246,12 +248,29 @@ type Statement struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// Approval is what a forge said about the pull request of a landed change. The agent attests to it: the people did not
-// sign it.
+// Approval is one approval that a decision rests on. It is written before that, once for each decision that lets something
+// in.
 type Approval struct {
-	Source string      `json:"source"`
-	Commit string      `json:"commit"` // the landed change
-	Pull   policy.Pull `json:"pull"`
+	policy.Vote
+	Word   string `json:"word"`           // whose word it is: WordOfPerson or WordOfAgent
+	Source string `json:"source"`         // of what was approved; its forge told of the review
+	From   string `json:"from,omitempty"` // digest of the approved release, or governance commit
+	To     string `json:"to"`             // digest of the release, or governance commit
+	Class  string `json:"class,omitempty"`
+}
+
+// Whose word an approval is.
+const (
+	WordOfPerson = "signed by the person"
+	WordOfAgent  = "attested by the agent" // a forge said so
+)
+
+// WordOf says whose word a vote is.
+func WordOf(v policy.Vote) string {
+	if v.Kind == policy.ByReview {
+		return WordOfAgent
+	}
+	return WordOfPerson
 }
 
 // Veto keeps a release away. Where it is the one that is being released, what was live before is approved again.

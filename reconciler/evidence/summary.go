@@ -26,6 +26,7 @@ func (r Record) Summary() string {
 		Message, By, Version string
 		Branch, Reason       string
 		Lifted               bool
+		Kind, Person, Word   string
 	}
 	if json.Unmarshal(r.Predicate, &p) != nil {
 		return ""
@@ -61,7 +62,7 @@ func (r Record) Summary() string {
 	case TypeStatement:
 		return statementSummary(r)
 	case TypeApproval:
-		return approvalSummary(r)
+		return fmt.Sprintf("by %s (%s), %s", p.Person, p.Kind, p.Word)
 	case TypeVeto:
 		if p.Lifted {
 			return fmt.Sprintf("lifted by %s: %s", p.By, p.Reason)
@@ -94,21 +95,6 @@ func statementSummary(r Record) string {
 		text += ", does not count: " + p.Refused
 	}
 	return text
-}
-
-// approvalSummary says who approved a pull request, as far as it counts.
-func approvalSummary(r Record) string {
-	var p Approval
-	if json.Unmarshal(r.Predicate, &p) != nil {
-		return ""
-	}
-	var who []string
-	for _, review := range p.Pull.Reviews {
-		if review.Approves && review.Covers && review.Person != "" {
-			who = append(who, review.Person)
-		}
-	}
-	return fmt.Sprintf("pull request %d approved by %s", p.Pull.Number, cmp.Or(strings.Join(who, ", "), "nobody"))
 }
 
 // driftSummary says which objects differ, and which field manager wrote the first of them.

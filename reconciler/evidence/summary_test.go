@@ -11,9 +11,7 @@ import (
 func TestSummaryOfPeople(t *testing.T) {
 	t.Parallel()
 	payload := []byte(`{"verb":"approve"}`)
-	pull := policy.Pull{Number: 7, Reviews: []policy.Review{
-		{Person: "release-manager-1", Approves: true, Covers: true}, {Person: "dba-1", Approves: true}, {Approves: true, Covers: true},
-	}}
+	review := policy.Vote{Kind: policy.ByReview, Person: "dba-1"}
 	for _, c := range []struct {
 		typ, want string
 		predicate any
@@ -21,8 +19,7 @@ func TestSummaryOfPeople(t *testing.T) {
 		{TypeStatement, "approve by release-manager-1", Statement{Payload: payload, Person: "release-manager-1"}},
 		{TypeStatement, "approve by nobody known, does not count: unknown key", Statement{Payload: payload, Refused: "unknown key"}},
 		{TypeStatement, "by nobody known, does not count: no statement", Statement{Refused: "no statement"}},
-		{TypeApproval, "pull request 7 approved by release-manager-1", Approval{Pull: pull}},
-		{TypeApproval, "pull request 8 approved by nobody", Approval{Pull: policy.Pull{Number: 8}}},
+		{TypeApproval, "by dba-1 (review), attested by the agent", Approval{Vote: review, Word: WordOf(review)}},
 		{TypeVeto, "by release-manager-1: orders are lost", Veto{By: "release-manager-1", Reason: "orders are lost"}},
 		{TypeVeto, "lifted by owner-1: repaired", Veto{By: "owner-1", Reason: "repaired", Lifted: true}},
 	} {

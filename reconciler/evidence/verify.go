@@ -54,6 +54,8 @@ type verifier struct {
 	kept    map[string]keptAt // writer and ref → newest
 	since   *checkpoint
 	months  map[string]map[string]plumbing.Hash
+	// approvals since something was allowed, by writer and environment
+	approvals map[string][]recordedVote
 }
 
 // keptAt is the newest record that moved a keep ref.
@@ -64,7 +66,10 @@ type keptAt struct {
 }
 
 func newVerifier(r *repository, trusted *Trusted, o VerifyOptions) *verifier {
-	return &verifier{repo: r, trusted: trusted, o: o, kept: map[string]keptAt{}, months: map[string]map[string]plumbing.Hash{}}
+	return &verifier{
+		repo: r, trusted: trusted, o: o, kept: map[string]keptAt{}, months: map[string]map[string]plumbing.Hash{},
+		approvals: map[string][]recordedVote{},
+	}
 }
 
 func (v *verifier) run(ctx context.Context) (Report, error) {

@@ -232,12 +232,15 @@ func (b *branchLog) verifyRecord() (gone bool, err error) {
 			problem(kind, r.ID, "blob %q, %s: %v", blob.Name, blob.Digest, err)
 		}
 	}
-	repeated, err := b.checkDecision(r)
+	inputs, err := b.checkDecision(r)
 	if err != nil {
 		problem(Violated, r.ID, "%v", err)
 	}
-	if repeated {
+	if inputs != nil {
 		b.report.Decisions++
+	}
+	if err := b.checkApprovals(r, inputs); err != nil {
+		problem(Incomplete, r.ID, "%v", err)
 	}
 	for _, k := range r.Keep {
 		b.kept[b.Writer+" "+k.Ref] = keptAt{branch: b.Branch, seq: seq, commit: k.Commit}

@@ -55,3 +55,91 @@ func TestDecisionsAreEvaluatedAgain(t *testing.T) {
 		t.Errorf("exit %d: %+v", r.ExitCode(), r.Problems)
 	}
 }
+
+// An allow that needed approvals names their records. The same votes recorded of another environment, not recorded at all, or
+// recorded and not named are found.
+func TestAllowsNameTheirApprovals(t *testing.T) {
+	at := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
+	in := policy.Inputs{At: at, Candidate: policy.Candidate{
+		Environment: &declaration.Environment{Meta: declaration.Meta{Name: "dev"}},
+		Release:     &render.Release{Digest: "sha256:bb"}, Approved: &render.Release{Digest: "sha256:aa"},
+		Origin: policy.OriginGit,
+		Class: &declaration.ReleaseClass{Meta: declaration.Meta{Name: "standard"}, Spec: declaration.ReleaseClassSpec{
+			Approvals: []declaration.Approval{{Count: 2, Roles: []string{"dba"}}},
+		}},
+		Landed: []policy.Landed{{
+			Commit: "c1", Commits: []policy.Commit{{ID: "c1", Signer: "developer-1"}},
+			Pull: &policy.Pull{Number: 3, Head: "c1", Reviews: []policy.Review{{ID: 4, Person: "dba-1", Approves: true, Covers: true, Head: "c1"}}},
+		}},
+	}, Facts: policy.Facts{
+		People: map[string]policy.Voter{"dba-1": {Roles: []string{"dba"}}, "dba-2": {Roles: []string{"dba"}}},
+		Statements: []policy.Statement{{
+			ID: "s1", Verb: policy.VerbApprove, Person: "dba-2", From: "sha256:aa", To: "sha256:bb", Expires: at.Add(time.Hour),
+		}},
+		Evidence: &policy.EvidenceFact{Reached: at, Limit: time.Hour, SpoolMax: 10},
+	}}
+	verdict := in.Evaluate()
+	votes := in.Votes(verdict)
+	if verdict.Answer != policy.Allow || len(votes) != 2 {
+		t.Fatalf("%+v rests on %+v", verdict.Reasons(), votes)
+	}
+	data, err := in.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		environments [2]string // of the two approvals; "" leaves one out
+		names        int       // how many of them the decision names
+		extra        uint64    // index that it names besides
+		says         string
+	}{
+		"both":                   {environments: [2]string{"dev", "dev"}, names: 2},
+		"one was never recorded": {environments: [2]string{"dev", ""}, names: 1, says: "names no record of that"},
+		"one is not named":       {environments: [2]string{"dev", "dev"}, names: 1, says: "names no record of that"},
+		"one is of another":      {environments: [2]string{"dev", "qa"}, names: 2, says: "none of this environment"},
+		"one is no approval":     {environments: [2]string{"dev", "dev"}, names: 2, extra: 1 << 40, says: "none of this environment"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.run()
+			add := func(d Draft) uint64 {
+				t.Helper()
+				r, err := f.log.Add(d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r.Index
+			}
+			var named []uint64
+			for i, environment := range test.environments {
+				if environment == "" {
+					continue
+				}
+				index := add(Draft{Type: TypeApproval, Environment: environment, Key: []string{name, votes[i].Person}, Predicate: Approval{Vote: votes[i], Word: WordOf(votes[i]), To: "sha256:bb"}})
+				if i < test.names {
+					named = append(named, index)
+				}
+			}
+			if test.extra != 0 {
+				named = append(named, test.extra)
+			}
+			decide := func(key string) {
+				f.wait(add(Draft{
+					Type: TypeDecision, Environment: "dev", Key: []string{key},
+					Predicate: Decision{To: "sha256:bb", Origin: policy.OriginGit, Verdict: verdict, Approvals: named},
+					Blobs:     []Blob{{Name: InputsBlob, Data: data}},
+				}))
+			}
+			decide("1")
+			r := f.verify(f.clone(), VerifyOptions{})
+			if test.says == "" && r.ExitCode() != ExitComplete || test.says != "" && (r.ExitCode() != ExitIncomplete || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].What, test.says)) {
+				t.Errorf("exit %d: %+v", r.ExitCode(), r.Problems)
+			}
+			decide("2") // an approval lets one thing in
+			if r := f.verify(f.clone(), VerifyOptions{}); r.ExitCode() != ExitIncomplete {
+				t.Errorf("approvals that were used up: exit %d: %+v", r.ExitCode(), r.Problems)
+			}
+		})
+	}
+}

@@ -16,13 +16,19 @@ const RoleReleaseManager = "release-manager"
 
 // approvals passes when every landed change has the people that the class asks for, none of whom had a part in it.
 func approvals(c Candidate, f Facts, now time.Time) Result {
+	r, _ := voted(c, f, now)
+	return r
+}
+
+// voted says who approves the candidate: whose votes the answer counts, where it is an allow.
+func voted(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 	demands := c.Class.Spec.Approvals
 	asked := len(demands) > 0 || c.Class.Spec.Signatures == declaration.SignaturesRequired
 	switch {
 	case !asked:
-		return allow("the class asks for no approvals")
+		return allow("the class asks for no approvals"), nil
 	case c.Origin == OriginGovernance:
-		return allow("the change of governance that it comes from was approved")
+		return allow("the change of governance that it comes from was approved"), nil
 	case c.Origin == OriginRollback:
 		return rollbackApproval(c, f, now)
 	case !c.judgedByLanded():
@@ -31,27 +37,28 @@ func approvals(c Candidate, f Facts, now time.Time) Result {
 		}
 		return wholeApproval(c, f, demands, now)
 	case len(demands) == 0:
-		return allow("the class asks for signatures only")
+		return allow("the class asks for signatures only"), nil
 	}
 	verdict := allow("")
 	var reasons []string
+	var votes []Vote
 	for i := range c.Landed {
-		l := &c.Landed[i]
-		r := landedApprovals(c, f, l, demands, now)
+		r, counted := landedApprovals(c, f, &c.Landed[i], demands, now)
 		if r.Answer > verdict.Answer {
 			verdict = r
 		}
 		reasons = append(reasons, r.Reason)
+		votes = joinVotes(votes, counted, c.Landed[i].Commit)
 	}
 	if verdict.Answer == Allow {
 		verdict.Reason = some(reasons)
 	}
-	return verdict
+	return verdict, votes
 }
 
 // wholeApproval asks statements about the release as a whole. Whoever is known to have a part in it does not count; where
 // somebody may be missing there, one more has to approve, so that nobody's own vote is decisive.
-func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now time.Time) Result {
+func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now time.Time) (Result, []Vote) {
 	what := "the release as a whole (" + c.noLanded() + ")"
 	if c.PartsUnknown != "" {
 		var roles []string
@@ -68,26 +75,20 @@ func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now tim
 }
 
 // landedApprovals judges one landed change against its own authors.
-func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Approval, now time.Time) Result {
+func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Approval, now time.Time) (Result, []Vote) {
 	if unknown := unknownAuthors(c.Class, l); unknown != nil {
-		return *unknown
+		return *unknown, nil
 	}
 	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, parts: l.Parts}
-	if l.Pull != nil {
-		for _, r := range l.Pull.Reviews {
-			if r.Approves && r.Covers {
-				who.vote(r.Person, "review")
-			}
-		}
-	}
+	who.reviews(l.Pull)
 	who.statements(c, f, now, func(s Statement) bool {
 		return s.From == c.from() && (s.To == c.Release.Digest || slices.Contains(l.Releases, s.To))
 	})
-	r := who.result("landed change "+short(l.Commit), "a review of the pull request at its head, or purser approve "+c.Environment.Meta.Name)
+	r, votes := who.result("landed change "+short(l.Commit), "a review of the pull request at its head, or purser approve "+c.Environment.Meta.Name)
 	if r.Answer != Allow && l.PullUnknown != "" {
 		r.Reason += "; reviews are unknown: " + l.PullUnknown
 	}
-	return r
+	return r, votes
 }
 
 // unknownAuthors refuses a change of which it is not known who made it: its author could approve it. nil when it is
@@ -111,39 +112,38 @@ func unknownAuthors(class *declaration.ReleaseClass, l *Landed) *Result {
 	case !l.Pull.AuthorsKnown:
 		return &Result{Answer: Deny, Reason: fmt.Sprintf("%s: the author of pull request %d, or who pushed to it, is nobody that governance knows", of, l.Pull.Number),
 			Hint: "declare a Person with that account of the forge"}
+	case !l.Pull.PushersKnown:
+		return &Result{Answer: Wait, Reason: fmt.Sprintf("%s: who pushed to pull request %d is not known, so nobody can be told from its authors", of, l.Pull.Number),
+			Hint: "a forge tells a moment after the merge; of a fork it never does: open pull requests from branches of the project, or sign commits"}
 	}
 	return nil
 }
 
 // rollbackApproval asks one release manager, whoever made the change: what comes back was approved and live before. It is
 // said by a statement, or for each landed change by a review or by the signature of its last commit.
-func rollbackApproval(c Candidate, f Facts, now time.Time) Result {
+func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 	const what, remedy = "the rollback", "a signed commit, a review or purser approve, of a release manager"
 	demands := []declaration.Approval{{Count: 1, Roles: []string{RoleReleaseManager}}}
 	whole := ballot{demands: demands, people: f.People}
 	whole.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
-	r := whole.result(what, remedy)
+	r, votes := whole.result(what, remedy)
 	if r.Answer == Allow || len(c.Landed) == 0 {
-		return r
+		return r, votes
 	}
 	for i := range c.Landed {
 		l := &c.Landed[i]
 		who := ballot{demands: demands, people: f.People, ignored: whole.ignored}
 		if last := l.last(); last != nil && len(l.Unsigned()) == 0 {
-			who.vote(last.Signer, "signature")
+			who.vote(Vote{Kind: BySignature, Person: last.Signer, Commit: last.ID, Seen: l.FirstSeen})
 		}
-		if l.Pull != nil {
-			for _, r := range l.Pull.Reviews {
-				if r.Approves && r.Covers {
-					who.vote(r.Person, "review")
-				}
-			}
+		who.reviews(l.Pull)
+		var counted []Vote
+		if r, counted = who.result(what, remedy); r.Answer != Allow {
+			return r, nil
 		}
-		if r = who.result(what, remedy); r.Answer != Allow {
-			return r
-		}
+		votes = joinVotes(votes, counted, l.Commit)
 	}
-	return r
+	return r, votes
 }
 
 // ballot collects who approves one thing.
@@ -151,14 +151,15 @@ type ballot struct {
 	demands []declaration.Approval
 	people  map[string]Voter
 	bots    bool
-	parts   []Part            // whoever had one does not count
-	votes   map[string]string // person → how
-	ignored []string          // why somebody's vote does not count
+	parts   []Part          // whoever had one does not count
+	votes   map[string]Vote // by person
+	ignored []string        // why somebody's vote does not count
 }
 
-func (b *ballot) vote(person, how string) {
+func (b *ballot) vote(v Vote) {
+	person := v.Person
 	voter, known := b.people[person]
-	if !known || b.votes[person] != "" {
+	if _, voted := b.votes[person]; !known || voted {
 		return
 	}
 	if as, had := hadPart(b.parts, person); had {
@@ -170,9 +171,23 @@ func (b *ballot) vote(person, how string) {
 		return
 	}
 	if b.votes == nil {
-		b.votes = map[string]string{}
+		b.votes = map[string]Vote{}
 	}
-	b.votes[person] = how
+	b.votes[person] = v
+}
+
+// reviews counts those that approve what landed. nil: there is no pull request.
+func (b *ballot) reviews(p *Pull) {
+	if p == nil {
+		return
+	}
+	for _, r := range p.Reviews {
+		if r.Approves && r.Covers {
+			b.vote(Vote{Kind: ByReview, Person: r.Person, Review: &VotedReview{
+				ID: r.ID, Account: r.Account, Head: r.Head, Pull: p.Number, URL: p.URL, Merged: p.Head, Answer: p.Digest,
+			}, Seen: p.At})
+		}
+	}
 }
 
 // statements counts those that approve what covers says.
@@ -187,20 +202,22 @@ func (b *ballot) statements(c Candidate, f Facts, now time.Time, covers func(Sta
 		case s.Rank < c.Class.Spec.Rank:
 			b.ignored = append(b.ignored, fmt.Sprintf("%s approved it as class %q, and it is %q", s.Person, s.Class, c.Class.Meta.Name))
 		default:
-			b.vote(s.Person, "statement")
+			b.vote(Vote{Kind: ByStatement, Person: s.Person, Statement: s.ID, Seen: s.Seen})
 		}
 	}
 }
 
-// result says whether the demands are met: a person counts for one of them.
-func (b *ballot) result(what, remedy string) Result {
+// result says whether the demands are met, and with whose votes: a person counts for one of them.
+func (b *ballot) result(what, remedy string) (Result, []Vote) {
 	met, left := assign(b.demands, slices.Sorted(maps.Keys(b.votes)), b.people)
 	if len(left) == 0 {
 		var names []string
+		var votes []Vote
 		for _, person := range met {
-			names = append(names, fmt.Sprintf("%s (%s)", person, b.votes[person]))
+			names = append(names, fmt.Sprintf("%s (%s)", person, b.votes[person].Kind))
+			votes = append(votes, b.votes[person])
 		}
-		return allow(fmt.Sprintf("%s is approved by %s", what, strings.Join(names, ", ")))
+		return allow(fmt.Sprintf("%s is approved by %s", what, strings.Join(names, ", "))), votes
 	}
 	var missing []string
 	reachable := true
@@ -218,7 +235,7 @@ func (b *ballot) result(what, remedy string) Result {
 	if !reachable {
 		r.Answer, r.Hint = Deny, "revert the change and let somebody else make it, or give more people the role, in governance"
 	}
-	return r
+	return r, nil
 }
 
 // eligible are the people who could still meet a demand.
@@ -226,7 +243,7 @@ func (b *ballot) eligible(demand declaration.Approval) []string {
 	var may []string
 	for _, person := range slices.Sorted(maps.Keys(b.people)) {
 		voter := b.people[person]
-		if b.votes[person] != "" || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
+		if _, voted := b.votes[person]; voted || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
 			continue
 		}
 		if _, had := hadPart(b.parts, person); had {

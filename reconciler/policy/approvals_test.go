@@ -132,6 +132,17 @@ func TestApprovals(t *testing.T) {
 			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
 			c.Landed[0].Pull.AuthorsKnown = false
 		}, Deny, "nobody that governance knows"},
+		"unsigned, the forge does not tell who pushed": {func(c *Candidate, f *Facts) {
+			c.Class.Spec.Authorship = declaration.AuthorshipForge
+			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
+		}, Wait, "who pushed to pull request 7 is not known"},
+		"unsigned, the forge tells who pushed": {func(c *Candidate, f *Facts) {
+			c.Class.Spec.Authorship = declaration.AuthorshipForge
+			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)
+			c.Landed[0].Pull.PushersKnown = true
+		}, Allow, ""},
 		"forge's squash commit": {func(c *Candidate, f *Facts) {
 			c.Landed[0].Commits = append(c.Landed[0].Commits, Commit{ID: "squash", Mechanical: true})
 			pull(reviewBy("release-manager-1"), reviewBy("dba-1"))(c, f)

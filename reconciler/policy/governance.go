@@ -23,10 +23,9 @@ type Amendment struct {
 	PartsUnknown  string
 }
 
-// EvaluateAmendment asks the gates that hold for declarations. Where the holders of the root keys approve it together,
-// it passes whatever the rules in force say: that is the way out of rules that nobody can satisfy.
-func EvaluateAmendment(a Amendment, f Facts, root Root, now time.Time) Verdict {
-	c := Candidate{
+// candidate is the amendment as the gates about landed changes see it.
+func (a Amendment) candidate() Candidate {
+	return Candidate{
 		Environment: &declaration.Environment{Meta: declaration.Meta{Name: Governance}},
 		Release:     &render.Release{Digest: a.To}, Approved: &render.Release{Digest: a.From},
 		Origin: OriginGit, Landed: a.Landed, LandedUnknown: a.LandedUnknown, Parts: a.Parts, PartsUnknown: a.PartsUnknown,
@@ -34,6 +33,12 @@ func EvaluateAmendment(a Amendment, f Facts, root Root, now time.Time) Verdict {
 			Signatures: a.Rules.Signatures, Approvals: a.Rules.Approvals, Authorship: a.Rules.Authorship,
 		}},
 	}
+}
+
+// EvaluateAmendment asks the gates that hold for declarations. Where the holders of the root keys approve it together,
+// it passes whatever the rules in force say: that is the way out of rules that nobody can satisfy.
+func EvaluateAmendment(a Amendment, f Facts, root Root, now time.Time) Verdict {
+	c := a.candidate()
 	v := Verdict{}
 	for _, g := range []gate{{GateSignatures, signatures}, {GateApprovals, approvals}} {
 		r := g.ask(c, f, now)

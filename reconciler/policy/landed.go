@@ -43,27 +43,33 @@ const (
 	PartAuthor     = "author"
 	PartCommitter  = "committer"
 	PartCoAuthor   = "co-author"
-	PartMerger     = "merger" // of a merge with edits of its own
+	PartMerger     = "merger" // who landed what is not as the pull request was
 	PartPullAuthor = "author of the pull request"
 	PartPusher     = "pusher"
 )
 
 // Pull is what the forge said about the pull request that a landed change came from.
 type Pull struct {
-	Number  int64    `json:"number"`
-	URL     string   `json:"url"`
-	Head    string   `json:"head"`
-	Digest  string   `json:"digest"` // of the forge's answers
-	Reviews []Review `json:"reviews"`
-	// AuthorsKnown: the pull request's author is a known person, and so is everybody the forge says pushed to it.
+	Number  int64     `json:"number"`
+	URL     string    `json:"url"`
+	Head    string    `json:"head"`
+	Digest  string    `json:"digest"` // of the forge's answers
+	At      time.Time `json:"at"`     // when the forge answered
+	Reviews []Review  `json:"reviews"`
+	// AuthorsKnown: the pull request's author is a known person, and so is everybody the forge says wrote or pushed what
+	// landed.
 	AuthorsKnown bool `json:"authorsKnown"`
+	// PushersKnown: the forge told of every push that led to the head.
+	PushersKnown bool `json:"pushersKnown"`
 }
 
 // Review is the last opinion of one account. Only one that approves and covers the landed change counts.
 type Review struct {
-	Person   string    `json:"person,omitempty"` // "" where the account is nobody's
-	Approves bool      `json:"approves"`         // approved, and not dismissed since
-	Covers   bool      `json:"covers"`           // each path that the landed change altered equals the reviewed head's
+	ID       int64     `json:"id,omitempty"`      // that the forge gave it
+	Account  string    `json:"account,omitempty"` // login
+	Person   string    `json:"person,omitempty"`  // "" where the account is nobody's
+	Approves bool      `json:"approves"`          // approved, and not dismissed since
+	Covers   bool      `json:"covers"`            // each path that the landed change altered equals the reviewed head's
 	Head     string    `json:"head,omitempty"`
 	At       time.Time `json:"at"`
 }

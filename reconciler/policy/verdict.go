@@ -97,6 +97,11 @@ func (v Verdict) OverrideOf(gate string) string {
 	return ""
 }
 
+// Refused reports whether one of some gates waits or denies.
+func (v Verdict) Refused(gates ...string) bool {
+	return slices.ContainsFunc(v.Gates, func(g Result) bool { return g.Answer != Allow && slices.Contains(gates, g.Gate) })
+}
+
 // Until is the earliest time at which the verdict may change by itself; nil when no gate knows one.
 func (v Verdict) Until() *time.Time {
 	var first *time.Time

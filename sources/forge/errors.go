@@ -12,6 +12,8 @@ var (
 	// ErrUnknown says that the forge gave no usable answer: unreachable, a timeout, 5xx, a rate limit, a page that is
 	// not its JSON, a redirect, more data than the limits allow. It may help to ask again.
 	ErrUnknown = errors.New("the forge gives no usable answer")
+	// ErrUnreachable says that nobody answered. It is an [ErrUnknown].
+	ErrUnreachable = fmt.Errorf("%w: it cannot be reached", ErrUnknown)
 	// ErrDenied says that the forge does not accept the token, or not for this.
 	ErrDenied = errors.New("the forge denies access")
 	// ErrNotFound says that the forge knows no such project, commit or pull request, or hides it from the token.

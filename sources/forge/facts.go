@@ -1,6 +1,8 @@
 package forge
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -77,13 +79,16 @@ type PullRequest struct {
 	Head        string    `json:"head"`        // the head when it was merged; of an open one the head now
 	HeadRef     string    `json:"headRef"`     // ref of the project under which the head can be fetched
 	MergeCommit string    `json:"mergeCommit"` // where the branch stood after the merge
-	Commits     []Commit  `json:"commits"`     // oldest first
+	// LandedBy moved the base branch there: who merged, or pushed a merge of their own. Zero when the forge does not say.
+	LandedBy User     `json:"landedBy"`
+	Commits  []Commit `json:"commits"` // oldest first
 	// Pushers are the accounts that pushed to the head branch, as far as the forge's activity tells. With PushersKnown
 	// every push that led from the branch's creation to Head is among them.
-	Pushers      []User   `json:"pushers,omitempty"`
-	PushersKnown bool     `json:"pushersKnown"`
-	Reviews      []Review `json:"reviews"` // oldest first, those still standing and those not
-	Digest       string   `json:"digest"`  // sha256:… over the raw answers
+	Pushers      []User    `json:"pushers,omitempty"`
+	PushersKnown bool      `json:"pushersKnown"`
+	Reviews      []Review  `json:"reviews"` // oldest first, those still standing and those not
+	Digest       string    `json:"digest"`  // sha256:… over the raw answers
+	Asked        time.Time `json:"asked"`   // when the forge was asked
 
 	headBranch string // in the project itself; "" for a fork
 }
@@ -119,6 +124,11 @@ type Protection struct {
 // Approvals returns each account's approval that stands: its latest review that says more than a comment, if that is an
 // approval and was not dismissed. Accounts that the forge does not name have none. An approval may be stale.
 func Approvals(pr *PullRequest) []Review {
+	return slices.DeleteFunc(opinions(pr), func(r Review) bool { return r.State != Approved || r.Dismissed })
+}
+
+// opinions returns each account's latest review that says more than a comment.
+func opinions(pr *PullRequest) []Review {
 	var latest []Review
 	for _, r := range pr.Reviews {
 		if r.State == Commented || !r.User.Known() {
@@ -137,13 +147,7 @@ func Approvals(pr *PullRequest) []Review {
 			latest = append(latest, r)
 		}
 	}
-	var standing []Review
-	for _, r := range latest {
-		if r.State == Approved && !r.Dismissed {
-			standing = append(standing, r)
-		}
-	}
-	return standing
+	return latest
 }
 
 // supersedes reports whether a, of the same account as b, is its opinion instead of b. Where the order is not known, an
@@ -156,4 +160,49 @@ func supersedes(a, b Review) bool {
 		return a.At.After(b.At)
 	}
 	return a.ID > b.ID
+}
+
+// Contradicts says how an answer about a landed change cannot be newer than an earlier one, nil standing for no pull
+// request: it comes from a cache, or a copy that lags behind. What was merged does not change any more, and an approval
+// does not come back behind a later opinion of the same account.
+func Contradicts(earlier, now *PullRequest) error {
+	if earlier == nil {
+		return nil
+	}
+	differs := func(what string) error {
+		return hint(fmt.Errorf("%w: it said otherwise before about pull request %d: %s", ErrUnknown, earlier.Number, what),
+			"let no cache stand before the forge; a new review, or a statement, counts in any case")
+	}
+	switch {
+	case now == nil:
+		return differs("that it landed")
+	case now.Number != earlier.Number || now.Head != earlier.Head || now.MergeCommit != earlier.MergeCommit || !slices.EqualFunc(now.Commits, earlier.Commits, sameCommit):
+		return differs("what was merged")
+	case earlier.Author.Known() && now.Author.Known() && !now.Author.Same(earlier.Author):
+		return differs("its author")
+	}
+	for _, user := range earlier.Pushers {
+		if now.PushersKnown && !slices.ContainsFunc(now.Pushers, user.Same) {
+			return differs("who pushed")
+		}
+	}
+	for _, was := range opinions(earlier) {
+		for _, is := range Approvals(now) {
+			again := is.ID == was.ID && is.At.Equal(was.At) && was.Dismissed
+			if is.User.Same(was.User) && (again || !was.At.IsZero() && newer(was, is)) {
+				return differs("the last review of " + was.User.Login)
+			}
+		}
+	}
+	return nil
+}
+
+func sameCommit(a, b Commit) bool { return a.SHA == b.SHA }
+
+// newer reports whether a was given after b.
+func newer(a, b Review) bool {
+	if a.At.Equal(b.At) {
+		return a.ID > b.ID
+	}
+	return a.At.After(b.At)
 }

@@ -44,6 +44,57 @@ func TestApprovals(t *testing.T) {
 	}
 }
 
+func TestContradicts(t *testing.T) {
+	t.Parallel()
+	at := func(minute int) time.Time { return time.Date(2026, 11, 3, 10, minute, 0, 0, time.UTC) }
+	dba, other := User{Login: "dba-1", ID: 22}, User{Login: "owner-1", ID: 15}
+	made := func(change func(*PullRequest)) *PullRequest {
+		pr := &PullRequest{
+			Number: 7, Author: other, Head: "h", MergeCommit: "m", Commits: []Commit{{SHA: "h"}}, Pushers: []User{other}, PushersKnown: true,
+			Reviews: []Review{{ID: 1, User: dba, State: Approved, At: at(1)}},
+		}
+		if change != nil {
+			change(pr)
+		}
+		return pr
+	}
+	review := func(list ...Review) func(*PullRequest) { return func(pr *PullRequest) { pr.Reviews = list } }
+	approved := Review{ID: 1, User: dba, State: Approved, At: at(1)}
+	dismissed := Review{ID: 1, User: dba, State: Approved, At: at(1), Dismissed: true}
+	objection := Review{ID: 2, User: dba, State: ChangesRequested, At: at(2)}
+	again := Review{ID: 3, User: dba, State: Approved, At: at(3)}
+	tests := map[string]struct {
+		earlier, now *PullRequest
+		want         bool
+	}{
+		"nothing known before":          {nil, made(nil), false},
+		"the same":                      {made(nil), made(nil), false},
+		"it did not land after all":     {made(nil), nil, true},
+		"another":                       {made(nil), made(func(pr *PullRequest) { pr.Number = 8 }), true},
+		"another head":                  {made(nil), made(func(pr *PullRequest) { pr.Head = "i" }), true},
+		"other commits":                 {made(nil), made(func(pr *PullRequest) { pr.Commits = nil }), true},
+		"another author":                {made(nil), made(func(pr *PullRequest) { pr.Author = dba }), true},
+		"the author's account is gone":  {made(nil), made(func(pr *PullRequest) { pr.Author = User{} }), false},
+		"a pusher more":                 {made(nil), made(func(pr *PullRequest) { pr.Pushers = []User{other, dba} }), false},
+		"a pusher less":                 {made(func(pr *PullRequest) { pr.Pushers = []User{other, dba} }), made(nil), true},
+		"approved since":                {made(review()), made(nil), false},
+		"dismissed since":               {made(nil), made(review(dismissed)), false},
+		"no longer dismissed":           {made(review(dismissed)), made(nil), true},
+		"approved anew after dismissal": {made(review(dismissed)), made(review(dismissed, again)), false},
+		"objected since":                {made(nil), made(review(approved, objection)), false},
+		"the objection is gone":         {made(review(approved, objection)), made(nil), true},
+		"approved anew":                 {made(review(approved, objection)), made(review(approved, objection, again)), false},
+		"the review is gone":            {made(nil), made(review()), false},
+		"approved after an objection without a time": {
+			made(review(Review{User: dba, State: ChangesRequested})), made(review(again)), false},
+	}
+	for name, test := range tests {
+		if err := Contradicts(test.earlier, test.now); (err != nil) != test.want || err != nil && !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestSame(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

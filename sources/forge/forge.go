@@ -200,6 +200,7 @@ func checkSHA(commit string) error {
 // more but for reviews that are given or dismissed later.
 func (c *Client) PullRequestOf(ctx context.Context, branch, commit string) (*PullRequest, error) {
 	var pr *PullRequest
+	asked := c.options.Now()
 	err := c.do("find pull request of "+commit, func(b backend, call *call) (err error) {
 		if err := checkSHA(commit); err != nil {
 			return err
@@ -207,7 +208,7 @@ func (c *Client) PullRequestOf(ctx context.Context, branch, commit string) (*Pul
 		if pr, err = b.pullRequestOf(ctx, branch, commit); err != nil || pr == nil {
 			return err
 		}
-		pr.State, pr.Digest = "merged", call.sum()
+		pr.State, pr.Digest, pr.Asked = "merged", call.sum(), asked
 		return pr.check(branch)
 	})
 	if err != nil {
@@ -264,6 +265,7 @@ func (c *Client) Describe(ctx context.Context, open OpenPullRequest) (*PullReque
 	if open.Fork {
 		pr.headBranch = ""
 	}
+	asked := c.options.Now()
 	err := c.do(fmt.Sprintf("describe pull request %d", open.Number), func(b backend, call *call) error {
 		if err := b.describe(ctx, pr); err != nil {
 			return err
@@ -271,7 +273,7 @@ func (c *Client) Describe(ctx context.Context, open OpenPullRequest) (*PullReque
 		if n := len(pr.Commits); n == 0 || pr.Head != open.Head || pr.Commits[n-1].SHA != open.Head {
 			return fmt.Errorf("%w: the commits of pull request %d do not end with its head", ErrUnknown, pr.Number)
 		}
-		pr.Digest = call.sum()
+		pr.Digest, pr.Asked = call.sum(), asked
 		for i := range pr.Reviews {
 			pr.Reviews[i].Stale = pr.Reviews[i].Stale || pr.Reviews[i].Head != pr.Head
 		}

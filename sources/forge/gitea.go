@@ -221,17 +221,17 @@ func (g *giteaBackend) commitsWithoutBase(client *sdk.Client, pr *PullRequest) (
 		before = merge.parents[0]
 	}
 	if pr.Head == pr.MergeCommit { // a fast-forward: only the activity tells where the branch was
-		pushes, err := g.pushes(client, pr.Base, func(all []push) bool {
-			return slices.ContainsFunc(all, func(p push) bool { return p.after == pr.MergeCommit })
+		before = ""
+		err := g.pushes(client, func(all []giteaPush) bool {
+			for _, p := range all {
+				if p.branch == pr.Base && p.after == pr.MergeCommit {
+					before = p.before
+				}
+			}
+			return before != ""
 		})
 		if err != nil {
 			return nil, err
-		}
-		before = ""
-		for _, p := range pushes {
-			if p.after == pr.MergeCommit {
-				before = p.before
-			}
 		}
 	}
 	if before == "" {
@@ -313,46 +313,57 @@ func (g *giteaBackend) reviews(client *sdk.Client, pr *PullRequest) error {
 	return nil
 }
 
-// pushers asks the project's activity how the head came to be. Activity that does not go back far enough leaves them
-// unknown; only a failed answer is an error.
+// pushers asks the project's activity how the head and the merge came to be. Activity that does not go back far enough
+// leaves them unknown; only a failed answer is an error.
 func (g *giteaBackend) pushers(client *sdk.Client, pr *PullRequest) error {
-	if pr.headBranch == "" {
-		return nil
-	}
-	_, err := g.pushes(client, pr.headBranch, func(all []push) bool {
-		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, pr.Commits, all)
-		return pr.PushersKnown
+	return g.pushes(client, func(all []giteaPush) bool {
+		var head []push
+		for _, p := range all {
+			switch {
+			case p.branch == pr.Base && p.after == pr.MergeCommit:
+				pr.LandedBy = p.by
+			case p.branch == pr.headBranch:
+				head = append(head, p.push)
+			}
+		}
+		pr.Pushers, pr.PushersKnown = pushersOf(pr.Head, pr.Commits, head)
+		return pr.LandedBy.Known() && (pr.PushersKnown || pr.headBranch == "")
 	})
-	return err
 }
 
-// pushes reads the pushes to a branch, newest first, until they are enough or there are no more.
-func (g *giteaBackend) pushes(client *sdk.Client, branch string, enough func([]push) bool) ([]push, error) {
-	var all []push
+// pushes reads the pushes to the project's branches, newest first, until they are enough or there are no more.
+func (g *giteaBackend) pushes(client *sdk.Client, enough func([]giteaPush) bool) error {
+	var all []giteaPush
 	for page := 1; page <= g.limits.Pages; page++ {
 		feed, _, err := client.ListRepoActivityFeeds(g.owner, g.name, sdk.ListRepoActivityFeedsOptions{
 			ListOptions: sdk.ListOptions{Page: page, PageSize: giteaPage},
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, a := range feed {
-			if a.OpType == "commit_repo" && a.RefName == "refs/heads/"+branch {
-				if p, ok := giteaPush(a); ok {
-					all = append(all, p)
+			if branch, ok := strings.CutPrefix(a.RefName, "refs/heads/"); ok && a.OpType == "commit_repo" {
+				if p, ok := giteaPushOf(a); ok {
+					all = append(all, giteaPush{p, branch})
 				}
 			}
 		}
 		if len(feed) == 0 || enough(all) {
-			break
+			return nil
 		}
 	}
-	return all, nil
+	return nil
 }
 
-// giteaPush reads a push out of an activity: HeadCommit is where the branch went, CompareURL ends in old...new, for a new
+// A giteaPush is a push with its branch.
+type giteaPush struct {
+	push
+	branch string
+}
+
+// giteaPushOf reads a push out of an activity: HeadCommit is where the branch went, CompareURL ends in old...new, for a new
 // branch in main...new.
-func giteaPush(a *sdk.Activity) (push, bool) {
+func giteaPushOf(a *sdk.Activity) (push, bool) {
 	var content struct {
 		HeadCommit *struct{ Sha1 string }
 		CompareURL string

@@ -181,6 +181,9 @@ func TestGiteaTellsOfAMerge(t *testing.T) {
 			if got := standing(pr); !slices.Equal(got, test.approved) {
 				t.Errorf("approved by %v, want %v", got, test.approved)
 			}
+			if pr.LandedBy.ID != s.owner.ID {
+				t.Errorf("landed by %+v", pr.LandedBy)
+			}
 			if got := logins(pr.Pushers); !slices.Equal(got, test.pushers) || !pr.PushersKnown {
 				t.Errorf("pushed by %v (known: %t), want %v", got, pr.PushersKnown, test.pushers)
 			}

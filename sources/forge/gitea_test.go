@@ -104,7 +104,7 @@ func settled(t *testing.T, c *Client, commit string) *PullRequest {
 			return err
 		case pr == nil:
 			return errors.New("no pull request")
-		case !pr.PushersKnown:
+		case !pr.PushersKnown || !pr.LandedBy.Known():
 			return fmt.Errorf("pushers are not known: %+v", pr)
 		}
 		return nil

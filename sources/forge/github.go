@@ -201,6 +201,7 @@ func (g *githubBackend) pullRequest(ctx context.Context, number int) (*PullReque
 		MergedAt: p.GetMergedAt().Time, Base: p.GetBase().GetRef(), Head: p.GetHead().GetSHA(), MergeCommit: p.GetMergeCommitSHA(),
 		HeadRef: fmt.Sprintf("refs/pull/%d/head", number),
 	}
+	pr.LandedBy = pr.MergedBy // also where somebody pushed a merge of their own
 	if pr.Commits, err = g.commits(ctx, number); err != nil {
 		return nil, err
 	}

@@ -145,6 +145,7 @@ func gitlabPullRequest(m *gitlab.BasicMergeRequest, commit string) *PullRequest 
 		MergedAt: orZero(m.MergedAt), Base: m.TargetBranch, Head: m.SHA, MergeCommit: cmp.Or(m.MergeCommitSHA, m.SquashCommitSHA, m.SHA),
 		HeadRef: fmt.Sprintf("refs/merge-requests/%d/head", m.IID),
 	}
+	pr.LandedBy = pr.MergedBy // also where somebody pushed a merge of their own
 	if m.SourceProjectID == m.TargetProjectID {
 		pr.headBranch = m.SourceBranch
 	}

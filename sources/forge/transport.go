@@ -70,13 +70,14 @@ func (c *call) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out := req.Clone(ctx)
 	out.Header.Set("User-Agent", "purser")
+	out.Header.Set("Cache-Control", "no-cache") // an approval may have been taken back since somebody else asked
 	c.authorize(out.Header, string(token))
 	says := scrubber(string(token))
 
 	resp, err := c.transport.RoundTrip(out)
 	if err != nil {
 		if cause := req.Context().Err(); cause != nil {
-			return nil, fmt.Errorf("%s: %w: %w", what, ErrUnknown, cause)
+			return nil, fmt.Errorf("%s: %w: %w", what, ErrUnreachable, cause)
 		}
 		return nil, unreachable(what, err, says)
 	}
@@ -99,7 +100,7 @@ func (c *call) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // unreachable is the error for a request without an answer.
 func unreachable(what string, err error, says func(string) string) error {
-	failed := fmt.Errorf("%s: %w: %s", what, ErrUnknown, says(err.Error()))
+	failed := fmt.Errorf("%s: %w: %s", what, ErrUnreachable, says(err.Error()))
 	if verify := (*tls.CertificateVerificationError)(nil); errors.As(err, &verify) {
 		return hint(failed, "if the certificate is your own authority's, name its certificate as CA file")
 	}
@@ -118,6 +119,8 @@ func (c *call) record(req *http.Request, resp *http.Response, body []byte) {
 func judge(resp *http.Response, body []byte, now func() time.Time, says func(string) string) error {
 	isJSON := jsonBody(resp, body)
 	switch code := resp.StatusCode; {
+	case cached(resp.Header):
+		return hint(fmt.Errorf("%w: a cache answered, with what was so %s seconds ago", ErrUnknown, says(resp.Header.Get("Age"))), "let no cache stand before the forge")
 	case code == http.StatusNoContent || code/100 == 2 && isJSON:
 		return nil
 	case code/100 == 2:
@@ -146,6 +149,10 @@ func judge(resp *http.Response, body []byte, now func() time.Time, says func(str
 		return fmt.Errorf("%w: it answers %d", ErrUnknown, code)
 	}
 }
+
+// cached reports whether the answer is from a cache that did not ask the forge, although it was told to:
+// https://www.rfc-editor.org/rfc/rfc9111#section-5.1
+func cached(h http.Header) bool { return strings.Trim(h.Get("Age"), "0 ") != "" }
 
 // jsonBody reports whether the answer says that it is JSON, and is: an object or a list, not null nor a list of it, which
 // the libraries would take for empty ones.

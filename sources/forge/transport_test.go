@@ -67,6 +67,13 @@ func TestBadAnswers(t *testing.T) {
 		"redirect":        {http.RedirectHandler(elsewhere.URL+"/?token="+testToken, http.StatusFound), ErrUnknown},
 		"redirect of one": {http.RedirectHandler("/elsewhere", http.StatusTemporaryRedirect), ErrUnknown},
 		"not found":       {answer(404, "application/json", `{"message": "404 Not Found"}`), ErrNotFound},
+		"stale cache": {http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Cache-Control") != "no-cache" {
+				t.Error("a cache is not told to ask the forge")
+			}
+			w.Header().Set("Age", "90")
+			answer(200, "application/json", `[]`)(w, nil)
+		}), ErrUnknown},
 		"primary limit": {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-RateLimit-Remaining", "0")
 			w.Header().Set("X-RateLimit-Reset", "1000090")
