@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/health"
@@ -238,6 +239,9 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 	if decision.Approvals, err = a.recordApprovals(name, state.Approvals, decision, in.Votes(v)); err != nil {
 		return err
 	}
+	if v.Answer == policy.Allow && in.Candidate.Leaves() {
+		decision.Vetoes = state.besides(release.Digest)
+	}
 	inputs, err := in.Encode()
 	if err != nil {
 		return fmt.Errorf("encode the inputs of the decision: %w", err)
@@ -267,6 +271,17 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 		return a.supersede(name, state, release.Digest)
 	}
 	return nil
+}
+
+// besides are the approved and the live release, where they are another one than release.
+func (e *EnvironmentState) besides(release string) []string {
+	var others []string
+	for _, p := range []*Pointer{e.Approved, e.Live} {
+		if p != nil && p.Release != release && !slices.Contains(others, p.Release) {
+			others = append(others, p.Release)
+		}
+	}
+	return others
 }
 
 // supersede closes the account of a release that was approved and never became live.

@@ -92,7 +92,9 @@ spec:
 
 	w.signedBy("release-manager-2")
 	w.setValue("two") // what was live before: a rollback
-	w.untilLive("dev", "two")
+	left := w.untilLive("dev", "two")
+	w.setValue("three") // was live before as well, and was left: no way past the freeze
+	w.untilGate("veto", policy.Deny, "a rollback to "+left+" left it")
 
 	refused, reviewed := 0, 0
 	for _, r := range w.records() {

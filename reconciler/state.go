@@ -292,6 +292,9 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 		}
 		e.Used = e.Used.and(e)
 		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, Offers{}, nil, nil
+		for _, left := range p.Vetoes {
+			e.veto(left, policy.Veto{Reason: "a rollback to " + p.To + " left it", By: "the agent", At: r.Time})
+		}
 		e.spend(p.Verdict, r.Time)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -363,17 +364,24 @@ func (e *EnvironmentState) useOverrides(opened map[string][]string, at time.Time
 // other moves no pointer.
 func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
 	e := s.environment(r.Environment)
-	vetoes := map[string]policy.Veto{}
-	for release, v := range e.Vetoes {
-		vetoes[release] = v
+	if p.Lifted {
+		e.Vetoes = maps.Clone(e.Vetoes)
+		delete(e.Vetoes, p.Release)
+	} else {
+		e.veto(p.Release, policy.Veto{Reason: p.Reason, By: p.By, At: r.Time})
 	}
-	delete(vetoes, p.Release)
-	if !p.Lifted {
-		vetoes[p.Release] = policy.Veto{Reason: p.Reason, By: p.By, At: r.Time}
-	}
-	e.Vetoes = vetoes
 	if !p.Lifted && e.Approved != nil && e.Approved.Release == p.Release && e.Live != nil && e.Live.Release != p.Release {
 		e.goBack(r.Time)
 		e.Used = Used{} // whoever lifts the veto asks for new approvals
 	}
+}
+
+// veto keeps a release away.
+func (e *EnvironmentState) veto(release string, v policy.Veto) {
+	vetoes := maps.Clone(e.Vetoes)
+	if vetoes == nil {
+		vetoes = map[string]policy.Veto{}
+	}
+	vetoes[release] = v
+	e.Vetoes = vetoes
 }

@@ -92,6 +92,7 @@ type Decision struct {
 	Origin   policy.Origin  `json:"origin"`
 	Verdict  policy.Verdict `json:"verdict"`
 	Class    string         `json:"class,omitempty"`
+	Vetoes   []string       `json:"vetoes,omitempty"` // the releases that an allowed rollback leaves, kept away from now on
 	// Approvals are the indices of the approval records that an allow rests on.
 	Approvals []uint64 `json:"approvals,omitempty"`
 	// Governance is the commit whose rules were asked. Everything else that the verdict follows from is the blob

@@ -23,9 +23,8 @@ func approvals(c Candidate, f Facts, now time.Time) Result {
 // voted says who approves the candidate: whose votes the answer counts, where it is an allow.
 func voted(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 	demands := c.Class.Spec.Approvals
-	asked := len(demands) > 0 || c.Class.Spec.Signatures == declaration.SignaturesRequired
 	switch {
-	case !asked:
+	case !c.judgesPeople():
 		return allow("the class asks for no approvals"), nil
 	case c.Origin == OriginGovernance:
 		return allow("the change of governance that it comes from was approved"), nil
@@ -54,6 +53,17 @@ func voted(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 		verdict.Reason = some(reasons)
 	}
 	return verdict, votes
+}
+
+// judgesPeople reports whether the class asks who made a release, or who approves it.
+func (c Candidate) judgesPeople() bool {
+	return len(c.Class.Spec.Approvals) > 0 || c.Class.Spec.Signatures == declaration.SignaturesRequired
+}
+
+// Leaves reports whether a rollback keeps away what it leaves, which would else come back as easily as it went: as a
+// release that was live before, past the people, the calendar and the promotion that newer ones have to pass.
+func (c Candidate) Leaves() bool {
+	return c.Origin == OriginRollback && (c.judgesPeople() || c.Calendar != nil || c.Environment.Spec.Promotion.From != "")
 }
 
 // wholeApproval asks statements about the release as a whole. Whoever is known to have a part in it does not count; where
