@@ -61,7 +61,7 @@ type Agent struct {
 	observed map[string]*observation // per environment: what is known but needs no record
 	claims   map[claim]string        // what approved releases will own → environment, until they do
 	busy     map[string]bool         // environments under reconciliation now
-	problems map[string]error        // per source: why the last poll failed; nil when it did not
+	problems map[string]problem      // per source, once it was polled
 	governed chan struct{}           // wakes the governance stage
 }
 
@@ -93,7 +93,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		observed: map[string]*observation{},
 		claims:   map[claim]string{},
 		busy:     map[string]bool{},
-		problems: map[string]error{},
+		problems: map[string]problem{},
 		governed: make(chan struct{}, 1),
 		recorded: make(chan struct{}, 1),
 	}

@@ -98,8 +98,10 @@ func (a *Agent) troubles(first beginnings, now time.Time) alert.Estate {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for _, name := range slices.Sorted(maps.Keys(a.problems)) {
-		e.Sources = append(e.Sources, alert.Source{Name: name, Unreachable: first.trouble("source "+name, a.problems[name],
-			"check the address, the credentials and the server; the last good state stays in force", now)})
+		if p := a.problems[name]; p.err != nil {
+			e.Sources = append(e.Sources, alert.Source{Name: name, Unreachable: alert.Trouble{Since: p.since, Why: p.err.Error(),
+				Remedy: "check the address, the credentials and the server; the last good state stays in force"}})
+		}
 	}
 	e.Governance = governanceTroubles(governance, a.law != nil, first, now)
 	if a.law == nil {
@@ -128,6 +130,9 @@ func (a *Agent) auditTroubles(first beginnings, now time.Time) alert.Audit {
 		first.since("audit stalled", false, now)
 		audit.Unreachable = first.trouble("audit", log.Err,
 			"bring the audit remote back; nothing new is approved meanwhile, repair goes on, and the records wait on the agent's disk", now)
+		if !log.FailedAt.IsZero() {
+			audit.Unreachable.Since = log.FailedAt
+		}
 	}
 	var full error
 	if log.Spooled >= spoolLimit {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -24,6 +25,12 @@ type source struct {
 	pulls  *pulls        // nil: likewise
 	// answers to pull requests; nil where there is no forge, or it is only asked.
 	answers *answers
+}
+
+// problem is why the last poll of a source failed, and since when they fail; without an error it did not.
+type problem struct {
+	err   error
+	since time.Time
 }
 
 // notice is what a signed notice of the source's forge causes: a poll, and another look at what people reviewed.
@@ -144,7 +151,11 @@ func (a *Agent) wakeUndecided(source string) {
 // A failed poll changes nothing: the last good heads stay. One branch may be missing while others moved.
 func (a *Agent) synced(s *source, moved []sources.HeadChange, err error) {
 	a.mu.Lock()
-	a.problems[s.name] = err
+	p := problem{err: err, since: a.now()}
+	if before := a.problems[s.name]; before.err != nil {
+		p.since = before.since
+	}
+	a.problems[s.name] = p
 	a.mu.Unlock()
 	if err != nil {
 		a.logger.Warn("source not synced; its last good state stays", "source", s.name, "error", err)

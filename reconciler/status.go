@@ -29,13 +29,16 @@ type Status struct {
 
 // SourceStatus is one repository.
 type SourceStatus struct {
-	Name    string `json:"name"`
-	Problem string `json:"problem,omitempty"` // why the last poll failed; the last good state stays
+	Name    string    `json:"name"`
+	Problem string    `json:"problem,omitempty"` // why the last poll failed; the last good state stays
+	Since   time.Time `json:"since,omitzero"`    // of the problem
 }
 
 // ClusterStatus is one cluster.
 type ClusterStatus struct {
-	Name string `json:"name"`
+	Name    string    `json:"name"`
+	Problem string    `json:"problem,omitempty"` // why its API does not answer
+	Since   time.Time `json:"since,omitzero"`    // of the problem
 	// What cannot be watched, and why: its drift is found at the interval only.
 	Unwatched map[string]string `json:"unwatched,omitempty"`
 }
@@ -46,6 +49,7 @@ type EvidenceStatus struct {
 	Spooled   int       `json:"spooled"`   // records that wait to be published
 	Published time.Time `json:"published"` // when the remote last took records in this run
 	Problem   string    `json:"problem,omitempty"`
+	Since     time.Time `json:"since,omitzero"` // of the problem
 }
 
 // EnvironmentStatus is one environment.
@@ -89,7 +93,7 @@ func (a *Agent) Status() Status {
 	log := a.journal.log.Status()
 	s := Status{Sources: []SourceStatus{}, Clusters: []ClusterStatus{}, Environments: []EnvironmentStatus{}, Evidence: EvidenceStatus{Records: log.Records, Spooled: log.Spooled, Published: log.LastPublish}}
 	if log.Err != nil {
-		s.Evidence.Problem = log.Err.Error()
+		s.Evidence.Problem, s.Evidence.Since = log.Err.Error(), log.FailedAt
 	}
 	states := map[string]EnvironmentState{}
 	a.journal.read(func(state *State) {
@@ -101,15 +105,19 @@ func (a *Agent) Status() Status {
 	})
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for name, err := range a.problems {
+	for name, p := range a.problems {
 		source := SourceStatus{Name: name}
-		if err != nil {
-			source.Problem = err.Error()
+		if p.err != nil {
+			source.Problem, source.Since = p.err.Error(), p.since
 		}
 		s.Sources = append(s.Sources, source)
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.clusters)) {
-		s.Clusters = append(s.Clusters, ClusterStatus{Name: name, Unwatched: a.clusters[name].watcher.Unwatched()})
+		cluster := ClusterStatus{Name: name, Unwatched: a.clusters[name].watcher.Unwatched()}
+		if since, err := a.clusters[name].Unreachable(); err != nil {
+			cluster.Problem, cluster.Since = err.Error(), since
+		}
+		s.Clusters = append(s.Clusters, cluster)
 	}
 	slices.SortFunc(s.Sources, func(x, y SourceStatus) int { return cmp.Compare(x.Name, y.Name) })
 	names := maps.Clone(states)

@@ -292,11 +292,25 @@ func (d *daemon) metrics() {
 		`purser_live_timestamp_seconds{environment="dev"} `,
 		`purser_reconcile_duration_seconds_count{`,
 		`purser_evidence_spool_records `,
+		`purser_alerts_firing{alertname="PurserReviewOverdue",severity="critical"} 0`,
 		`process_resident_memory_bytes `,
 	} {
 		if !strings.Contains(text, "\n"+want) {
 			d.t.Errorf("no metric %s", want)
 		}
+	}
+	rules, err := os.ReadFile("../../examples/monitoring/purser.rules.yaml")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`purser_\w+`).FindAllString(string(rules), -1)
+	for _, name := range asked {
+		if !strings.Contains(text, "\n# TYPE "+name+" ") {
+			d.t.Errorf("the rules of examples/monitoring ask for %s, which there is not", name)
+		}
+	}
+	if len(asked) < 3 {
+		d.t.Errorf("the rules of examples/monitoring ask for %q only", asked)
 	}
 }
 

@@ -69,6 +69,7 @@ type Log struct {
 	shown    uint64        // records below were on the remote when the log was opened, or may have been; never changes
 	broken   error         // why nothing can be added any more
 	lastErr  error         // of the newest publishing attempt
+	failedAt time.Time     // of the first that failed since the last that did not
 	lastTime time.Time     // of the newest successful one
 	changed  chan struct{} // closed and replaced when any of this changes
 	run      *runner       // nil until Run is called
@@ -92,6 +93,7 @@ type Status struct {
 	Spooled     int       // those that are not, and those that were seen just now
 	LastPublish time.Time // zero before the first
 	Err         error     // of the newest publishing attempt; a *StalledError needs a human
+	FailedAt    time.Time // of the first attempt that failed since the last that did not; zero when that was the newest
 }
 
 func (o Options) withDefaults() Options {
@@ -353,7 +355,7 @@ func (l *Log) Status() Status {
 		Branch: l.head.Branch, Epoch: l.state.Epoch,
 		Records: l.head.index(), Published: l.published(),
 		Spooled:     len(l.spool.entries),
-		LastPublish: l.lastTime, Err: errors.Join(l.broken, l.lastErr),
+		LastPublish: l.lastTime, Err: errors.Join(l.broken, l.lastErr), FailedAt: l.failedAt,
 	}
 }
 

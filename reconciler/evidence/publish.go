@@ -137,8 +137,12 @@ func (l *Log) report(err error, took time.Duration) {
 		if l.lastErr != nil {
 			l.o.Logger.Info("publishing evidence works again")
 		}
+		l.failedAt = time.Time{}
 	} else {
 		l.metrics.failures.Inc()
+		if l.failedAt.IsZero() {
+			l.failedAt = l.o.Now()
+		}
 		if l.lastErr == nil || l.lastErr.Error() != err.Error() {
 			l.o.Logger.Error("publishing evidence failed, records wait in the spool", "records", len(l.spool.entries), "error", err)
 		}
