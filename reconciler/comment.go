@@ -201,7 +201,7 @@ func (j *judged) section(name string, declares []string) string {
 	state, _ := j.answer()
 	fmt.Fprintf(&b, "\n#### %s: %s\n", code(name), words[state])
 	if name == policy.Governance {
-		fmt.Fprintf(&b, "\nIt changes %d declarations: %s. The environments below and above are judged without that.\n", len(declares), codes(declares))
+		fmt.Fprintf(&b, "\nIt changes %d declarations: %s. The environments here are judged without that.\n", len(declares), codes(declares))
 	}
 	if j.verdict == nil {
 		b.WriteString("\n")

@@ -186,7 +186,7 @@ func (n *answers) resume(ctx context.Context, l *law) {
 	}
 }
 
-// rows are what became of one pull request, or of one landed change, environment by environment.
+// row is what became of a pull request in one environment.
 type row struct {
 	environment string
 	state       forge.StatusState
