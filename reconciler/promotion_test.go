@@ -106,5 +106,13 @@ spec:
 		}
 		return nil
 	})
+	w.git("revert", "--no-edit", "HEAD")
+	w.push("Take it back")
+	w.until("no governance waits", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		if s.GovernanceProposed != nil || s.GovernanceVerdict != nil {
+			return fmt.Errorf("%+v %+v", s.GovernanceProposed, s.GovernanceVerdict)
+		}
+		return nil
+	})
 	w.records()
 }
