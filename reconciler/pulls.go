@@ -28,9 +28,8 @@ type pulls struct {
 
 	mu      sync.Mutex
 	known   map[string]pullAnswer // by commit
-	failure error                 // of the forge as a whole, which is not asked again
-	since   time.Time             // then
-	pause   time.Duration         // for so long
+	failure error                 // nobody answered, and for as long as an answer may be old nobody is asked again
+	since   time.Time
 }
 
 // pullAnswer is the newest answer about a landed change that can be believed.
@@ -52,7 +51,7 @@ func (p *pulls) of(ctx context.Context, branch, commit string) (*forge.PullReque
 	p.mu.Lock()
 	answer, known := p.known[commit]
 	failure := p.failure
-	if remaining(p.since, p.now(), p.pause) == 0 {
+	if remaining(p.since, p.now(), p.every) == 0 {
 		failure = nil
 	}
 	p.mu.Unlock()
@@ -82,22 +81,15 @@ func (p *pulls) of(ctx context.Context, branch, commit string) (*forge.PullReque
 	return pull, nil
 }
 
-// failed keeps the forge from being asked by everybody while it does not answer, or wants fewer requests: each who asks
-// would wait for it. What it says of one landed change alone keeps nobody from asking about others.
+// failed keeps the forge from being asked by everybody while it does not answer: each who asks would wait for it. What it
+// says of one landed change alone keeps nobody from asking about others.
 func (p *pulls) failed(err error) {
-	pause := time.Duration(0)
-	var limit *forge.RateLimitError
-	switch {
-	case errors.As(err, &limit):
-		pause = limit.RetryAfter
-	case errors.Is(err, forge.ErrUnreachable) && !errors.Is(err, context.Canceled):
-		pause = p.every
-	default:
+	if !errors.Is(err, forge.ErrUnreachable) || errors.Is(err, context.Canceled) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failure, p.since, p.pause = err, p.now(), pause
+	p.failure, p.since = err, p.now()
 }
 
 // stale makes every answer be asked for again.

@@ -55,6 +55,7 @@ type Client struct {
 	authorize func(http.Header, string) // adds the token
 	transport *http.Transport
 	forge     func(*call) (backend, error)
+	pause     pause
 }
 
 // A backend is one forge's API during one operation. Errors need no context but the failed request.

@@ -62,6 +62,9 @@ func (c *call) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Host != c.base.Host || req.URL.Scheme != c.base.Scheme {
 		return nil, fmt.Errorf("%s: %w: it is not on %s", what, ErrUnknown, c.base.Host)
 	}
+	if left := c.pause.left(c.options.Now()); left > 0 {
+		return nil, fmt.Errorf("%s: %w", what, &RateLimitError{RetryAfter: left})
+	}
 	ctx, cancel := context.WithTimeout(req.Context(), c.options.Timeout)
 	defer cancel()
 	token, err := credential.ReadSecret(c.options.TokenFile, maxSecretBytes)
@@ -90,6 +93,9 @@ func (c *call) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%s: %w: the answer has more than %d bytes", what, ErrUnknown, c.limits.AnswerBytes)
 	}
 	if err := judge(resp, body, c.options.Now, says); err != nil {
+		if limit := (*RateLimitError)(nil); errors.As(err, &limit) {
+			c.pause.begin(c.options.Now(), limit.RetryAfter)
+		}
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	c.record(req, resp, body)

@@ -106,6 +106,35 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
+// Whoever was told to ask less asks nothing until then, whatever it is about.
+func TestRateLimitIsKept(t *testing.T) {
+	const sha = "1111111111111111111111111111111111111111"
+	now, requests := time.Unix(1_000_000, 0), 0
+	c := testClient(t, Gitea, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		w.Header().Set("Retry-After", "90")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}), func(o *Options) { o.Now = func() time.Time { return now } })
+	ask := func(want int, left time.Duration) {
+		t.Helper()
+		_, err := c.PullRequestOf(t.Context(), "main", sha)
+		var limit *RateLimitError
+		if !errors.As(err, &limit) || limit.RetryAfter != left || requests != want {
+			t.Errorf("%d requests, %v, want %d and %s", requests, err, want, left)
+		}
+		if _, err := c.Open(t.Context()); !errors.Is(err, ErrUnknown) || requests != want {
+			t.Errorf("%d requests, %v", requests, err)
+		}
+	}
+	ask(1, 90*time.Second)
+	now = now.Add(30 * time.Second)
+	ask(1, 60*time.Second)
+	now = now.Add(60 * time.Second)
+	ask(2, 90*time.Second)
+	now = now.Add(-time.Hour) // a clock that went back must not make it wait for that long
+	ask(3, 90*time.Second)
+}
+
 // A list that never ends is an error, not its beginning.
 func TestEndlessList(t *testing.T) {
 	for _, kind := range []Type{Gitea, GitHub, GitLab} {
