@@ -44,6 +44,12 @@ spec:
 // person declares somebody with a new key.
 func (w *world) person(name, role string) {
 	w.t.Helper()
+	w.member(name, role, "emails: ["+name+"@estate.example]")
+}
+
+// member declares somebody with a new key; more is further YAML of the spec.
+func (w *world) member(name, role, more string) {
+	w.t.Helper()
 	key := w.key(name)
 	if out, err := exec.CommandContext(w.t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key).CombinedOutput(); err != nil {
 		w.t.Fatalf("ssh-keygen: %v\n%s", err, out)
@@ -54,8 +60,7 @@ metadata: {name: %s}
 spec:
   roles: [%s]
   keys: [{ssh: %s}]
-  emails: [%s@estate.example]
-`, name, role, w.publicKey(name), name))
+%s`, name, role, w.publicKey(name), indent(more)))
 }
 
 func (w *world) key(name string) string { return filepath.Join(w.dir, "key-"+name) }
@@ -97,17 +102,23 @@ func (w *world) says(person string, s statement.Statement) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := statement.Push(w.t.Context(), w.estate.URL, sources.Auth{}, signed); err != nil {
+	if _, err := statement.Push(w.t.Context(), w.estate.URL, w.settings.auth, signed); err != nil {
 		w.t.Fatal(err)
 	}
 	return signed.ID()
 }
 
 // approves says that somebody approves what dev proposes now.
-func (w *world) approves(person string) string {
+func (w *world) approves(person string) string { return w.approvesIn(person, "dev") }
+
+func (w *world) approvesIn(person, environment string) string {
 	w.t.Helper()
-	dev := find(w.agent.Status(), "dev")
-	s := statement.Statement{Verb: statement.Approve, Environment: "dev", To: dev.Proposed.Release, Class: "standard", Expires: w.settings.now().Add(time.Hour)}
+	dev := find(w.agent.Status(), environment)
+	asked, err := w.agent.Explain(w.t.Context(), environment, w.settings.now())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s := statement.Statement{Verb: statement.Approve, Environment: environment, To: dev.Proposed.Release, Class: asked.Class, Expires: w.settings.now().Add(time.Hour)}
 	if dev.Approved != nil {
 		s.From = dev.Approved.Release
 	}

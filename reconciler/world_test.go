@@ -25,6 +25,7 @@ import (
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -47,8 +48,9 @@ type world struct {
 	namespace string
 	estate    *lab.Repo
 	audit     *lab.Repo
-	dir       string // of the agent
-	work      string // work tree of the estate
+	dir       string   // of the agent
+	work      string   // work tree of the estate
+	gitEnv    []string // of git in it, besides the tester's
 	settings  settings
 	logs      *logBuffer
 
@@ -61,10 +63,11 @@ type settings struct {
 	kubeconfig string // default: cluster-admin
 	estateURL  string // default: the Git server
 	auditURL   string
-	estateAuth string // YAML of the source's auth
-	timeout    string // of the source; default 10s
-	clusters   string // YAML of further clusters
-	more       string // YAML of the agent's spec
+	estateAuth string       // YAML of the source's auth
+	auth       sources.Auth // of who pushes statements
+	timeout    string       // of the source; default 10s
+	clusters   string       // YAML of further clusters
+	more       string       // YAML of the agent's spec
 	now        func() time.Time
 	heartbeat  time.Duration
 }
@@ -282,6 +285,7 @@ func (w *world) git(args ...string) string {
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=tester", "GIT_AUTHOR_EMAIL=tester@estate.example",
 		"GIT_COMMITTER_NAME=tester", "GIT_COMMITTER_EMAIL=tester@estate.example")
+	cmd.Env = append(cmd.Env, w.gitEnv...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)

@@ -94,7 +94,7 @@ func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Appr
 	who.statements(c, f, now, func(s Statement) bool {
 		return s.From == c.from() && (s.To == c.Release.Digest || slices.Contains(l.Releases, s.To))
 	})
-	r, votes := who.result("landed change "+short(l.Commit), "a review of the pull request at its head, or purser approve "+c.Environment.Meta.Name)
+	r, votes := who.result("landed change "+short(l.Commit), "purser approve "+c.Environment.Meta.Name+", or a review of the pull request at its head, where the forge still takes one")
 	if r.Answer != Allow && l.PullUnknown != "" {
 		r.Reason += "; reviews are unknown: " + l.PullUnknown
 	}
