@@ -34,7 +34,7 @@ var rules = []rule{
 	{"cmd/...", product},
 	{"reconciler", append([]string{"reconciler/..."}, leaves...)},
 	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // records decisions; never the reverse
-	{"reconciler/alert", append([]string{"reconciler/policy"}, leaves...)}, // tells of verdicts; never the reverse
+	{"reconciler/alert", append([]string{"reconciler/policy"}, leaves...)},    // tells of verdicts; never the reverse
 	{"reconciler/...", leaves},
 	{"sources", []string{"sources/credential"}},
 	{"sources/credential", nil},
