@@ -392,7 +392,11 @@ func (s *scene) propose(environment string) (digest string, refused error) {
 	}
 	change := evidence.Change{To: release.Digest, Revision: evidence.Revision{Source: "estate", Revision: at.String()}, Origin: policy.OriginFirst}
 	if state.Approved != nil {
-		change.From, change.Landed = state.Approved.Release, a.landed(env, state.Approved.Revision, at)
+		approved, err := a.approvedRelease(s.t.Context(), env, state)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		change.From, change.Landed = state.Approved.Release, a.landed(env, state, approved, release, at)
 	}
 	s.fold(evidence.TypeChange, environment, change)
 	return release.Digest, nil
@@ -420,7 +424,15 @@ func (s *scene) judge(environment string) policy.Verdict {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	again, err := policy.DecodeInputs(data)
+	text, err := l.rules()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rules, err := policy.DecodeRules(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	again, err := rules.Decode(data)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -58,6 +58,11 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
+	if verdict.Answer != policy.Allow {
+		if err := a.putAside(name, candidate.Release); err != nil {
+			return Outcome{Kind: Failed, Reason: err.Error()}
+		}
+	}
 	outcome := outcomeOfVerdict(verdict, now)
 	return outcome.join(a.sources[env.Spec.Source.Repository].askAgain(verdict))
 }
@@ -246,10 +251,14 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 	if err != nil {
 		return fmt.Errorf("encode the inputs of the decision: %w", err)
 	}
+	rules, err := l.rules()
+	if err != nil {
+		return fmt.Errorf("encode the rules of the decision: %w", err)
+	}
 	draft := evidence.Draft{
 		Type: evidence.TypeDecision, Environment: name,
 		Subjects: []evidence.Subject{releaseSubject(name, release.Digest)}, Predicate: decision,
-		Blobs: []evidence.Blob{{Name: evidence.InputsBlob, Data: inputs}},
+		Blobs: []evidence.Blob{{Name: evidence.InputsBlob, Data: inputs}, {Name: evidence.RulesBlob, Data: rules}},
 	}
 	if v.Answer == policy.Allow {
 		kept, err := keep(name, keepApproved, release)
@@ -263,6 +272,7 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 	}
 	if v.Answer == policy.Allow {
 		a.claimFor(env, wanted)
+		a.note(name, func(o *observation) { o.aside = aside{} })
 	}
 	a.at("decided")
 	a.metrics.decided(name, v, max(in.At.Sub(state.Proposed.FirstAt), 0))

@@ -234,7 +234,8 @@ func (a *Agent) amend(ctx context.Context, current Governance, head sources.Revi
 		if err != nil {
 			return policy.Verdict{}, err
 		}
-		if change.Landed, err = a.sources[revision.Source].repo.Landed(from.Commit, head.Commit, landedMax); err != nil && passing(err) {
+		line := a.sources[revision.Source].lineage(head.Branch)
+		if change.Landed, err = line.landed(from.Commit, head.Commit, a.governanceReads(), current.Offers.commits()); err != nil && passing(err) {
 			return policy.Verdict{}, err
 		}
 	}
@@ -286,7 +287,7 @@ func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head so
 		return policy.Verdict{}, nil, err
 	}
 	amendment := policy.Amendment{From: from.Commit, To: head.Commit}
-	src, read := a.sources[a.config.Governance.Source], newReads(a.config.Governance.Path)
+	src, read := a.sources[a.config.Governance.Source], a.governanceReads()
 	past, err := a.landedSince(ctx, l.Keyring, src, from, head, changing{read: read, differs: read, offers: current.Offers})
 	if err != nil {
 		return policy.Verdict{}, nil, fmt.Errorf("read the landed changes of governance: %w", err)
@@ -306,6 +307,9 @@ func (a *Agent) judgeAmendment(l *law, current Governance, amendment policy.Amen
 	verdict := policy.EvaluateAmendment(amendment, facts, root, now)
 	return verdict, amendment.Votes(facts, now, verdict)
 }
+
+// governanceReads is what declarations are read from.
+func (a *Agent) governanceReads() reads { return newReads(a.config.Governance.Path) }
 
 // sameGovernance reports whether two commits have the same governance folder; false where one of them cannot be read.
 func (a *Agent) sameGovernance(approved, commit string) bool {

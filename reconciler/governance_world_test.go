@@ -221,15 +221,11 @@ func (w *world) decidesTheSameAgain(clone string, r evidence.Record) {
 	}
 	var d evidence.Decision
 	decode(w.t, r, &d)
-	data, err := evidence.ReadBlob(clone, r.Blobs[0])
+	inputs, err := evidence.InputsOf(clone, []evidence.Record{r})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	in, err := policy.DecodeInputs(data)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	again := in.Evaluate()
+	again := inputs[0].Evaluate()
 	for i, g := range d.Verdict.Gates {
 		if a := again.Gates[i]; a.Gate != g.Gate || a.Answer != g.Answer || a.Reason != g.Reason {
 			w.t.Errorf("record %d: %s: %s became %s: %s: %s", r.Index, g.Gate, g.Answer, g.Reason, a.Answer, a.Reason)

@@ -234,7 +234,7 @@ func (a *Agent) landedSince(ctx context.Context, keyring *identity.Keyring, src 
 		p.parts, p.partsUnknown, err = partsSince(ctx, keyring, src, from.Commit, to.Commit, c.differs, a.now())
 		return p, err
 	}
-	commits, err := src.repo.Landed(from.Commit, to.Commit, landedMax)
+	commits, err := src.lineage(to.Branch).landed(from.Commit, to.Commit, c.read, nil)
 	switch {
 	case errors.Is(err, sources.ErrNotAncestor) || errors.Is(err, sources.ErrNoCommit):
 		return whole("the approved commit is no ancestor: history was rewritten, or the branch is another")

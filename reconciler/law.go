@@ -3,6 +3,7 @@ package reconciler
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -14,6 +15,7 @@ type law struct {
 	commit string // of the governance source
 	*declaration.Set
 	people map[string]policy.Voter
+	rules  func() ([]byte, error) // as decisions record them; encoded once
 }
 
 // newLaw prepares the declarations of a commit for judging by them.
@@ -22,6 +24,8 @@ func newLaw(commit string, set *declaration.Set) *law {
 	for name, p := range set.Persons {
 		l.people[name] = policy.Voter{Roles: p.Spec.Roles, Bot: p.Spec.Bot}
 	}
+	rules := policy.Rules{Classes: set.Classes, Calendars: set.Calendars, Policies: set.Policies, People: l.people}
+	l.rules = sync.OnceValues(rules.Encode)
 	return l
 }
 

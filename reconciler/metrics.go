@@ -154,7 +154,11 @@ func (m *metrics) health(environment string, r health.Report) {
 func (m *metrics) decided(environment string, v policy.Verdict, waited time.Duration) {
 	m.decisions.WithLabelValues(environment, v.Answer.String()).Inc()
 	for _, g := range v.Gates {
-		m.closed.WithLabelValues(environment, g.Gate).Set(oneIf(g.Answer != policy.Allow))
+		if g.Answer != policy.Allow {
+			m.closed.WithLabelValues(environment, g.Gate).Set(1)
+		} else { // most are open: a series each would be most of what there is
+			m.closed.DeleteLabelValues(environment, g.Gate)
+		}
 		if v.Answer == policy.Allow && g.Gate == policy.GateCalendar && g.Override != "" {
 			m.breaches.WithLabelValues(environment).Inc()
 		}

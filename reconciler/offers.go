@@ -65,6 +65,15 @@ func (o Offers) and(later Offers) Offers {
 	return both
 }
 
+// commits are the landed changes.
+func (o Offers) commits() []string {
+	var list []string
+	for _, l := range o.Landed {
+		list = append(list, l.Commit)
+	}
+	return list
+}
+
 // releasesWith are the proposed releases that have a landed change.
 func (o Offers) releasesWith(l SeenLanded) []string {
 	return o.Releases[min(l.Offer, len(o.Releases)):]

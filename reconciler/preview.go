@@ -278,7 +278,7 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 	}
 	now := a.now()
 	amendment := policy.Amendment{From: from.Commit, To: pr.Head}
-	amendment.Landed, _ = n.landed(l, one, newReads(a.config.Governance.Path), pr.Head, now)
+	amendment.Landed, _ = n.landed(l, one, a.governanceReads(), pr.Head, now)
 	verdict, _ := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
 	j := &judged{verdict: &verdict}
 	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {

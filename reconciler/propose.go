@@ -183,7 +183,7 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 	}
 	if state.Approved != nil {
 		change.From = state.Approved.Release
-		change.Landed = a.landed(env, state.Approved.Revision, at)
+		change.Landed = a.landed(env, state, approved, release, at)
 	}
 	for _, c := range diff {
 		change.Diff[c.Action]++
@@ -232,22 +232,21 @@ func restores(state EnvironmentState, release string) bool {
 	return state.Live != nil && state.Live.Release == release || state.Previous != nil && state.Previous.Release == release
 }
 
-// landed lists the first-parent commits since the approved revision. After a rewritten history there are none.
-func (a *Agent) landed(env *declaration.Environment, approved evidence.Revision, to sources.Revision) []string {
-	from, err := sources.ParseRevision(approved.Revision)
-	if err != nil || approved.Source != env.Spec.Source.Repository {
+// landed lists the landed changes since the approved revision that alter what one of the releases reads, and those that
+// earlier proposals listed. After a rewritten history there are none.
+func (a *Agent) landed(env *declaration.Environment, state EnvironmentState, approved, release *render.Release, to sources.Revision) []string {
+	from, err := sources.ParseRevision(state.Approved.Revision.Revision)
+	src := a.sources[state.Approved.Revision.Source]
+	if err != nil || src == nil || src.name != env.Spec.Source.Repository {
 		return nil
 	}
-	landed, err := a.sources[approved.Source].repo.Landed(from.Commit, to.Commit, landedMax)
+	landed, err := src.lineage(to.Branch).landed(from.Commit, to.Commit, readsOf(approved, release), state.Offers.commits())
 	if err != nil {
 		a.logger.Warn("landed changes not listed", "environment", env.Meta.Name, "error", err)
 		return nil
 	}
 	return landed
 }
-
-// landedMax bounds the commits that one change record lists.
-const landedMax = 1000
 
 // refuse records input that could not become a release, once for each new reason.
 func (a *Agent) refuse(environment string, last *evidence.Refused, r evidence.Refused) {

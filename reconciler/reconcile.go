@@ -89,6 +89,7 @@ func (a *Agent) leave(name string) {
 // observation is what the agent knows of an environment without a record: it can be found out again.
 type observation struct {
 	rendered   *render.Release // by the last render, in outline
+	aside      aside           // the proposed release, while it waits
 	outcome    Outcome
 	since      time.Time // of the outcome
 	turned     time.Time // of the outcome's kind

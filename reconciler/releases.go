@@ -1,8 +1,12 @@
 package reconciler
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
 	"fmt"
+	"io"
+	"sync"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/render"
@@ -35,7 +39,10 @@ func (a *Agent) release(ctx context.Context, env *declaration.Environment, p Poi
 	if release, ok := a.releases.Get(p.Release); ok {
 		return release.(*render.Release), nil
 	}
-	release, err := a.kept(env.Meta.Name, p.Release)
+	release, err := a.observation(env.Meta.Name).aside.release(p.Release)
+	if err != nil {
+		release, err = a.kept(env.Meta.Name, p.Release)
+	}
 	if err != nil {
 		release, err = a.renderAgain(ctx, env, p)
 	}
@@ -44,6 +51,74 @@ func (a *Agent) release(ctx context.Context, env *declaration.Environment, p Poi
 	}
 	a.releases.Add(p.Release, release)
 	return release, nil
+}
+
+// aside is a release in little memory, some kilobytes: a thousand that wait for an approval do not have to be rendered
+// again each time they are judged.
+type aside struct {
+	digest string
+	bytes  int // before they were packed
+	packed []byte
+}
+
+// Compressors are large, and made once for each of those who work at the same time.
+var (
+	packers   = sync.Pool{New: func() any { w, _ := flate.NewWriter(nil, flate.BestSpeed); return w }} // the level is valid
+	unpackers = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+)
+
+func pack(data []byte) ([]byte, error) {
+	w := packers.Get().(*flate.Writer)
+	defer packers.Put(w)
+	var packed bytes.Buffer
+	w.Reset(&packed)
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(packed.Bytes()), nil
+}
+
+func unpack(packed []byte, bytesBefore int) ([]byte, error) {
+	r := unpackers.Get().(io.ReadCloser)
+	defer unpackers.Put(r)
+	if err := r.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
+		return nil, err
+	}
+	data := make([]byte, bytesBefore)
+	_, err := io.ReadFull(r, data)
+	return data, err
+}
+
+// putAside packs the proposed release of an environment.
+func (a *Agent) putAside(name string, release *render.Release) error {
+	if a.observation(name).aside.digest == release.Digest {
+		return nil
+	}
+	encoded, err := release.Encode()
+	if err != nil {
+		return fmt.Errorf("encode release %s: %w", release.Digest, err)
+	}
+	packed, err := pack(encoded)
+	if err != nil {
+		return fmt.Errorf("pack release %s: %w", release.Digest, err)
+	}
+	a.note(name, func(o *observation) { o.aside = aside{release.Digest, len(encoded), packed} })
+	return nil
+}
+
+// release gives the release if it has this digest.
+func (p aside) release(digest string) (*render.Release, error) {
+	if p.digest != digest {
+		return nil, fmt.Errorf("release %s was not put aside", digest)
+	}
+	encoded, err := unpack(p.packed, p.bytes)
+	if err != nil {
+		return nil, err
+	}
+	return render.DecodeRelease(encoded)
 }
 
 // kept looks for a release in the environment's keep refs.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
@@ -25,6 +26,9 @@ type source struct {
 	pulls  *pulls        // nil: likewise
 	// answers to pull requests; nil where there is no forge, or it is only asked.
 	answers *answers
+
+	mu       sync.Mutex
+	lineages map[string]*lineage // by branch
 }
 
 // problem is why the last poll of a source failed, and since when they fail; without an error it did not.

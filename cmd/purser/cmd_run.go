@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime/debug"
+	"runtime/metrics"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,17 +40,38 @@ An empty audit remote is refused, for it may be a lost one: run "purser init" on
 or give --init.
 
 Environment: GOGC and GOMEMLIMIT set the garbage collector, as for every Go program; the
-defaults here are 300 and 128MiB, which is a soft limit.`
+defaults here are 300 and 128MiB, which is a soft limit and grows with what the estate needs.`
 
 // setCollector trades memory for time as far as a small machine has it: renders and plans come in bursts and make garbage
-// that the default would collect several times a second. GOGC and GOMEMLIMIT (see package runtime) take precedence.
-func setCollector() {
-	const percent, limit = 300, 128 << 20 // bytes; a soft limit: from there on the collector works harder
+// that the default would collect several times a second. GOGC and GOMEMLIMIT (see package runtime) take precedence. It returns when the
+// context ends, or at once.
+func setCollector(ctx context.Context) {
+	const percent = 300
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
+		giveMemory(ctx)
+	}
+}
+
+// leastMemory is the soft limit of a small estate, in bytes: from there on the collector works harder.
+const leastMemory = 128 << 20
+
+// giveMemory lets as much garbage lie as there is data in use. Where what is in use came near a limit that stays, the
+// collector would do nothing but collect.
+func giveMemory(ctx context.Context) {
+	ticker := time.NewTicker(2 * time.Second)
+	defer ticker.Stop()
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}} // as of the last collection
+	for {
+		metrics.Read(live)
+		debug.SetMemoryLimit(max(leastMemory, 2*int64(live[0].Value.Uint64())))
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
 	}
 }
 
@@ -65,7 +88,11 @@ func newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			setCollector()
+			ctx, stop := context.WithCancel(cmd.Context())
+			var collector sync.WaitGroup
+			collector.Go(func() { setCollector(ctx) })
+			defer collector.Wait()
+			defer stop()
 			s := &service{file: configFile, initialise: initialise, logger: logger, hangup: make(chan os.Signal, 1)}
 			return s.run(cmd.Context())
 		},

@@ -77,7 +77,7 @@ func (a *agent) start() error {
 		return err
 	}
 	defer log.Close()
-	a.cmd = exec.Command(a.purser, "run", "--config", a.config)
+	a.cmd = exec.Command(a.purser, "run", "--config", a.config, "--log-format", "json")
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := a.cmd.Start(); err != nil {

@@ -294,3 +294,11 @@ func (g *generated) allObjects() ([]*unstructured.Unstructured, error) {
 	}
 	return list, nil
 }
+
+// head is the newest commit.
+func (g *generated) head(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", "rev-parse", "HEAD")
+	cmd.Dir = g.dir
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+}

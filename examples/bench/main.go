@@ -39,6 +39,7 @@ var benches = []bench{
 	{"drift", 15 * time.Minute, benchDrift},
 	{"idle", 15 * time.Minute, benchIdle},
 	{"memory", 25 * time.Minute, benchMemory},
+	{"gates", 20 * time.Minute, benchGates},
 }
 
 func main() {

@@ -27,6 +27,7 @@ func TestOnServers(t *testing.T) {
 			"drift_detect_p99_seconds", "drift_repair_p99_seconds", "idle_cpu_share", "idle_requests",
 			"one_change_renders", "one_change_requests", "one_change_seconds"}},
 		{"memory", map[string]int{"memory": 0}, []string{"peak_rss_bytes"}},
+		{"gates", map[string]int{"gates": 2}, []string{"gates_idle_reconciliations", "gates_seconds"}},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,6 +30,12 @@ type agentStatus struct {
 	Evidence struct {
 		Spooled int `json:"spooled"` // records that wait to be published
 	} `json:"evidence"`
+	Governance struct {
+		Revision string `json:"revision"` // that is approved
+	} `json:"governance"`
+	Refused struct {
+		Errors []string `json:"errors"`
+	} `json:"refused"` // newest governance commit that was
 	Environments []environmentStatus `json:"environments"`
 }
 
@@ -38,6 +45,27 @@ type environmentStatus struct {
 	Reason   string   `json:"reason"`
 	Approved *pointer `json:"approved"`
 	Live     *pointer `json:"live"`
+	Verdict  *verdict `json:"verdict"`
+}
+
+// verdict is what the gates say of the proposed release.
+type verdict struct {
+	Gates []struct {
+		Gate   string `json:"gate"`
+		Answer string `json:"answer"`
+		Reason string `json:"reason"`
+	} `json:"gates"`
+}
+
+// closed names the gates that do not allow, each with its reason.
+func (v *verdict) closed() map[string]string {
+	closed := map[string]string{}
+	for _, g := range v.Gates {
+		if g.Answer != "allow" {
+			closed[g.Gate] = g.Reason
+		}
+	}
+	return closed
 }
 
 type pointer struct {
@@ -53,6 +81,8 @@ func (e environmentStatus) settled() bool {
 const (
 	metricRenders    = "purser_render_builds_total"
 	metricReconciled = "purser_reconcile_duration_seconds_count"
+	metricPolls      = "purser_source_sync_duration_seconds_count"
+	metricPushes     = "purser_evidence_publish_duration_seconds_count"
 )
 
 // maxStatus bounds an answer of the agent, in bytes.
@@ -103,14 +133,28 @@ func (s *surface) environment(ctx context.Context, name string) (environmentStat
 
 // metric is the sum over all series of a metric of the agent.
 func (s *surface) metric(ctx context.Context, name string) (float64, error) {
-	total, found := 0.0, false
+	totals, err := s.metrics(ctx, name)
+	return totals[name], err
+}
+
+// metrics are the sums over all series of some metrics of the agent, at one moment.
+func (s *surface) metrics(ctx context.Context, names ...string) (map[string]float64, error) {
+	totals := map[string]float64{}
 	err := s.get(ctx, "/metrics", func(r io.Reader) error {
-		return readSeries(r, name, func(_ map[string]string, value float64) { total, found = total+value, true })
+		text, err := io.ReadAll(r)
+		for _, name := range names {
+			found := false
+			err = errors.Join(err, readSeries(bytes.NewReader(text), name, func(_ map[string]string, value float64) {
+				totals[name] += value
+				found = true
+			}))
+			if err == nil && !found {
+				err = fmt.Errorf("the agent has no metric %s", name)
+			}
+		}
+		return err
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("the agent has no metric %s", name)
-	}
-	return total, err
+	return totals, err
 }
 
 // tell is the signed notice of a push, as a forge sends it.

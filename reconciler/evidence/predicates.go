@@ -74,7 +74,7 @@ type Change struct {
 	To       string         `json:"to"`             // digest of the proposed release, or governance commit
 	Revision Revision       `json:"revision"`
 	Origin   policy.Origin  `json:"origin"`
-	Landed   []string       `json:"landed,omitempty"` // first-parent commits since the approved revision, oldest first
+	Landed   []string       `json:"landed,omitempty"` // first-parent commits since the approved revision that alter what its releases read, oldest first
 	Images   []string       `json:"images,omitempty"` // role/container=reference, sorted
 	Version  string         `json:"version,omitempty"`
 	Ticket   string         `json:"ticket,omitempty"`
@@ -95,8 +95,8 @@ type Decision struct {
 	Vetoes   []string       `json:"vetoes,omitempty"` // the releases that an allowed rollback leaves, kept away from now on
 	// Approvals are the indices of the approval records that an allow rests on.
 	Approvals []uint64 `json:"approvals,omitempty"`
-	// Governance is the commit whose rules were asked. Everything else that the verdict follows from is the blob
-	// "inputs" (see policy.Inputs); of governance's own changes there is none.
+	// Governance is the commit whose rules were asked. Everything that the verdict follows from is in the blobs "inputs" and
+	// "rules" (see policy.Inputs); of governance's own changes there are none.
 	Governance string `json:"governance,omitempty"`
 }
 

@@ -56,6 +56,7 @@ type verifier struct {
 	months  map[string]map[string]plumbing.Hash
 	// approvals since something was allowed, by writer and environment
 	approvals map[string][]recordedVote
+	decisions decisions
 }
 
 // keptAt is the newest record that moved a keep ref.
@@ -68,7 +69,7 @@ type keptAt struct {
 func newVerifier(r *repository, trusted *Trusted, o VerifyOptions) *verifier {
 	return &verifier{
 		repo: r, trusted: trusted, o: o, kept: map[string]keptAt{}, months: map[string]map[string]plumbing.Hash{},
-		approvals: map[string][]recordedVote{},
+		approvals: map[string][]recordedVote{}, decisions: newDecisions(r),
 	}
 }
 

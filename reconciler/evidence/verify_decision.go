@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,20 +11,91 @@ import (
 	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
-// InputsBlob is the name of the blob that a decision record follows from.
-const InputsBlob = "inputs"
+// Names of the blobs that a decision record follows from: what is its own, and the rules that it shares with all decisions
+// under the same governance.
+const (
+	InputsBlob = "inputs"
+	RulesBlob  = "rules"
+)
+
+// decisions reads what decision records follow from. Most of them follow from the same few rules.
+type decisions struct {
+	repo  *repository
+	rules map[string]*policy.Rules // by digest
+}
+
+// rulesKept bounds the rules that are held ready.
+const rulesKept = 32
+
+func newDecisions(repo *repository) decisions {
+	return decisions{repo: repo, rules: map[string]*policy.Rules{}}
+}
+
+// errNoInputs says that a blob is not there, or not what the record says: erased, or told of already.
+var errNoInputs = errors.New("the inputs of the decision are not in the clone")
+
+func (d decisions) inputs(r Record) (policy.Inputs, error) {
+	own, err := d.blob(r, InputsBlob)
+	if err != nil {
+		return policy.Inputs{}, err
+	}
+	rules, err := d.rulesOf(r)
+	if err != nil {
+		return policy.Inputs{}, err
+	}
+	data, err := d.read(own)
+	if err != nil {
+		return policy.Inputs{}, err
+	}
+	return rules.Decode(data)
+}
+
+func (d decisions) rulesOf(r Record) (*policy.Rules, error) {
+	blob, err := d.blob(r, RulesBlob)
+	if err != nil {
+		return nil, err
+	}
+	if known := d.rules[blob.Digest]; known != nil {
+		return known, nil
+	}
+	data, err := d.read(blob)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := policy.DecodeRules(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.rules) == rulesKept {
+		clear(d.rules)
+	}
+	d.rules[blob.Digest] = rules
+	return rules, nil
+}
+
+// blob finds a blob of the record by its name.
+func (d decisions) blob(r Record, name string) (BlobRef, error) {
+	i := slices.IndexFunc(r.Blobs, func(blob BlobRef) bool { return blob.Name == name })
+	if i < 0 {
+		return BlobRef{}, fmt.Errorf("the decision has no %s", name)
+	}
+	return r.Blobs[i], nil
+}
+
+func (d decisions) read(blob BlobRef) ([]byte, error) {
+	data, err := d.repo.read(plumbing.BlobObject, plumbing.NewHash(blob.Object), maxBlob)
+	if err != nil || digestOf(data) != blob.Digest {
+		return nil, errors.Join(errNoInputs, err)
+	}
+	return data, nil
+}
 
 // checkDecision evaluates a decision again from its inputs, and says what differs. The inputs are nil where it cannot be
 // repeated: a decision about the declarations has none, those of an erased month are gone, and gates of another version of
 // Purser are not its own.
 func (b *branchLog) checkDecision(r Record) (*policy.Inputs, error) {
-	i := slices.IndexFunc(r.Blobs, func(blob BlobRef) bool { return blob.Name == InputsBlob })
-	if r.Type != TypeDecision || i < 0 {
+	if r.Type != TypeDecision || !slices.ContainsFunc(r.Blobs, func(blob BlobRef) bool { return blob.Name == InputsBlob }) {
 		return nil, nil
-	}
-	data, err := b.repo.read(plumbing.BlobObject, plumbing.NewHash(r.Blobs[i].Object), maxBlob)
-	if err != nil || digestOf(data) != r.Blobs[i].Digest {
-		return nil, nil // told of already, or erased
 	}
 	var d Decision
 	if err := json.Unmarshal(r.Predicate, &d); err != nil {
@@ -32,7 +104,10 @@ func (b *branchLog) checkDecision(r Record) (*policy.Inputs, error) {
 	if !slices.EqualFunc(d.Verdict.Gates, policy.Gates(), func(g policy.Result, name string) bool { return g.Gate == name }) {
 		return nil, nil
 	}
-	in, err := policy.DecodeInputs(data)
+	in, err := b.decisions.inputs(r)
+	if errors.Is(err, errNoInputs) {
+		return nil, nil // told of already, or erased
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -100,4 +175,21 @@ func (b *branchLog) namesApprovals(d Decision, in *policy.Inputs, recorded []rec
 		}
 	}
 	return nil
+}
+
+// InputsOf reads from a clone of the audit repository what decisions follow from.
+func InputsOf(clone string, records []Record) (_ []policy.Inputs, err error) {
+	repo, err := openRepository(clone)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, repo.close()) }()
+	read := newDecisions(repo)
+	list := make([]policy.Inputs, len(records))
+	for i, r := range records {
+		if list[i], err = read.inputs(r); err != nil {
+			return nil, fmt.Errorf("read the inputs of decision %s: %w", r.ID, err)
+		}
+	}
+	return list, nil
 }

@@ -32,26 +32,34 @@ func TestDecisionsAreEvaluatedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decide := func(key, to string, v policy.Verdict) {
+	rules, err := (&policy.Rules{Classes: map[string]*declaration.ReleaseClass{"low": in.Candidate.Class}}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := []Blob{{Name: InputsBlob, Data: data}, {Name: RulesBlob, Data: rules}}
+	decide := func(key, to string, v policy.Verdict, from ...Blob) {
 		t.Helper()
 		r, err := f.log.Add(Draft{
 			Type: TypeDecision, Environment: "dev", Key: []string{key}, Predicate: Decision{To: to, Origin: policy.OriginFirst, Verdict: v},
-			Blobs: []Blob{{Name: InputsBlob, Data: data}},
+			Blobs: from,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.wait(r.Index)
 	}
-	decide("1", "sha256:bb", honest)
+	decide("1", "sha256:bb", honest, from...)
 	if r := f.verify(f.clone(), VerifyOptions{}); r.ExitCode() != ExitComplete || r.Decisions != 1 {
 		t.Fatalf("an honest decision: exit %d, %+v", r.ExitCode(), r)
 	}
-	decide("2", "sha256:bb", forged)
-	decide("3", "sha256:cc", honest)
+	decide("2", "sha256:bb", forged, from...)
+	decide("3", "sha256:cc", honest, from...)
+	decide("4", "sha256:bb", honest, from[0])
+	decide("5", "sha256:bb", honest, from[0], Blob{Name: RulesBlob, Data: []byte(`{"Classes":{}}`)})
 	r := f.verify(f.clone(), VerifyOptions{})
-	if r.ExitCode() != ExitViolated || len(r.Problems) != 2 || r.Decisions != 3 ||
-		!strings.Contains(r.Problems[0].What, "answered allow") || !strings.Contains(r.Problems[1].What, "are about release sha256:bb") {
+	if r.ExitCode() != ExitViolated || len(r.Problems) != 4 || r.Decisions != 3 ||
+		!strings.Contains(r.Problems[0].What, "answered allow") || !strings.Contains(r.Problems[1].What, "are about release sha256:bb") ||
+		!strings.Contains(r.Problems[2].What, "has no rules") || !strings.Contains(r.Problems[3].What, `do not have "low"`) {
 		t.Errorf("exit %d: %+v", r.ExitCode(), r.Problems)
 	}
 }
@@ -84,6 +92,10 @@ func TestAllowsNameTheirApprovals(t *testing.T) {
 		t.Fatalf("%+v rests on %+v", verdict.Reasons(), votes)
 	}
 	data, err := in.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := (&policy.Rules{Classes: map[string]*declaration.ReleaseClass{"standard": in.Candidate.Class}, People: in.Facts.People}).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +140,7 @@ func TestAllowsNameTheirApprovals(t *testing.T) {
 				f.wait(add(Draft{
 					Type: TypeDecision, Environment: "dev", Key: []string{key},
 					Predicate: Decision{To: "sha256:bb", Origin: policy.OriginGit, Verdict: verdict, Approvals: named},
-					Blobs:     []Blob{{Name: InputsBlob, Data: data}},
+					Blobs:     []Blob{{Name: InputsBlob, Data: data}, {Name: RulesBlob, Data: rules}},
 				}))
 			}
 			decide("1")

@@ -266,7 +266,15 @@ func TestSlimInputsGiveTheSameVerdict(t *testing.T) {
 	if strings.Contains(string(encoded), "replicas") {
 		t.Error("the content of objects is encoded although no policy asks for it")
 	}
-	again, err := DecodeInputs(encoded)
+	text, err := (&Rules{Classes: map[string]*declaration.ReleaseClass{c.Class.Meta.Name: c.Class}, People: f.People}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := DecodeRules(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := rules.Decode(encoded)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,58 +12,132 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// Inputs is everything that a verdict follows from. Encoded, it is the blob "inputs" of a decision record, from which
-// anybody can evaluate the decision again.
+// Inputs is everything that a verdict follows from. Encoded, it is two blobs of a decision record, from which anybody can
+// evaluate the decision again: "inputs", and "rules" with what all candidates of one governance share.
 type Inputs struct {
 	Candidate Candidate
 	Facts     Facts
 	At        time.Time
 }
 
+// Rules is what governance says about all candidates alike.
+type Rules struct {
+	Classes   map[string]*declaration.ReleaseClass
+	Calendars map[string]*declaration.Calendar
+	Policies  map[string]*declaration.Policy
+	People    map[string]Voter
+}
+
+// stored is the form of Inputs in a record: rules are given by name.
+type stored struct {
+	Candidate Candidate
+	Facts     Facts
+	At        time.Time
+	Class     string // "": unknown
+	Calendar  string // "": none
+	Policies  []string
+}
+
 // Evaluate gives the verdict.
 func (in Inputs) Evaluate() Verdict { return Evaluate(in.Candidate, in.Facts, in.At) }
 
-// Encode writes the inputs, without what no gate looks at: the content of objects, unless there are policies about it, and
-// the fields of the release diff, which gave the class.
+// Encode writes the inputs, without the rules and without what no gate looks at: the content of objects, unless there are
+// policies about it, and the fields of the release diff, which gave the class.
 func (in Inputs) Encode() ([]byte, error) {
-	c := &in.Candidate
+	s := stored{Candidate: in.Candidate, Facts: in.Facts, At: in.At}
+	c := &s.Candidate
 	whole := len(c.Policies) > 0
 	c.Release, c.Approved = slim(c.Release, whole), slim(c.Approved, whole)
 	c.Diff = slices.Clone(c.Diff)
 	for i := range c.Diff {
 		c.Diff[i].Fields, c.Diff[i].More = nil, 0
 	}
-	return json.Marshal(in)
+	if c.Class != nil {
+		s.Class = c.Class.Meta.Name
+	}
+	if c.Calendar != nil {
+		s.Calendar = c.Calendar.Meta.Name
+	}
+	for _, p := range c.Policies {
+		s.Policies = append(s.Policies, p.Meta.Name)
+	}
+	c.Class, c.Calendar, c.Policies, s.Facts.People = nil, nil, nil, nil
+	return json.Marshal(s)
 }
 
-// DecodeInputs reads encoded inputs and makes their rules ready.
-func DecodeInputs(data []byte) (Inputs, error) {
-	var in Inputs
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil {
-		return in, fmt.Errorf("decode the inputs of a decision: %w", err)
+// Encode writes the rules. The same rules always give the same bytes.
+func (r *Rules) Encode() ([]byte, error) { return json.Marshal(r) }
+
+// DecodeRules reads encoded rules and makes them ready.
+func DecodeRules(data []byte) (*Rules, error) {
+	r := &Rules{}
+	if err := decode(data, r); err != nil {
+		return nil, fmt.Errorf("decode the rules of a decision: %w", err)
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return in, errors.New("decode the inputs of a decision: something follows them")
+	for name, k := range r.Calendars {
+		var err error
+		if k.Compiled, err = k.Spec.Compile(); err != nil {
+			return nil, fmt.Errorf("compile calendar %q: %w", name, err)
+		}
 	}
+	for _, p := range r.Policies {
+		if err := p.Compile(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Decode reads encoded inputs that were judged by these rules.
+func (r *Rules) Decode(data []byte) (Inputs, error) {
+	var s stored
+	if err := decode(data, &s); err != nil {
+		return Inputs{}, fmt.Errorf("decode the inputs of a decision: %w", err)
+	}
+	in := Inputs{Candidate: s.Candidate, Facts: s.Facts, At: s.At}
 	if in.Candidate.Environment == nil || in.Candidate.Release == nil {
 		return in, errors.New("decode the inputs of a decision: there is no candidate")
 	}
-	if k := in.Candidate.Calendar; k != nil {
-		var err error
-		if k.Compiled, err = k.Spec.Compile(); err != nil {
-			return in, fmt.Errorf("compile calendar %q: %w", k.Meta.Name, err)
-		}
+	in.Facts.People = r.People
+	var err error
+	if s.Class != "" {
+		in.Candidate.Class, err = named(r.Classes, s.Class)
 	}
-	for _, p := range in.Candidate.Policies {
-		if err := p.Compile(); err != nil {
-			return in, err
-		}
+	if s.Calendar != "" && err == nil {
+		in.Candidate.Calendar, err = named(r.Calendars, s.Calendar)
+	}
+	for _, name := range s.Policies {
+		p, missing := named(r.Policies, name)
+		in.Candidate.Policies, err = append(in.Candidate.Policies, p), errors.Join(err, missing)
+	}
+	if err != nil {
+		return in, fmt.Errorf("decode the inputs of a decision: %w", err)
 	}
 	return in, nil
+}
+
+// named finds one of the rules.
+func named[T any](rules map[string]*T, name string) (*T, error) {
+	if rule := rules[name]; rule != nil {
+		return rule, nil
+	}
+	return nil, fmt.Errorf("its rules do not have %q", name)
+}
+
+// decode reads one JSON value strictly.
+func decode(data []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows it")
+	}
+	return nil
 }
 
 // slim keeps of a release what gates look at.
