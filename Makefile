@@ -34,7 +34,7 @@ bin/lab:
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./examples/lab/cmd/lab
 
 test: bin/lab ## run all tests that need no root, against real servers (needs gcc for -race)
-	$(LAB) $(GO) test -race -p $(PROCS) -timeout 20m ./...
+	$(LAB) $(GO) test -race -p $(PROCS) -timeout 40m ./...
 
 tools:
 	@mkdir -p $(TOOLS)

@@ -88,7 +88,7 @@ func TestLargeFilesAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.list(t.Context()); err == nil || !strings.Contains(err.Error(), "is larger than") {
+	if _, err := r.list(t.Context()); err == nil || !strings.Contains(err.Error(), "has more than") {
 		t.Errorf("password: %v", err)
 	}
 }
