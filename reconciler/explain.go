@@ -57,7 +57,13 @@ func (a *Agent) Explain(ctx context.Context, name string, at time.Time) (Explana
 		return Explanation{}, err
 	}
 	facts := a.facts(l, env, state, candidate)
-	facts.Evidence = evidenceFact(a.journal.log.Status(), at)
+	facts.Evidence = a.evidence(at)
+	if at.Before(a.now().Add(-time.Minute)) { // asked about the past: the clock did not go back
+		facts.Evidence.Newest = time.Time{}
+	}
+	if err := a.restoreClaims(ctx, a.clusters[env.Spec.Cluster]); err != nil {
+		return Explanation{}, err
+	}
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(candidate.Release, env.Spec.Namespace, facts.Scopes))
 	verdict := policy.Evaluate(candidate, facts, at)
 	e.Proposed, e.Origin, e.Landed, e.Verdict, e.Until = state.Proposed, candidate.Origin, candidate.Landed, &verdict, verdict.Until()

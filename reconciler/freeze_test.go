@@ -31,8 +31,9 @@ spec:
 }
 
 func TestFreezeEndsByItself(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(w *world) {
-		w.frozen(15*time.Second, "")
+		w.frozen(30*time.Second, "")
 		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "calendar: retail"))
 	})
 	w.run()

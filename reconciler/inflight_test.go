@@ -95,11 +95,18 @@ func TestFreezePausesWhatIsNotApplied(t *testing.T) {
 	})
 	w.run()
 	first := w.untilLive("dev", "one")
-	c.set(freezeBegins.Add(-12 * time.Second))
 	w.write("apps/dev/quota.yaml", "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: quota}\nspec: {hard: {pods: \"9\"}}\n") // not the tenant's to make
 	w.write(kustomization, "resources: [objects.yaml, quota.yaml]\n")
 	w.setValue("two")
-	w.until("two is approved and held", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+	w.until("two is approved", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if dev.Approved.Release == first {
+			return fmt.Errorf("%s: %s", dev.Outcome, dev.Reason)
+		}
+		return nil
+	})
+	c.set(freezeBegins)
+	w.nudge()
+	w.until("two is held", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Approved.Release == first || dev.Outcome != "waiting" ||
 			!strings.Contains(dev.Reason, `freeze "black-friday" is in force: peak trade; it goes on at 2026-11-26T00:20:00Z`) {
 			return fmt.Errorf("%s: %s", dev.Outcome, dev.Reason)

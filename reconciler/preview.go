@@ -198,9 +198,11 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	c.Classify(l.Set, ChangedPaths(change.paths, from, release))
 	facts := a.facts(l, env, state, c)
 	facts.Attestations = a.attestationsIn(l, n.repo, m.Tree, nil, env, release)
+	if err := a.restoreClaims(ctx, a.clusters[env.Spec.Cluster]); err != nil {
+		return nil, err
+	}
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(release, env.Spec.Namespace, facts.Scopes))
 	now := a.now() // not before the facts
-	facts.Evidence = evidenceFact(a.journal.log.Status(), now)
 	verdict := policy.Evaluate(c, facts, now)
 	j.verdict, j.classWhy = &verdict, c.ClassWhy
 	j.changes, j.diff = changesText(c.Diff, diffBytes/max(len(p.affected), 1))
