@@ -289,6 +289,9 @@ func (a *Agent) work(ctx context.Context) error {
 		if s.answers != nil {
 			group.Go(func() error { return s.answers.run(ctx) })
 		}
+		if s.forge != nil {
+			group.Go(func() error { return a.watchProtection(ctx, s, s.forge) })
+		}
 	}
 	for _, c := range a.clusters {
 		group.Go(func() error { return c.queue.run(ctx) })

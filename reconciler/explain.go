@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 )
@@ -29,6 +30,8 @@ type Explanation struct {
 	Until       *time.Time            `json:"until,omitempty"` // when the answer may change by itself
 	Statements  []policy.Statement    `json:"statements,omitempty"`
 	Overrides   []policy.Override     `json:"overrides,omitempty"`
+	// Protection is how the forge protects the environment's branch; nil where there is no forge, or it was not asked yet.
+	Protection *evidence.Protection `json:"protection,omitempty"`
 }
 
 // ErrNotDeclared says that there is no such environment.
@@ -46,6 +49,7 @@ func (a *Agent) Explain(ctx context.Context, name string, at time.Time) (Explana
 	}
 	state := a.journal.environment(name)
 	e := Explanation{Environment: name, At: at, Governance: l.commit, Overrides: state.Overrides, Statements: state.Statements}
+	e.Protection = a.protectionOf(env.Spec.Source.Repository, env.Spec.Source.Branch)
 	if state.Approved != nil {
 		e.From = state.Approved.Release
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/statement"
 )
 
 // forgeCase is what people do about one pull request, and what the agent makes of it.
@@ -209,11 +210,16 @@ func TestPullRequestsOnGitea(t *testing.T) {
 	f.forgeAnswersAnOlderState(t)
 	f.twoAtOnce(t)
 	f.revertOfARevert(t)
+	f.protection(true, "branch main of estate is not protected: whoever may write to the project can push to it")
 	f.stop() // it finds all that follows at once
 	for _, c := range forgeCases {
 		c.play(f, c.name)
 	}
+	if _, _, err := f.owner.API.CreateBranchProtection(f.owner.Login, f.repo.Name, sdk.CreateBranchProtectionOption{RuleName: "main", RequiredApprovals: 1}); err != nil {
+		t.Fatal(err)
+	}
 	f.run()
+	f.protection(false, "branch main of estate is protected; who may land changes there without a review is unknown")
 	f.untilAnswers("evil-merge", policy.Wait)
 	f.approvesIn("release-manager-2", "evil-merge") // who made the edit
 	for _, c := range forgeCases {
@@ -237,6 +243,24 @@ func TestPullRequestsOnGitea(t *testing.T) {
 	f.recorded(t)
 }
 
+// protection waits until the agent knows how the branch is protected, which it tells wherever approvals are of interest.
+func (f *forgeWorld) protection(known bool, says string) {
+	f.t.Helper()
+	f.untilAnswer("main", says, func() error {
+		x, err := f.agent.Explain(f.t.Context(), "approved", f.settings.now())
+		if err != nil {
+			return err
+		}
+		if x.Protection == nil || x.Protection.Known != known || !strings.HasPrefix(x.Protection.Hint(), says) {
+			return fmt.Errorf("%+v", x.Protection)
+		}
+		if s := f.agent.Status().Sources; len(s) != 1 || len(s[0].Branches) != 1 || s[0].Branches[0] != *x.Protection {
+			return fmt.Errorf("the status says %+v", s)
+		}
+		return nil
+	})
+}
+
 // recorded checks the approvals in the log: those that counted, and no others.
 func (f *forgeWorld) recorded(t *testing.T) {
 	records := f.records()
@@ -251,10 +275,17 @@ func (f *forgeWorld) recorded(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the approvals on record are %v, want %v", got, want)
 	}
+	protections := 0
 	for _, r := range records {
-		if r.Type == evidence.TypeDecision {
+		switch r.Type {
+		case evidence.TypeDecision:
 			f.decidesTheSameAgain(clone, r)
+		case evidence.TypeProtection:
+			protections++
 		}
+	}
+	if protections != 2 {
+		t.Errorf("%d changes of the branch's protection are on record, want 2", protections)
 	}
 }
 
@@ -357,7 +388,8 @@ func (f *forgeWorld) twoAtOnce(t *testing.T) {
 	f.untilRunning(e, "two")
 }
 
-// revertOfARevert brings back what was approved before: that needs a release manager's approval again.
+// revertOfARevert brings back what was approved before: that needs a release manager's approval again, and the veto to be
+// lifted that the revert left.
 func (f *forgeWorld) revertOfARevert(t *testing.T) {
 	const e = "again"
 	step := func(value string, approve bool) {
@@ -376,6 +408,10 @@ func (f *forgeWorld) revertOfARevert(t *testing.T) {
 	f.untilRunning(e, "one")
 	step("two", false)
 	f.untilAnswers(e, policy.Wait, "the rollback needs 1 more of release-manager")
+	f.untilAnswer(e, "the rollback vetoes what it left", func() error { return f.answers(e, "veto", policy.Deny, "left it") })
+	f.says("release-manager-1", statement.Statement{
+		Verb: statement.Lift, Environment: e, To: find(f.agent.Status(), e).Proposed.Release, Reason: "the revert was wrong",
+	})
 	f.approvesIn("release-manager-2", e)
 	f.untilRunning(e, "two")
 }

@@ -361,6 +361,10 @@ func (a *Agent) adopt(commit string, set *declaration.Set) {
 	a.metrics.orphans(a.orphans(set))
 	for _, s := range a.sources {
 		s.poller.Trigger() // it may follow other branches now
+		select {
+		case s.adopted <- struct{}{}:
+		default: // it is going to look
+		}
 	}
 }
 

@@ -67,13 +67,12 @@ func (p *pulls) of(ctx context.Context, branch, commit string) (*forge.PullReque
 		p.failed(err)
 		return nil, err
 	}
-	if known {
-		if err := forge.Contradicts(answer.pull, pull); err != nil {
-			return nil, err
-		}
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// Others may have asked meanwhile: what they heard counts, too.
+	if err := forge.Contradicts(p.known[commit].pull, pull); err != nil {
+		return nil, err
+	}
 	if len(p.known) >= pullsMax {
 		clear(p.known)
 	}

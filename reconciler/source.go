@@ -26,6 +26,8 @@ type source struct {
 	pulls  *pulls        // nil: likewise
 	// answers to pull requests; nil where there is no forge, or it is only asked.
 	answers *answers
+	// adopted says that other declarations are in force, which may follow other branches.
+	adopted chan struct{}
 
 	mu       sync.Mutex
 	lineages map[string]*lineage // by branch
@@ -60,7 +62,7 @@ func (a *Agent) addSource(c declaration.AgentSource) error {
 	if err != nil {
 		return fmt.Errorf("open source %q: %w", c.Name, err)
 	}
-	s := &source{name: c.Name, repo: repo}
+	s := &source{name: c.Name, repo: repo, adopted: make(chan struct{}, 1)}
 	if f := c.Forge; f.Type != "" {
 		client, err := forge.New(forge.Options{
 			Type: forge.Type(f.Type), URL: f.URL, Project: f.Project, TokenFile: f.TokenFile, CAFile: f.CAFile,

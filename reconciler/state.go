@@ -21,6 +21,8 @@ type State struct {
 	Records      int                          `json:"records"`     // of the estate as a whole
 	At           time.Time                    `json:"at"`          // of the last record
 	Statements   map[string]bool              `json:"statements"`  // IDs of all that were ever seen
+	// Protections are those of the followed branches, by source and branch.
+	Protections map[string]evidence.Protection `json:"protections,omitempty"`
 
 	owners map[claim]string // object → environment that owns it; follows from the inventories
 }
@@ -141,6 +143,7 @@ const (
 func NewState() *State {
 	return &State{
 		Environments: map[string]*EnvironmentState{}, ClusterUIDs: map[string]string{}, Statements: map[string]bool{}, owners: map[claim]string{},
+		Protections: map[string]evidence.Protection{},
 	}
 }
 
@@ -214,6 +217,7 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeStart:      folding(foldStart),
 	evidence.TypeStatement:  folding(foldStatement),
 	evidence.TypeApproval:   folding(foldApproval),
+	evidence.TypeProtection: folding(foldProtection),
 	evidence.TypeVeto:       folding(foldVeto),
 	evidence.TypeFreeze:     folding(foldFreeze),
 }

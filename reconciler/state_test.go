@@ -10,6 +10,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/forge"
 )
 
 // history builds records as the journal would.
@@ -201,5 +202,35 @@ func TestRefusalsStayUntilTheNextGoodInput(t *testing.T) {
 func TestUndecodableRecordIsAnError(t *testing.T) {
 	if err := NewState().Fold(evidence.Record{Type: evidence.TypePlan, Predicate: []byte(`{"items": 7}`)}); err == nil {
 		t.Error("state was guessed from a record that does not decode")
+	}
+}
+
+// Approvals are remembered until something is approved, so that none is written down twice; the protection of branches is
+// what was last seen.
+func TestApprovalsAreRememberedUntilUsed(t *testing.T) {
+	h := &history{t: t, at: time.Date(2026, 11, 3, 10, 0, 0, 0, time.UTC)}
+	vote := policy.Vote{Kind: policy.ByReview, Person: "dba-1", Review: &policy.VotedReview{ID: 4, Pull: 7, Head: "h"}, Landed: []string{"c1"}}
+	h.add(evidence.TypeChange, "dev", 0, evidence.Change{To: "sha256:bb"})
+	index := h.add(evidence.TypeApproval, "dev", 0, evidence.Approval{Vote: vote, To: "sha256:bb"})
+	h.add(evidence.TypeApproval, "", 0, evidence.Approval{Vote: vote, To: "c2"})
+	for _, approvals := range []int{1, 2} {
+		h.add(evidence.TypeProtection, "", 0, evidence.Protection{Source: "estate", Branch: "main", Protection: forge.Protection{Protected: true, RequiredApprovals: approvals}})
+	}
+	s := h.fold()
+	known := s.Environments["dev"].Approvals
+	if len(known) != 1 || known[0].Record != index || !known[0].Vote.Covers(vote) || len(s.Governance.Approvals) != 1 {
+		t.Errorf("known are %+v and %+v", known, s.Governance.Approvals)
+	}
+	if p := s.Protections[protectionKey("estate", "main")]; len(s.Protections) != 1 || p.RequiredApprovals != 2 {
+		t.Errorf("the protections are %+v", s.Protections)
+	}
+	h.add(evidence.TypeDecision, "dev", 0, evidence.Decision{To: "sha256:bb", Verdict: policy.Verdict{Answer: policy.Wait}})
+	if s = h.fold(); len(s.Environments["dev"].Approvals) != 1 {
+		t.Error("a decision that waits used them up")
+	}
+	h.add(evidence.TypeDecision, "dev", 0, evidence.Decision{To: "sha256:bb", Verdict: policy.Verdict{Answer: policy.Allow}, Approvals: []uint64{index}})
+	h.add(evidence.TypeDecision, "", 0, evidence.Decision{To: "c2", Verdict: policy.Verdict{Answer: policy.Allow}})
+	if s = h.fold(); len(s.Environments["dev"].Approvals)+len(s.Governance.Approvals) != 0 {
+		t.Errorf("left are %+v and %+v", s.Environments["dev"].Approvals, s.Governance.Approvals)
 	}
 }

@@ -32,6 +32,8 @@ type SourceStatus struct {
 	Name    string    `json:"name"`
 	Problem string    `json:"problem,omitempty"` // why the last poll failed; the last good state stays
 	Since   time.Time `json:"since,omitzero"`    // of the problem
+	// Branches are those that a forge was asked about: how it protects them.
+	Branches []evidence.Protection `json:"branches,omitempty"`
 }
 
 // ClusterStatus is one cluster.
@@ -102,11 +104,16 @@ func (a *Agent) Status() Status {
 		s.Evidence.Problem, s.Evidence.Since = log.Err.Error(), log.FailedAt
 	}
 	states := map[string]EnvironmentState{}
+	branches := map[string][]evidence.Protection{}
 	a.journal.read(func(state *State) {
 		g := state.Governance
 		s.Governance, s.Refused, s.GovernanceProposed, s.GovernanceVerdict = g.Approved, g.Refused, g.Proposed, g.Verdict
 		for name, e := range state.Environments {
 			states[name] = *e
+		}
+		for _, key := range slices.Sorted(maps.Keys(state.Protections)) {
+			p := state.Protections[key]
+			branches[p.Source] = append(branches[p.Source], p)
 		}
 	})
 	if a.withdrawn(s.Governance) {
@@ -115,7 +122,7 @@ func (a *Agent) Status() Status {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for name, p := range a.problems {
-		source := SourceStatus{Name: name}
+		source := SourceStatus{Name: name, Branches: branches[name]}
 		if p.err != nil {
 			source.Problem, source.Since = p.err.Error(), p.since
 		}

@@ -156,6 +156,9 @@ func explainOnline(cmd *cobra.Command, agent address, env string, at instant) (*
 		Answer: policy.Allow.String(), Gates: []gateAnswer{}, Until: e.Until, Landed: e.Landed, Statements: e.Statements, Overrides: e.Overrides,
 		Changes: e.Changes, MoreChanges: e.MoreChanges,
 	}
+	if e.Protection != nil && e.Protection.Hint() != "" {
+		j.Notes = append(j.Notes, e.Protection.Hint())
+	}
 	if e.Proposed == nil || e.Verdict == nil {
 		j.Notes = append(j.Notes, "nothing is proposed that is not approved")
 		return j, nil

@@ -118,6 +118,11 @@ func printStatus(w io.Writer, s reconciler.Status) error {
 		if source.Problem != "" {
 			fmt.Fprintf(w, "source %s: %s\n", source.Name, plain(source.Problem))
 		}
+		for _, branch := range source.Branches {
+			if hint := branch.Hint(); hint != "" {
+				fmt.Fprintf(w, "source %s: %s\n", source.Name, plain(hint))
+			}
+		}
 	}
 	for _, c := range s.Clusters {
 		for _, what := range slices.Sorted(maps.Keys(c.Unwatched)) {

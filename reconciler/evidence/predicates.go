@@ -2,10 +2,13 @@ package evidence
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources/forge"
 )
 
 // The record types. Environment is empty in the records of the estate as a whole: start, heartbeat,
@@ -27,6 +30,7 @@ const (
 	TypeLive       = "live"       // a release is fully applied and healthy
 	TypeStatement  = "statement"  // a person said something outside a pull request
 	TypeApproval   = "approval"   // a person approved what the next decision lets in
+	TypeProtection = "protection" // a forge protects a branch in another way than before
 	TypeVeto       = "veto"       // a release is to be kept away, until a person lifts it
 	TypeFreeze     = "freeze"     // a freeze caught a release between its approval and its being live
 )
@@ -272,6 +276,46 @@ func WordOf(v policy.Vote) string {
 		return WordOfAgent
 	}
 	return WordOfPerson
+}
+
+// Protection says how a forge protects a branch that is followed, as far as the agent's token may see that. It is written
+// when it changed.
+type Protection struct {
+	Source string `json:"source"`
+	Branch string `json:"branch"`
+	forge.Protection
+}
+
+// Same reports whether two snapshots say the same. What else the forge answered makes no difference.
+func (p Protection) Same(o Protection) bool {
+	p.Digest = o.Digest
+	return p == o
+}
+
+// Hint says who may land changes that nobody reviewed; "" where nobody is known to.
+func (p Protection) Hint() string {
+	branch := fmt.Sprintf("branch %s of %s", p.Branch, p.Source)
+	switch {
+	case !p.Known && !p.Protected:
+		return fmt.Sprintf("how the forge protects %s is unknown: the agent's token may not see it", branch)
+	case !p.Known:
+		return fmt.Sprintf("%s is protected; who may land changes there without a review is unknown: the agent's token may not see it", branch)
+	case !p.Protected:
+		return fmt.Sprintf("%s is not protected: whoever may write to the project can push to it, without a pull request", branch)
+	}
+	var may []string
+	if p.RequiredApprovals == 0 {
+		may = append(may, "the forge asks for no approval")
+	} else if p.AdminBypass {
+		may = append(may, fmt.Sprintf("administrators, or others that the rule names, may land changes without the %d approvals it asks for", p.RequiredApprovals))
+	}
+	if p.ForcePush {
+		may = append(may, "somebody may rewrite it")
+	}
+	if len(may) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s is protected, but %s", branch, strings.Join(may, ", and "))
 }
 
 // Veto keeps a release away. Where it is the one that is being released, what was live before is approved again.

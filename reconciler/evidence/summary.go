@@ -68,6 +68,8 @@ func (r Record) Summary() string {
 			return fmt.Sprintf("lifted by %s: %s", p.By, p.Reason)
 		}
 		return fmt.Sprintf("by %s: %s", p.By, p.Reason)
+	case TypeProtection:
+		return protectionSummary(r)
 	case TypeForcePush:
 		return fmt.Sprintf("%s from %s to %s", p.Branch, p.From, p.To)
 	}
@@ -81,6 +83,15 @@ func counts(summary map[string]int) string {
 		parts = append(parts, fmt.Sprintf("%d %s", summary[action], action))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// protectionSummary says what the forge leaves open.
+func protectionSummary(r Record) string {
+	var p Protection
+	if json.Unmarshal(r.Predicate, &p) != nil {
+		return ""
+	}
+	return cmp.Or(p.Hint(), fmt.Sprintf("branch %s of %s is protected", p.Branch, p.Source))
 }
 
 // statementSummary says who said what, and why it does not count.

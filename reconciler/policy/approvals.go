@@ -86,7 +86,7 @@ func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now tim
 
 // landedApprovals judges one landed change against its own authors.
 func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Approval, now time.Time) (Result, []Vote) {
-	if unknown := unknownAuthors(c.Class, l); unknown != nil {
+	if unknown := unknownAuthors(c.Class, l, now); unknown != nil {
 		return *unknown, nil
 	}
 	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, parts: l.Parts}
@@ -101,9 +101,12 @@ func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Appr
 	return r, votes
 }
 
+// forgeSettles is how long after a merge a forge may not know it yet: Gitea writes it down in the background.
+const forgeSettles = 15 * time.Second
+
 // unknownAuthors refuses a change of which it is not known who made it: its author could approve it. nil when it is
 // known.
-func unknownAuthors(class *declaration.ReleaseClass, l *Landed) *Result {
+func unknownAuthors(class *declaration.ReleaseClass, l *Landed, now time.Time) *Result {
 	bad := l.Unsigned()
 	if len(bad) == 0 {
 		return nil
@@ -116,6 +119,10 @@ func unknownAuthors(class *declaration.ReleaseClass, l *Landed) *Result {
 	switch {
 	case l.PullUnknown != "":
 		return &Result{Answer: Wait, Reason: fmt.Sprintf("%s: who made it is unknown until the forge answers: %s", of, l.PullUnknown)}
+	case l.Pull == nil && now.Before(l.FirstSeen.Add(forgeSettles)):
+		until := l.FirstSeen.Add(forgeSettles)
+		return &Result{Answer: Wait, Reason: of + ": it is not signed, and the forge knows of no pull request that it came by; right after a merge it may not yet",
+			Hint: "if it was pushed to the branch directly: revert it and open a pull request", Until: &until}
 	case l.Pull == nil:
 		return &Result{Answer: Deny, Reason: of + ": it is not signed and came by no pull request, so who made it is unknown",
 			Hint: "revert it and open a pull request"}

@@ -124,8 +124,15 @@ func TestApprovals(t *testing.T) {
 		"unsigned direct push, going by the forge": {func(c *Candidate, f *Facts) {
 			c.Class.Spec.Authorship = declaration.AuthorshipForge
 			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			c.Landed[0].FirstSeen = now.Add(-forgeSettles)
 			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
 		}, Deny, "came by no pull request"},
+		"unsigned, the forge may not have noticed the merge": {func(c *Candidate, f *Facts) {
+			c.Class.Spec.Authorship = declaration.AuthorshipForge
+			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
+			c.Landed[0].FirstSeen = now.Add(-time.Second)
+			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
+		}, Wait, "right after a merge it may not yet"},
 		"unsigned, a pull request of somebody unknown": {func(c *Candidate, f *Facts) {
 			c.Class.Spec.Authorship = declaration.AuthorshipForge
 			c.Landed[0].Commits = []Commit{{ID: "c2", Problem: "the commit is not signed"}}
