@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -79,7 +80,7 @@ var signers = sync.OnceValue(func() map[string]ssh.Signer {
 	keys := map[string]ssh.Signer{}
 	for _, name := range []string{
 		"developer-1", "developer-1/statements", "developer-1/expired", "developer-1/revoked", "developer-1/future", "developer-2",
-		"release-manager-1", "release-manager-1/second", "release-manager-1/revoked", "release-manager-2", "owner-1", "owner-2", "release-bot", "nobody",
+		"release-manager-1", "release-manager-1/second", "release-manager-1/revoked", "release-manager-2", "release-manager-2/commits", "release-manager-3", "owner-1", "owner-2", "release-bot", "nobody",
 	} {
 		_, private, err := ed25519.GenerateKey(nil)
 		if err != nil {
@@ -132,7 +133,9 @@ func estateFiles() files {
 		"purser/people/developer-2.yaml": personYAML("developer-2", "developer", "  forges: [{source: estate, login: dev-2}]\n", keyYAML("developer-2", "")),
 		"purser/people/manager-1.yaml": personYAML("release-manager-1", "release-manager, developer", "  forges: [{source: estate, login: rm-1}]\n",
 			keyYAML("release-manager-1", ""), keyYAML("release-manager-1/second", ""), keyYAML("release-manager-1/revoked", ", revoked: {at: 2026-11-01T00:00:00Z, reason: lost}")),
-		"purser/people/manager-2.yaml": personYAML("release-manager-2", "release-manager", "  forges: [{source: estate, login: rm-2}]\n", keyYAML("release-manager-2", "")),
+		"purser/people/manager-2.yaml": personYAML("release-manager-2", "release-manager", "  forges: [{source: estate, login: rm-2}]\n",
+			keyYAML("release-manager-2", ""), keyYAML("release-manager-2/commits", ", uses: [commits]")),
+		"purser/people/manager-3.yaml": personYAML("release-manager-3", "release-manager", "", keyYAML("release-manager-3", "")),
 		"purser/people/owner-1.yaml":   personYAML("owner-1", "governance-owner", "", keyYAML("owner-1", "")),
 		"purser/people/owner-2.yaml":   personYAML("owner-2", "governance-owner", "", keyYAML("owner-2", "")),
 		"purser/people/bot.yaml":       personYAML("release-bot", "release-manager, developer", "  bot: true\n", keyYAML("release-bot", "")),
@@ -173,7 +176,7 @@ func newScene(t *testing.T, change files) *scene {
 	dir := t.TempDir()
 	fs := osfs.New(filepath.Join(dir, "estate.git"))
 	s := &scene{t: t, git: filesystem.NewStorage(fs, gitcache.NewObjectLRUDefault()), clock: started, forge: &storedForge{}}
-	if err := s.git.Init(); err != nil {
+	if err := errors.Join(s.git.Init(), s.git.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, "refs/heads/main"))); err != nil {
 		t.Fatal(err)
 	}
 	repo, err := sources.Open(filepath.Join(dir, "copy.git"), sources.Options{URL: filepath.Join(dir, "estate.git"), Now: s.now})
@@ -358,13 +361,18 @@ func (s *scene) push(commit string, f files) {
 
 func (s *scene) fetch() {
 	s.t.Helper()
-	if err := s.git.SetReference(plumbing.NewHashReference("refs/heads/main", plumbing.NewHash(s.head))); err != nil {
+	if err := s.tryFetch(); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) tryFetch() error {
+	if err := s.git.SetReference(plumbing.NewHashReference("refs/heads/main", plumbing.NewHash(s.head))); err != nil {
+		return err
 	}
 	wanted := sources.Wanted{Branches: []string{"main"}, Refs: []string{"refs/pull/"}}
-	if _, err := s.agent.sources["estate"].repo.SyncAll(s.t.Context(), wanted); err != nil {
-		s.t.Fatal(err)
-	}
+	_, err := s.agent.sources["estate"].repo.SyncAll(s.t.Context(), wanted)
+	return err
 }
 
 // fold makes something recorded.
@@ -556,6 +564,44 @@ func (s *scene) recovers(before files) {
 	if v := s.judge("dev"); v.Answer != policy.Allow {
 		s.t.Errorf("a good change is stuck:\n%s", gatesOf(v))
 	}
+}
+
+// enact puts other declarations in force, as if owners had approved them.
+func (s *scene) enact(changes files) {
+	s.t.Helper()
+	s.change(draft{author: "owner-1", key: "owner-1"}, changes)
+	set, err := s.agent.parseGovernance(s.head)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.law = newLaw(s.head, set)
+	s.agent.law = s.law
+	s.agent.journal.state.Governance = Governance{Approved: &evidence.Revision{Source: "estate", Revision: s.revision(s.head)}}
+}
+
+// amendment asks the rules in force about the declarations that main has now, or says why they are none.
+func (s *scene) amendment() (policy.Verdict, error) {
+	s.t.Helper()
+	a, g := s.agent, s.agent.journal.state.Governance
+	if _, err := a.parseGovernance(s.head); err != nil {
+		return policy.Verdict{}, err
+	}
+	from, err := sources.ParseRevision(g.Approved.Revision)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	to := sources.Revision{Branch: "main", Commit: s.head}
+	read := newReads("purser")
+	past, err := a.landedSince(s.t.Context(), s.law.Keyring, a.sources["estate"], from, to, changing{read: read, differs: read, offers: g.Offers})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return policy.EvaluateAmendment(policy.Amendment{
+		Rules: s.law.Estate.Spec.Governance, From: from.Commit, To: to.Commit,
+		Landed: past.landed, LandedUnknown: past.unknown, Parts: past.parts, PartsUnknown: past.partsUnknown,
+	}, policy.Facts{
+		People: s.law.people, Statements: s.law.believed(g.Statements), Evidence: &policy.EvidenceFact{Reached: s.clock, Limit: time.Minute, SpoolMax: 100},
+	}, policy.Root{}, s.clock), nil
 }
 
 // storedForge is a forge that says what it is told to.
