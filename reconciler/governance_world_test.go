@@ -94,6 +94,9 @@ func (w *world) says(person string, s statement.Statement) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if s.Statement == "" && s.Environment != statement.Governance {
+		s.Estate = w.estateName()
+	}
 	payload, err := statement.New(s, w.settings.now()).Encode()
 	if err != nil {
 		w.t.Fatal(err)
@@ -106,6 +109,18 @@ func (w *world) says(person string, s statement.Statement) string {
 		w.t.Fatal(err)
 	}
 	return signed.ID()
+}
+
+// estateName is the name of the Estate in the work tree; "" when there is none.
+func (w *world) estateName() string {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join(w.work, "purser/estate.yaml"))
+	if err != nil {
+		return ""
+	}
+	_, name, _ := strings.Cut(string(text), "metadata: {name: ")
+	name, _, _ = strings.Cut(name, "}")
+	return name
 }
 
 // approves says that somebody approves what dev proposes now.

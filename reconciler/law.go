@@ -29,6 +29,14 @@ func newLaw(commit string, set *declaration.Set) *law {
 	return l
 }
 
+// estate is the estate's name; "" where none is declared.
+func (l *law) estate() string {
+	if l.Estate == nil {
+		return ""
+	}
+	return l.Estate.Meta.Name
+}
+
 // policies are those that are about an environment.
 func (l *law) policies(env *declaration.Environment) []*declaration.Policy {
 	var list []*declaration.Policy

@@ -170,6 +170,9 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 	if said.Environment != statement.Governance && l.Environments[said.Environment] == nil {
 		return fmt.Sprintf("environment %q is not declared", said.Environment)
 	}
+	if bound := said.Statement == "" && said.Environment != statement.Governance; bound && said.Estate != l.estate() {
+		return fmt.Sprintf("it is about an environment of the estate %q, and this estate is %q", said.Estate, l.estate())
+	}
 	state := a.journal.environment(said.Environment)
 	switch said.Verb {
 	case statement.Approve:

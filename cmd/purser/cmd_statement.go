@@ -140,6 +140,9 @@ func newStatementCommand(s sentence) *cobra.Command {
 	}
 	n.flags(cmd)
 	flags := cmd.Flags()
+	if s.about == "ENVIRONMENT" {
+		flags.StringVar(&n.named, "estate", "", "name of the Estate that it is one of (default: that of the clone)")
+	}
 	for _, name := range s.flags {
 		switch name {
 		case "from":
@@ -186,6 +189,10 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 		return w.Statement, nil, err
 	}
 	w.Environment = subject
+	if !cmd.Flags().Changed("estate") && subject != statement.Governance {
+		n.named = n.estate.name()
+	}
+	w.Estate = n.named
 	fromSaid := cmd.Flags().Changed("from")
 	if w.From == "none" {
 		w.From = ""
@@ -250,6 +257,7 @@ func lines(s statement.Statement) []string {
 		}
 	}
 	row("Environment", s.Environment)
+	row("Estate", s.Estate)
 	row("Statement", s.Statement)
 	if s.Verb == statement.Approve || s.Verb == statement.ApproveDelete {
 		row("From", cmp.Or(s.From, "nothing: it is the first"))

@@ -63,6 +63,15 @@ func (e *estate) tree(ref string) (*sources.Tree, error) {
 	return tree, err
 }
 
+// name is that of the Estate that the clone declares; "" when it declares none, or is no clone of an estate.
+func (e *estate) name() string {
+	s, err := e.at("HEAD")
+	if err != nil || s.set.Estate == nil {
+		return ""
+	}
+	return s.set.Estate.Meta.Name
+}
+
 // environment finds a declared environment by name.
 func (s *snapshot) environment(name string) (*declaration.Environment, error) {
 	env := s.set.Environments[name]

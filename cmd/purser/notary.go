@@ -24,6 +24,7 @@ import (
 // notary signs statements and takes them where they belong.
 type notary struct {
 	estate     estate
+	named      string // name of the Estate that is meant
 	agent      address
 	key        string // file
 	agentKey   string // fingerprint or comment of a key that ssh-agent holds

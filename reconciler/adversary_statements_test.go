@@ -1,0 +1,254 @@
+package reconciler
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/statement"
+)
+
+// raw signs any bytes as a statement.
+func (s *scene) raw(key, namespace, payload string) statement.Signed {
+	s.t.Helper()
+	return statement.Signed{Payload: []byte(payload), Signature: []byte(signSSH(s.t, key, namespace, payload) + "\n")}
+}
+
+// waiting makes a scene in which a change of developer-1 waits for one approval.
+func waiting(t *testing.T) *scene {
+	t.Helper()
+	s := newScene(t, nil)
+	s.change(draft{key: "developer-1"}, two)
+	s.mustPropose()
+	return s
+}
+
+// TestAdversaryStatementBytes changes the bytes of an approval that would count. None of the results counts.
+func TestAdversaryStatementBytes(t *testing.T) {
+	t.Parallel()
+	random := seeded(t)
+	s := waiting(t)
+	said := s.approval()
+	said.Estate, said.Expires = "test", s.clock.Add(time.Hour)
+	payload, err := statement.New(said, s.clock).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(payload)
+	insert := func(field string) string { return strings.Replace(text, `"nonce"`, field+`,"nonce"`, 1) }
+	forged := map[string]statement.Signed{
+		"another namespace":  s.raw("release-manager-2", "git", text),
+		"no namespace's":     s.raw("release-manager-2", "file", text),
+		"a developer's":      s.raw("developer-2", statement.Namespace, text),
+		"nobody's":           s.raw("nobody", statement.Namespace, text),
+		"a key for commits":  s.raw("release-manager-2/commits", statement.Namespace, text),
+		"a revoked key":      s.raw("release-manager-1/revoked", statement.Namespace, text),
+		"another signature":  {Payload: payload, Signature: []byte(signSSH(t, "release-manager-2", statement.Namespace, text+" "))},
+		"no signature":       {Payload: payload},
+		"two signatures":     {Payload: payload, Signature: []byte(strings.Repeat(signSSH(t, "release-manager-2", statement.Namespace, text)+"\n", 2))},
+		"text before":        {Payload: payload, Signature: []byte("x\n" + signSSH(t, "release-manager-2", statement.Namespace, text))},
+		"dressed as OpenPGP": {Payload: payload, Signature: []byte(strings.ReplaceAll(signSSH(t, "release-manager-2", statement.Namespace, text), "SSH", "PGP"))},
+	}
+	for name, altered := range map[string]string{
+		"an unknown field":    insert(`"force":true`),
+		"a repeated field":    insert(`"environment":"qa"`),
+		"a field of others":   insert(`"gates":["evidence"]`),
+		"other case":          strings.Replace(text, `"to"`, `"To"`, 1),
+		"spaces":              strings.Replace(text, `":"`, `": "`, 1),
+		"no newline":          strings.TrimSpace(text),
+		"something after it":  text + "{}\n",
+		"an escape":           strings.Replace(text, `"dev"`, `"\u0064ev"`, 1),
+		"null":                insert(`"reason":null`),
+		"no nonce":            strings.Replace(text, `,"nonce"`, `,"nonse"`, 1),
+		"another version":     strings.Replace(text, "v1alpha1", "v1alpha2", 1),
+		"a huge reason":       insert(fmt.Sprintf(`"reason":%q`, strings.Repeat("x", 1<<20))),
+		"another environment": strings.Replace(text, `"dev"`, `"qa"`, 1),
+		"no environment":      strings.Replace(text, `"environment":"dev",`, "", 1),
+		"another estate":      strings.Replace(text, `"estate":"test"`, `"estate":"other"`, 1),
+		"no estate":           strings.Replace(text, `"estate":"test",`, "", 1),
+		"an unknown class":    strings.Replace(text, `"high"`, `"higher"`, 1),
+		"a lower class":       strings.Replace(text, `"high"`, `"reviewed"`, 1),
+		"another verb":        strings.Replace(text, `"approve"`, `"approve-delete"`, 1),
+		"expired":             strings.Replace(text, `"expires":"2026-11-23T10`, `"expires":"2026-11-22T10`, 1),
+		"of tomorrow":         strings.Replace(strings.Replace(text, `"at":"2026-11-23T`, `"at":"2026-11-24T`, 1), `"expires":"2026-11-23T`, `"expires":"2026-11-25T`, 1),
+		"not JSON":            "approve dev\n",
+		"nothing":             "",
+	} {
+		if altered == text {
+			t.Fatalf("%s alters nothing of %s", name, text)
+		}
+		forged[name] = s.raw("release-manager-2", statement.Namespace, altered)
+	}
+	for i := range 100 { // whatever byte is changed after the signature
+		changed, where := slices.Clone(payload), random.IntN(len(payload))
+		changed[where] ^= 1 << random.IntN(7)
+		forged[fmt.Sprintf("bit %d", i)] = statement.Signed{Payload: changed, Signature: []byte(signSSH(t, "release-manager-2", statement.Namespace, text))}
+	}
+	for name, signed := range forged {
+		s.hears(signed)
+		if v := s.judge("dev"); v.Answer == policy.Allow {
+			t.Fatalf("%s: %s counts:\n%s", name, signed.Payload, gatesOf(v))
+		}
+	}
+	s.stopped()
+	delete(s.agent.journal.state.Statements, forged["nobody's"].ID())
+	if refused := s.hears(s.raw("release-manager-2", statement.Namespace, text)); refused != "" {
+		t.Errorf("the statement itself does not count: %s", refused)
+	}
+	if v := s.judge("dev"); v.Answer != policy.Allow {
+		t.Error(gatesOf(v))
+	}
+}
+
+// TestAdversaryStatements says what people may not say, or what no longer holds.
+func TestAdversaryStatements(t *testing.T) {
+	t.Parallel()
+	override := func(gates ...string) statement.Statement {
+		return statement.Statement{Verb: statement.Override, Environment: "dev", Gates: gates, Reason: "now", Ticket: "ERP-1"}
+	}
+	for name, attack := range map[string]func(s *scene){
+		"a replay after it was used": func(s *scene) {
+			said := s.approval()
+			said.Estate, said.Expires = "test", s.clock.Add(9*time.Hour)
+			payload, err := statement.New(said, s.clock).Encode()
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			signed := s.raw("release-manager-2", statement.Namespace, string(payload))
+			s.hears(signed)
+			s.approve("dev")
+			s.live(files{"apps/dev/objects.yaml": file(mapYAML("shop", "one"))})
+			s.change(draft{key: "developer-1"}, two)
+			s.mustPropose()
+			s.hears(signed)
+		},
+		"one that expires now": func(s *scene) {
+			said := s.approval()
+			said.Expires = s.clock.Add(time.Minute)
+			s.says("release-manager-2", said)
+			s.clock = s.clock.Add(time.Minute)
+		},
+		"one that was taken back": func(s *scene) {
+			said := s.approval()
+			said.Estate, said.Expires = "test", s.clock.Add(time.Hour)
+			payload, err := statement.New(said, s.clock).Encode()
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			signed := s.raw("release-manager-2", statement.Namespace, string(payload))
+			s.hears(signed)
+			s.says("release-manager-2", statement.Statement{Verb: statement.Revoke, Statement: signed.ID(), Reason: "wrong"})
+		},
+		"an override by a developer":         func(s *scene) { s.says("developer-2", override("approvals")) },
+		"an override by a bot":               func(s *scene) { s.says("release-bot", override("approvals")) },
+		"an override with a revoked key":     func(s *scene) { s.says("release-manager-1/revoked", override("approvals")) },
+		"an override of another environment": func(s *scene) { o := override("approvals"); o.Environment = "qa"; s.says("release-manager-1", o) },
+		"an override of another estate":      func(s *scene) { o := override("approvals"); o.Estate = "other"; s.says("release-manager-1", o) },
+		"an override of another gate":        func(s *scene) { s.says("release-manager-1", override("signatures", "calendar", "policy")) },
+		"an override that is over":           func(s *scene) { s.says("release-manager-1", override("approvals")); s.clock = s.clock.Add(time.Hour) },
+		"an override whose key is revoked":   func(s *scene) { s.says("release-manager-2", override("approvals")); s.enact(revokedManager) },
+		"a used override whose key is revoked": func(s *scene) {
+			o := override("approvals")
+			o.Expires = s.clock.Add(100 * time.Hour)
+			s.says("release-manager-2", o)
+			v := s.judge("dev")
+			if v.Answer != policy.Allow {
+				s.t.Fatal(gatesOf(v))
+			}
+			state := s.agent.journal.environment("dev")
+			s.fold(evidence.TypeDecision, "dev", evidence.Decision{To: state.Proposed.Release, Revision: state.Proposed.Revision, Verdict: v})
+			s.enact(revokedManager)
+			s.change(draft{key: "developer-1"}, files{"apps/dev/objects.yaml": file(mapYAML("shop", "three"))})
+		},
+		"an override that nobody else reviewed": func(s *scene) {
+			o := override("approvals", "signatures")
+			o.Expires = s.clock.Add(7 * 24 * time.Hour)
+			s.says("release-manager-2", o)
+			state := s.agent.journal.environment("dev")
+			s.fold(evidence.TypeDecision, "dev", evidence.Decision{To: state.Proposed.Release, Revision: state.Proposed.Revision, Verdict: s.judge("dev")})
+			used := s.agent.journal.environment("dev").Overrides
+			if len(used) != 1 || used[0].Used == nil {
+				s.t.Fatalf("%+v", used)
+			}
+			s.clock = s.clock.Add(policy.ReviewDue)
+			for _, key := range []string{"release-manager-2", "release-bot", "nobody"} {
+				if s.says(key, statement.Statement{Verb: statement.Review, Statement: used[0].Statement.ID}) == "" {
+					s.t.Errorf("the review of %s counts", key)
+				}
+			}
+			s.change(draft{key: "developer-1"}, files{"apps/dev/objects.yaml": file(mapYAML("shop", "three"))})
+		},
+		"a lift of a veto by a developer": func(s *scene) {
+			s.approves("release-manager-2")
+			state := s.agent.journal.environment("dev")
+			s.fold(evidence.TypeVeto, "dev", evidence.Veto{Release: state.Proposed.Release, Reason: "it broke", By: "release-manager-1"})
+			if s.says("developer-1", statement.Statement{Verb: statement.Lift, Environment: "dev", To: state.Proposed.Release}) == "" {
+				s.t.Error("the lift counts")
+			}
+		},
+		"a resume by a developer": func(s *scene) {
+			s.approves("release-manager-2")
+			s.says("release-manager-1", statement.Statement{Verb: statement.Pause, Environment: "dev", Reason: "stock count"})
+			s.says("developer-1", statement.Statement{Verb: statement.Resume, Environment: "dev", Reason: "let me"})
+			s.says("release-manager-2", statement.Statement{Verb: statement.Resume, Environment: "dev", Estate: "other", Reason: "in another estate"})
+			s.says("release-manager-2", statement.Statement{Verb: statement.Resume, Environment: "qa", Reason: "in another environment"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := waiting(t)
+			attack(s)
+			s.stopped()
+		})
+	}
+	for _, gate := range policy.Gates() {
+		if policy.MayOverride(gate) == nil {
+			continue
+		}
+		t.Run("an override of "+gate, func(t *testing.T) {
+			t.Parallel()
+			s := waiting(t)
+			said := override(gate)
+			said.Estate, said.Expires = "test", s.clock.Add(time.Hour)
+			payload, err := json.Marshal(statement.New(said, s.clock))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if refused := s.hears(s.raw("release-manager-1", statement.Namespace, string(payload)+"\n")); refused == "" {
+				t.Error("it counts")
+			}
+			s.stopped()
+		})
+	}
+}
+
+// revokedManager declares the keys of release-manager-2 stolen.
+var revokedManager = files{"purser/people/manager-2.yaml": file(personYAML("release-manager-2", "release-manager", "",
+	keyYAML("release-manager-2", ", revoked: {at: 2026-11-23T09:00:00Z, reason: stolen}"), keyYAML("release-manager-2/commits", "")))}
+
+// TestAdversaryStatementsOfOnePoll: what somebody says later holds, in whatever order the refs come.
+func TestAdversaryStatementsOfOnePoll(t *testing.T) {
+	t.Parallel()
+	for _, verbs := range [][2]statement.Verb{
+		{statement.Approve, statement.Revoke}, {statement.Override, statement.Revoke}, {statement.Resume, statement.Pause}, {statement.Lift, statement.Abort},
+	} {
+		for _, apart := range []time.Duration{0, time.Second, time.Hour} {
+			one := heard{ref: "refs/purser/statements/b", said: statement.Statement{Verb: verbs[0], At: started}}
+			other := heard{ref: "refs/purser/statements/a", said: statement.Statement{Verb: verbs[1], At: started.Add(apart)}}
+			for range 10 {
+				list := []heard{one, other}
+				rand.Shuffle(2, func(i, j int) { list[i], list[j] = list[j], list[i] })
+				slices.SortStableFunc(list, heard.compare)
+				if list[1].said.Verb != verbs[1] {
+					t.Errorf("%s is heard after %s, which was said %s later", verbs[0], verbs[1], apart)
+				}
+			}
+		}
+	}
+}
