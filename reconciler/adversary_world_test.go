@@ -152,7 +152,7 @@ func TestAdversaryWorldContent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.keepsOut("a signed change", func() { b.setValue("evil") })
+	b.keepsOut("a signed change", func() { b.setValue("evil 1") })
 	b.keepsOut("a neighbour's change of a shared base", func() {
 		b.write("base/common.yaml", named("common", "evil"))
 		b.push("For qa")
@@ -164,7 +164,7 @@ func TestAdversaryWorldContent(t *testing.T) {
 	b.keepsOut("a link for a base", func() { link("base", "other"); b.push("Link") })
 	b.keepsOut("a renamed file", func() {
 		b.git("mv", "apps/dev/objects.yaml", "apps/dev/OBJECTS.yaml")
-		b.write("apps/dev/OBJECTS.yaml", configMaps(5, "evil"))
+		b.write("apps/dev/OBJECTS.yaml", configMaps(5, "evil 2"))
 		b.write(kustomization, "resources: [../../base, OBJECTS.yaml]\n")
 		b.push("Rename")
 	})
@@ -187,7 +187,7 @@ func TestAdversaryWorldContent(t *testing.T) {
 			}
 			return nil
 		})
-		b.write("apps/dev/objects.yaml", configMaps(5, "evil")) // approved and amended in one poll
+		b.write("apps/dev/objects.yaml", configMaps(5, "evil 3")) // approved and amended in one poll
 		b.git("commit", "--quiet", "--all", "--amend", "--no-edit")
 		b.git("push", "--quiet", "--force", "origin", "main")
 		b.approves("release-manager-1")
@@ -200,12 +200,12 @@ func TestAdversaryWorldContent(t *testing.T) {
 		b.git("checkout", "--quiet", "main")
 		b.signedBy("")
 		b.git("merge", "--quiet", "--no-ff", "--no-commit", "topic")
-		b.setValue("evil")
+		b.setValue("evil 4")
 		b.git("branch", "--delete", "--force", "topic")
 	})
 	b.keepsOut("another history", func() {
 		b.git("checkout", "--quiet", "--orphan", "other-history")
-		b.write("apps/dev/objects.yaml", configMaps(5, "evil"))
+		b.write("apps/dev/objects.yaml", configMaps(5, "evil 5"))
 		b.git("add", "--all")
 		b.git("commit", "--quiet", "--message", "Another history")
 		b.git("push", "--quiet", "--force", "origin", "HEAD:main")
@@ -219,7 +219,7 @@ func TestAdversaryWorldContent(t *testing.T) {
 		if err := os.WriteFile(message, []byte(strings.Repeat("x", 1<<20)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b.write("apps/dev/objects.yaml", configMaps(5, "evil"))
+		b.write("apps/dev/objects.yaml", configMaps(5, "evil 6"))
 		b.git("commit", "--quiet", "--all", "--file", message)
 		b.git("push", "--quiet", "origin", "main")
 	})
@@ -253,16 +253,16 @@ func TestAdversaryWorldPeople(t *testing.T) {
 		b.says(person, s)
 		said(string(s.Verb), before)
 	}
-	b.keepsOut("an unsigned change", func() { b.signedBy(""); b.setValue("evil") })
+	b.keepsOut("an unsigned change", func() { b.signedBy(""); b.setValue("evil 7") })
 	b.keepsOut("an expired key", func() {
 		b.signedBy("developer-2")
-		b.setValue("evil")
+		b.setValue("evil 8")
 		proposed(b.git("rev-parse", "HEAD"))
 		b.approves("release-manager-1")
 	})
 	b.keepsOut("the approval of the author, a bot and a co-author", func() {
 		b.signedBy("release-manager-1")
-		b.write("apps/dev/objects.yaml", configMaps(5, "evil"))
+		b.write("apps/dev/objects.yaml", configMaps(5, "evil 9"))
 		b.push("Evil\n\nCo-authored-by: RM <release-manager-2@estate.example>")
 		proposed(b.git("rev-parse", "HEAD"))
 		for _, person := range []string{"release-manager-1", "release-manager-2", "release-bot", "developer-1", "owner-1"} {
@@ -272,7 +272,7 @@ func TestAdversaryWorldPeople(t *testing.T) {
 		}
 	})
 	b.keepsOut("statements that may not be", func() {
-		b.setValue("evil")
+		b.setValue("evil 10")
 		proposed(b.git("rev-parse", "HEAD"))
 		hour := time.Now().Add(time.Hour)
 		say("developer-2", statement.Statement{Verb: statement.Override, Environment: "dev", Gates: []string{"approvals"}, Reason: "now", Ticket: "ERP-1", Expires: hour})
@@ -283,7 +283,7 @@ func TestAdversaryWorldPeople(t *testing.T) {
 		say("release-manager-1", statement.Statement{Verb: statement.Approve, Environment: "dev", From: b.live, To: dev.Proposed.Release, Class: "low", Expires: hour})
 	})
 	b.keepsOut("an approval that is taken back in the same poll", func() {
-		b.setValue("evil")
+		b.setValue("evil 11")
 		proposed(b.git("rev-parse", "HEAD"))
 		b.says("release-manager-2", statement.Statement{Verb: statement.Revoke, Statement: b.approves("release-manager-2"), Reason: "wrong"})
 	})
@@ -299,26 +299,26 @@ func TestAdversaryWorldPolicyAndTime(t *testing.T) {
 	})
 	b.keepsOut("a class that asks for nothing", func() {
 		b.write("purser/standard.yaml", "apiVersion: purser.dev/v1alpha1\nkind: ReleaseClass\nmetadata: {name: standard}\nspec: {rank: 20}\n")
-		b.setValue("evil")
+		b.setValue("evil 12")
 	})
 	b.keepsOut("another class, and a person who approves it", func() {
 		b.write("purser/dev.yaml", b.environment("dev", "apps/dev", "class: low"))
 		b.write("purser/people/developer-1.yaml", strings.Replace(b.read("purser/people/developer-1.yaml"), "[developer]", "[developer, governance-owner, release-manager]", 1))
-		b.setValue("evil")
+		b.setValue("evil 13")
 		b.approvesGovernance("developer-1")
 	})
 	b.keepsOut("declarations that are gone", func() {
 		b.git("rm", "--quiet", "-r", "purser")
-		b.setValue("evil")
+		b.setValue("evil 14")
 	})
 	b.keepsOut("a second environment of the namespace", func() {
 		b.write("purser/twin.yaml", b.environment("twin", "apps/twin", ""))
 		b.write("apps/twin/kustomization.yaml", "resources: [../dev]\n")
-		b.setValue("evil")
+		b.setValue("evil 15")
 	})
 	b.keepsOut("an approval, with the clock back", func() {
 		offset.Store(int64(-2 * time.Hour))
-		b.setValue("evil")
+		b.setValue("evil 16")
 		head := b.git("rev-parse", "HEAD")
 		b.until("the clock is doubted", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 			if dev.Verdict == nil || !strings.HasSuffix(dev.Proposed.Revision.Revision, head) || !strings.Contains(dev.Reason, "the clock shows") {
