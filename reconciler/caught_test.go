@@ -6,10 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/identity"
 	"github.com/purser-gitops/purser/sources/statement"
 )
 
@@ -25,8 +28,21 @@ func underFreezes(t *testing.T, freezes ...declaration.Freeze) (*law, *declarati
 	env.Spec.Calendar = "retail"
 	exempt := &declaration.ReleaseClass{Meta: declaration.Meta{Name: "fix"}}
 	exempt.Spec.Calendar.Exempt = true
+	var people []identity.Person
+	for _, name := range []string{"release-manager-1", "developer-1"} {
+		key, err := identity.ParseSSH(publicKey(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		people = append(people, identity.Person{Name: name, Keys: []identity.PersonKey{{Key: key}}})
+	}
+	keyring, err := identity.NewKeyring(people)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &law{
 		Set: &declaration.Set{
+			Keyring:   keyring,
 			Calendars: map[string]*declaration.Calendar{"retail": k},
 			Classes:   map[string]*declaration.ReleaseClass{"fix": exempt, "low": {Meta: declaration.Meta{Name: "low"}}},
 		},
@@ -154,10 +170,13 @@ func TestOverrideLetsAReleaseGoOnInAFreeze(t *testing.T) {
 	l, env := underFreezes(t, freeze)
 	now, used := at(t, "2026-11-30T18:00:00Z"), at(t, "2026-11-30T16:00:00Z")
 	order := func(person, gate string, expires time.Time) EnvironmentState {
+		key := ssh.FingerprintSHA256(signers()[person].PublicKey())
 		e := flying(PhaseApplied, "b")
-		e.Overrides = []policy.Override{{Used: &used, Statement: policy.Statement{ID: "sha256:o", Person: person, Gates: []string{gate}, Expires: expires}}}
+		e.Overrides = []policy.Override{{Used: &used, Statement: policy.Statement{ID: "sha256:o", Person: person, Key: key, Gates: []string{gate}, Expires: expires}}}
 		return e
 	}
+	stolen := order("release-manager-1", policy.GateCalendar, now.Add(time.Hour))
+	stolen.Overrides[0].Statement.Key = "SHA256:another"
 	for name, c := range map[string]struct {
 		state EnvironmentState
 		opens bool
@@ -165,6 +184,7 @@ func TestOverrideLetsAReleaseGoOnInAFreeze(t *testing.T) {
 		"it opens the calendar": {order("release-manager-1", policy.GateCalendar, now.Add(time.Second)), true},
 		"it expired":            {order("release-manager-1", policy.GateCalendar, now), false},
 		"of another gate":       {order("release-manager-1", policy.GateApprovals, now.Add(time.Hour)), false},
+		"of a stolen key":       {stolen, false},
 		"of nobody who may":     {order("developer-1", policy.GateCalendar, now.Add(time.Hour)), false},
 	} {
 		f := caught(&c.state, l, env, now)
