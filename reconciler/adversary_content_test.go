@@ -458,12 +458,6 @@ func TestAdversaryHugeChanges(t *testing.T) {
 			topic = s.commit(draft{parents: []string{topic}, files: s.files.with(evil), key: "developer-1"})
 			s.land(draft{parents: []string{s.head, topic}, files: s.files.with(evil), key: "developer-1"})
 		},
-		"landed changes": func(s *scene, random *rand.Rand) {
-			for i := range landedMax {
-				s.head = s.commit(draft{files: s.files, message: fmt.Sprint(i)})
-			}
-			s.land(draft{files: s.files.with(evil), key: "developer-1"})
-		},
 		"message": func(s *scene, _ *rand.Rand) {
 			s.land(draft{files: s.files.with(evil), key: "developer-1", message: strings.Repeat("x", 1<<20)})
 		},

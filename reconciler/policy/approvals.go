@@ -62,8 +62,11 @@ func (c Candidate) judgesPeople() bool {
 
 // Leaves reports whether a rollback keeps away what it leaves, which would else come back as easily as it went: as a
 // release that was live before, past the people, the calendar and the promotion that newer ones have to pass.
-func (c Candidate) Leaves() bool {
-	return c.Origin == OriginRollback && (c.judgesPeople() || c.Calendar != nil || c.Environment.Spec.Promotion.From != "")
+func (c Candidate) Leaves() bool { return c.Origin == OriginRollback && c.guarded() }
+
+// guarded reports whether people, a calendar or a promotion keep releases away.
+func (c Candidate) guarded() bool {
+	return c.judgesPeople() || c.Calendar != nil || c.Environment.Spec.Promotion.From != ""
 }
 
 // wholeApproval asks statements about the release as a whole. Whoever is known to have a part in it does not count; where
