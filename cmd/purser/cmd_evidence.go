@@ -151,7 +151,8 @@ func newEvidenceVerifyCommand() *cobra.Command {
 		Short: "Check signatures, tree and sequence of the whole log",
 		Long: `Check that no record was altered, removed, added or reordered: the signature of every
 record and commit, the Merkle tree against the signed checkpoint, the sequence of
-every writer. It needs a clone and the public keys that you pinned, and no network.
+every writer. Every decision is evaluated again from its inputs, and one that needed
+approvals must name their records. It needs a clone and the public keys that you pinned, and no network.
 ` + evidenceExits,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
