@@ -15,7 +15,7 @@ import (
 // brought is a commit of a landed change.
 type brought struct {
 	id      string
-	raw     []byte
+	commit  *identity.Commit
 	parents int
 	altered []string // its own work, sorted: see [ownWork]
 }
@@ -33,7 +33,7 @@ func readBrought(ctx context.Context, repo *sources.Repository, id string) (brou
 	if err != nil {
 		return brought{}, err
 	}
-	b := brought{id: id, raw: raw, parents: len(parents)}
+	b := brought{id: id, commit: identity.ReadCommit(raw), parents: len(parents)}
 	if len(parents) < 2 {
 		b.altered, err = repo.Changed(first(parents), id, alteredMax)
 	} else {
@@ -152,7 +152,7 @@ func partsOf(keyring *identity.Keyring, b brought, c policy.Commit) []policy.Par
 	if c.Signer != "" {
 		parts = append(parts, policy.Part{Person: c.Signer, As: policy.PartSigner})
 	}
-	claimed, err := identity.PartiesOf(b.raw)
+	claimed, err := b.commit.Parties()
 	if err != nil {
 		return append(parts, policy.Part{As: policy.PartAuthor}) // somebody
 	}
@@ -204,7 +204,7 @@ func partsSince(ctx context.Context, keyring *identity.Keyring, src *source, fro
 		if !slices.ContainsFunc(b.altered, of.has) {
 			continue
 		}
-		signature := keyring.VerifyCommit(b.raw, now)
+		signature := keyring.VerifyCommit(b.commit, now)
 		c := policy.Commit{ID: id, Signer: signature.Person}
 		if !signature.Counts() {
 			unknown = fmt.Sprintf("commit %.12s: %s", id, signature)

@@ -474,7 +474,7 @@ func (l *landing) facts(keyring *identity.Keyring, source string, seen time.Time
 	}
 	for i, b := range l.step.brought {
 		landed := i == len(l.step.brought)-1
-		signature := keyring.VerifyCommit(b.raw, seen)
+		signature := keyring.VerifyCommit(b.commit, seen)
 		c := policy.Commit{ID: b.id}
 		if signature.Counts() {
 			c.Signer = signature.Person

@@ -13,6 +13,7 @@ import (
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/forge"
+	"github.com/purser-gitops/purser/sources/identity"
 )
 
 // A preview says what the gates would answer if an open pull request were merged now, as the only landed change. It is
@@ -125,7 +126,7 @@ func (n *answers) landing(ctx context.Context, m *sources.Merge, base string, pr
 		}
 		s.brought = append(s.brought, b)
 	}
-	s.brought = append(s.brought, brought{parents: 2}) // the merge itself: it adds nothing of its own
+	s.brought = append(s.brought, brought{commit: identity.ReadCommit(nil), parents: 2}) // the merge itself: it adds nothing of its own
 	l := &landing{commit: pr.Head, step: s}
 	l.pull, err = s.reviewed(ctx, n.repo, pr)
 	return l, err

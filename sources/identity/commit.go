@@ -18,6 +18,23 @@ type commitObject struct {
 	payload           []byte // what the signature covers: the object without the signature's header
 }
 
+// Commit is a commit object as it was read. It is immutable and safe for concurrent use.
+type Commit struct {
+	object commitObject
+	err    error      // why it cannot be read
+	ssh    *sshSigned // nil: it has no SSH signature
+}
+
+// ReadCommit reads a commit object, given as its bytes without Git's object header. What is wrong with it is told when it
+// is asked about.
+func ReadCommit(raw []byte) *Commit {
+	c := &Commit{}
+	if c.object, c.err = parseCommit(raw); c.err == nil && strings.HasPrefix(c.object.signature, sshPrefix) {
+		c.ssh = readSSH(gitNamespace, c.object.payload, []byte(c.object.signature))
+	}
+	return c
+}
+
 // parseCommit reads a commit object as Git's parse_signed_commit does, but refuses what Git lets pass or hides from the
 // signature: headers out of order or twice, more than one signature, unknown headers whose names begin like a
 // signature's, NUL.

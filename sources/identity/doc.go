@@ -3,7 +3,7 @@
 //
 // A [Keyring] maps keys to people. A signature counts for the person whose key made it, never for the name or the
 // e-mail address that the commit bears: anybody can write those. Addresses only ever make somebody an author
-// ([PartiesOf]), and authors may not approve.
+// ([Commit.Parties]), and authors may not approve.
 //
 // Whether a key was valid is judged at the time when the agent first saw the object, which its records prove, and never
 // at a date inside the object: whoever stole an expired key would choose that date.

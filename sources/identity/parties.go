@@ -32,11 +32,11 @@ func (p Parties) All() []string {
 // coAuthorKeys are the trailers that name a co-author; Gitea's squash merges write the second one too.
 var coAuthorKeys = []string{"co-authored-by", "co-committed-by"}
 
-// PartiesOf reads the addresses of a commit object: author, committer and the co-authors named in the message. It finds
+// Parties reads the addresses of a commit: author, committer and the co-authors named in the message. It finds
 // all that git interpret-trailers finds, and also those outside the last paragraph, where a squash of several commits
 // leaves them.
-func PartiesOf(raw []byte) (Parties, error) {
-	c, err := parseCommit(raw)
+func (commit *Commit) Parties() (Parties, error) {
+	c, err := commit.object, commit.err
 	if err != nil {
 		return Parties{}, err
 	}

@@ -27,7 +27,7 @@ func TestParties(t *testing.T) {
 		"only mentioned":   {"Raise\n\nThe trailer Co-authored-by: a <a@example.com> is missing.\n", nil},
 	} {
 		raw := []byte("tree " + strings.Repeat("1", 40) + "\nauthor A <author@example.com> 1767225600 +0000\ncommitter C <committer@example.com> 1767225600 +0000\n\n" + c.message)
-		p, err := PartiesOf(raw)
+		p, err := ReadCommit(raw).Parties()
 		if err != nil || p.Author != "author@example.com" || p.Committer != "committer@example.com" || !slices.Equal(p.CoAuthors, c.want) {
 			t.Errorf("%s: %+v, %v; want %v", name, p, err, c.want)
 		}
@@ -47,18 +47,18 @@ func TestPartiesBounds(t *testing.T) {
 	for i := range maxCoAuthors {
 		fmt.Fprintf(&b, "Co-authored-by: a <a%d@example.com>\n", i)
 	}
-	p, err := PartiesOf([]byte(head + b.String()))
+	p, err := ReadCommit([]byte(head + b.String())).Parties()
 	if err != nil || len(p.All()) != maxCoAuthors+1 {
 		t.Errorf("%d addresses, %v", len(p.All()), err)
 	}
-	if _, err := PartiesOf([]byte(head + b.String() + "Co-authored-by: b <b@example.com>\n")); err == nil {
+	if _, err := ReadCommit([]byte(head + b.String() + "Co-authored-by: b <b@example.com>\n")).Parties(); err == nil {
 		t.Error("more co-authors than allowed are read")
 	}
-	if _, err := PartiesOf([]byte(strings.Replace(head, "<author@example.com>", "author@example.com", 1))); err == nil {
+	if _, err := ReadCommit([]byte(strings.Replace(head, "<author@example.com>", "author@example.com", 1))).Parties(); err == nil {
 		t.Error("an author without address is read")
 	}
 	// The address is what Git takes for it: up to the first >.
-	p, err = PartiesOf([]byte(strings.Replace(head, "A <author@example.com>", "A <x@example.com> <author@example.com>", 1)))
+	p, err = ReadCommit([]byte(strings.Replace(head, "A <author@example.com>", "A <x@example.com> <author@example.com>", 1))).Parties()
 	if err != nil || p.Author != "x@example.com" {
 		t.Errorf("%+v, %v", p, err)
 	}

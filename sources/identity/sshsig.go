@@ -5,14 +5,16 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 )
 
 const (
-	sshBegin = "-----BEGIN SSH SIGNATURE-----\n"
-	sshEnd   = "-----END SSH SIGNATURE-----"
+	sshPrefix = "-----BEGIN SSH SIGNATURE-----"
+	sshBegin  = sshPrefix + "\n"
+	sshEnd    = "-----END SSH SIGNATURE-----"
 )
 
 // parseSSHSignature reads one armored signature as ssh-keygen -Y sign writes it, with nothing around it.
@@ -44,6 +46,25 @@ func parseSSHSignature(armored []byte) (_ *sshsig.Signature, err error) {
 		return nil, errors.New("bytes follow the signature")
 	}
 	return sig, nil
+}
+
+// sshSigned is a signature over a message, with the key that it names. Whether that key made it does not depend on whose it
+// is, and is found out once.
+type sshSigned struct {
+	fingerprint string
+	err         error        // why it cannot be read
+	genuine     func() error // why the key did not make it
+}
+
+func readSSH(namespace string, message, armored []byte) *sshSigned {
+	sig, err := parseSSHSignature(armored)
+	if err != nil {
+		return &sshSigned{err: err}
+	}
+	return &sshSigned{
+		fingerprint: ssh.FingerprintSHA256(sig.PublicKey),
+		genuine:     sync.OnceValue(func() error { return verifySSHSignature(sig, sig.PublicKey, namespace, message) }),
+	}
 }
 
 // verifySSHSignature checks that the key made the signature over message for the namespace.

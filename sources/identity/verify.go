@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
-	"golang.org/x/crypto/ssh"
 )
 
 // Status says what a signature is worth. Only [Good] counts.
@@ -54,18 +53,17 @@ func (s Signature) String() string {
 // gitNamespace is that of SSH signatures of commits and tags.
 const gitNamespace = "git"
 
-// VerifyCommit judges the signature of a commit object, given as its bytes without Git's object header. seen is when the
-// agent first saw the commit; no date in the commit counts.
-func (k *Keyring) VerifyCommit(raw []byte, seen time.Time) Signature {
-	c, err := parseCommit(raw)
+// VerifyCommit judges the signature of a commit. seen is when the agent first saw the commit; no date in the commit counts.
+func (k *Keyring) VerifyCommit(commit *Commit, seen time.Time) Signature {
+	c, err := commit.object, commit.err
 	if err != nil {
 		return Signature{Status: Invalid, Detail: err.Error()}
 	}
 	switch sig := c.signature; {
 	case sig == "":
 		return Signature{Status: None, Detail: "the commit is not signed"}
-	case strings.HasPrefix(sig, "-----BEGIN SSH SIGNATURE-----"):
-		return k.verifySSH(Commits, gitNamespace, c.payload, []byte(sig), seen)
+	case strings.HasPrefix(sig, sshPrefix):
+		return k.judgeSSH(Commits, commit.ssh, seen)
 	case strings.HasPrefix(sig, "-----BEGIN PGP SIGNATURE-----"):
 		return k.verifyOpenPGP(Commits, c.payload, sig, seen)
 	case strings.HasPrefix(sig, "-----BEGIN SIGNED MESSAGE-----"):
@@ -80,21 +78,19 @@ func (k *Keyring) VerifySSH(namespace string, message, armored []byte, seen time
 	if namespace == "" || namespace == gitNamespace {
 		return Signature{Status: Invalid, Detail: fmt.Sprintf("%q is not a namespace of statements", namespace)}
 	}
-	return k.verifySSH(Statements, namespace, message, armored, seen)
+	return k.judgeSSH(Statements, readSSH(namespace, message, armored), seen)
 }
 
-func (k *Keyring) verifySSH(use Use, namespace string, message, armored []byte, seen time.Time) Signature {
-	sig, err := parseSSHSignature(armored)
-	if err != nil {
-		return Signature{Status: Invalid, Detail: "read SSH signature: " + err.Error()}
+func (k *Keyring) judgeSSH(use Use, s *sshSigned, seen time.Time) Signature {
+	if s.err != nil {
+		return Signature{Status: Invalid, Detail: "read SSH signature: " + s.err.Error()}
 	}
-	fingerprint := ssh.FingerprintSHA256(sig.PublicKey)
-	owned, ok := k.keys[fingerprint]
+	owned, ok := k.keys[s.fingerprint]
 	if !ok || owned.Key.ssh == nil {
-		return Signature{Status: UnknownKey, Key: fingerprint, Detail: "no person declares the key"}
+		return Signature{Status: UnknownKey, Key: s.fingerprint, Detail: "no person declares the key"}
 	}
-	if err := verifySSHSignature(sig, owned.Key.ssh, namespace, message); err != nil {
-		return Signature{Status: Invalid, Key: fingerprint, Detail: "check SSH signature: " + err.Error()}
+	if err := s.genuine(); err != nil {
+		return Signature{Status: Invalid, Key: s.fingerprint, Detail: "check SSH signature: " + err.Error()}
 	}
 	return k.judge(owned, use, seen, Good, "")
 }

@@ -30,7 +30,7 @@ func TestCommitsOfGit(t *testing.T) {
 			path, public := r.sshKey(name, args...)
 			raw := r.commitSSH(path)
 			k := ring(t, PersonKey{Key: sshKey(t, public)})
-			got := k.VerifyCommit(raw, now)
+			got := k.VerifyCommit(ReadCommit(raw), now)
 			want(t, got, Good, "developer-1")
 			if out := r.must("", "ssh-keygen", "-l", "-f", path+".pub"); !strings.Contains(out, got.Key) {
 				t.Errorf("key %s, ssh-keygen says %s", got.Key, out)
@@ -42,14 +42,14 @@ func TestCommitsOfGit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want(t, stranger.VerifyCommit(raw, now), UnknownKey, "")
+			want(t, stranger.VerifyCommit(ReadCommit(raw), now), UnknownKey, "")
 		})
 	}
 	for name, algorithm := range map[string]string{"eddsa": "ed25519", "ecdsa": "nistp256", "rsa-pgp": "rsa2048"} {
 		t.Run(name, func(t *testing.T) {
 			fingerprint, public := r.pgpKey(name, algorithm, "sign", "0")
 			raw := r.commitPGP(fingerprint)
-			got := ring(t, PersonKey{Key: pgpKey(t, public)}).VerifyCommit(raw, now)
+			got := ring(t, PersonKey{Key: pgpKey(t, public)}).VerifyCommit(ReadCommit(raw), now)
 			want(t, got, Good, "developer-1")
 			if got.Key != fingerprint {
 				t.Errorf("key %s, want %s", got.Key, fingerprint)
@@ -63,7 +63,7 @@ func TestCommitsOfGit(t *testing.T) {
 		fingerprint, _ := r.pgpKey("subkey", "ed25519", "cert", "0")
 		r.gpg("", "--quick-add-key", fingerprint, "ed25519", "sign", "0")
 		r.git("-c", "gpg.format=openpgp", "-c", "user.signingkey="+fingerprint, "commit", "-q", "--allow-empty", "-S", "-m", "Signed with a subkey")
-		got := ring(t, PersonKey{Key: pgpKey(t, r.export(fingerprint))}).VerifyCommit(r.raw("HEAD"), now)
+		got := ring(t, PersonKey{Key: pgpKey(t, r.export(fingerprint))}).VerifyCommit(ReadCommit(r.raw("HEAD")), now)
 		want(t, got, Good, "developer-1")
 		if got.Key != fingerprint {
 			t.Errorf("key %s, want the primary key's %s", got.Key, fingerprint)
@@ -71,7 +71,7 @@ func TestCommitsOfGit(t *testing.T) {
 	})
 	t.Run("unsigned", func(t *testing.T) {
 		r.git("commit", "-q", "--allow-empty", "-m", "Not signed")
-		want(t, ring(t, PersonKey{Key: sshKey(t, r.read(r.dir+"/.git/ed25519.pub"))}).VerifyCommit(r.raw("HEAD"), now), None, "")
+		want(t, ring(t, PersonKey{Key: sshKey(t, r.read(r.dir+"/.git/ed25519.pub"))}).VerifyCommit(ReadCommit(r.raw("HEAD")), now), None, "")
 	})
 }
 
@@ -91,17 +91,17 @@ func TestMergeOfSignedTag(t *testing.T) {
 	if !bytes.Contains(unsigned, []byte("\nmergetag object ")) || !bytes.Contains(unsigned, []byte("-----BEGIN SSH SIGNATURE-----")) {
 		t.Fatalf("not a merge of a signed tag:\n%s", unsigned)
 	}
-	want(t, k.VerifyCommit(unsigned, time.Now()), None, "")
+	want(t, k.VerifyCommit(ReadCommit(unsigned), time.Now()), None, "")
 	r.git("-c", "gpg.format=ssh", "-c", "user.signingkey="+path, "commit", "-q", "--amend", "-S", "--no-edit")
 	signed := r.raw("HEAD")
 	if !bytes.Contains(signed, []byte("\nmergetag object ")) {
 		t.Fatalf("the mergetag is gone:\n%s", signed)
 	}
-	want(t, k.VerifyCommit(signed, time.Now()), Good, "developer-1")
+	want(t, k.VerifyCommit(ReadCommit(signed), time.Now()), Good, "developer-1")
 	if !r.gitSays(signed) {
 		t.Error("git does not verify it")
 	}
-	want(t, k.VerifyCommit(bytes.Replace(signed, []byte("\n tag v1"), []byte("\n tag v2"), 1), time.Now()), Invalid, "")
+	want(t, k.VerifyCommit(ReadCommit(bytes.Replace(signed, []byte("\n tag v1"), []byte("\n tag v2"), 1)), time.Now()), Invalid, "")
 }
 
 // TestAlteredCommits compares with git what an attacker may do to a signed commit: what we accept, git must accept.
@@ -129,7 +129,7 @@ func TestAlteredCommits(t *testing.T) {
 		}
 	}
 	for kind, raw := range map[string][]byte{"ssh": r.commitSSH(path), "openpgp": r.commitPGP(fingerprint)} {
-		want(t, k.VerifyCommit(raw, now), Good, "developer-1")
+		want(t, k.VerifyCommit(ReadCommit(raw), now), Good, "developer-1")
 		another := string(r.commitSSH(other))
 		for name, c := range map[string]struct {
 			alter func(string) string
@@ -164,7 +164,7 @@ func TestAlteredCommits(t *testing.T) {
 			"X.509":               {replace(header(raw), "gpgsig -----BEGIN SIGNED MESSAGE-----\n"), Invalid},
 		} {
 			altered := []byte(c.alter(string(raw)))
-			got := k.VerifyCommit(altered, now)
+			got := k.VerifyCommit(ReadCommit(altered), now)
 			if got.Status != c.want {
 				t.Errorf("%s, %s: %s, want %s", kind, name, got, c.want)
 			}
@@ -193,9 +193,9 @@ func TestSignatureForOtherThings(t *testing.T) {
 		head, message, _ := strings.Cut(string(c.payload), "\n\n")
 		return []byte(head + "\ngpgsig " + strings.ReplaceAll(strings.TrimSpace(sig), "\n", "\n ") + "\n\n" + message)
 	}
-	want(t, k.VerifyCommit(with(sign("git")), time.Now()), Good, "developer-1")
-	want(t, k.VerifyCommit(with(sign("file")), time.Now()), Invalid, "")
-	want(t, k.VerifyCommit(with(sign("purser-statement")), time.Now()), Invalid, "")
+	want(t, k.VerifyCommit(ReadCommit(with(sign("git"))), time.Now()), Good, "developer-1")
+	want(t, k.VerifyCommit(ReadCommit(with(sign("file"))), time.Now()), Invalid, "")
+	want(t, k.VerifyCommit(ReadCommit(with(sign("purser-statement"))), time.Now()), Invalid, "")
 	statement := []byte(sign("purser-statement"))
 	want(t, k.VerifySSH("purser-statement", c.payload, statement, time.Now()), Good, "developer-1")
 	want(t, k.VerifySSH("other", c.payload, statement, time.Now()), Invalid, "")
@@ -233,7 +233,7 @@ func TestValidity(t *testing.T) {
 		if c.edit != nil {
 			c.edit(&key)
 		}
-		if got := ring(t, key).VerifyCommit(backdated, c.seen); got.Status != c.want || got.Person != "developer-1" {
+		if got := ring(t, key).VerifyCommit(ReadCommit(backdated), c.seen); got.Status != c.want || got.Person != "developer-1" {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
@@ -307,13 +307,13 @@ func TestWeakSignatures(t *testing.T) {
 		sig := r.gpg(raw, append(args, "--local-user", fingerprint, "--armor", "--detach-sign")...)
 		head, message, _ := strings.Cut(raw, "\n\n")
 		signed := head + "\ngpgsig " + strings.ReplaceAll(strings.TrimSpace(sig), "\n", "\n ") + "\n\n" + message
-		if got := kp.VerifyCommit([]byte(signed), now); got.Counts() != (name == "sha256") {
+		if got := kp.VerifyCommit(ReadCommit([]byte(signed)), now); got.Counts() != (name == "sha256") {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
 	two := r.gpg(raw, "--local-user", fingerprint, "--local-user", func() string { f, _ := r.pgpKey("two", "ed25519", "sign", "0"); return f }(), "--armor", "--detach-sign")
 	head, message, _ := strings.Cut(raw, "\n\n")
-	want(t, kp.VerifyCommit([]byte(head+"\ngpgsig "+strings.ReplaceAll(strings.TrimSpace(two), "\n", "\n ")+"\n\n"+message), now), Invalid, "")
+	want(t, kp.VerifyCommit(ReadCommit([]byte(head+"\ngpgsig "+strings.ReplaceAll(strings.TrimSpace(two), "\n", "\n ")+"\n\n"+message)), now), Invalid, "")
 }
 
 func sum(s string) string {
@@ -329,27 +329,27 @@ func TestOpenPGPValidity(t *testing.T) {
 	r.faked = "20260115T000000"
 	raw := r.commitPGP(fingerprint)
 	k := ring(t, PersonKey{Key: pgpKey(t, armored)})
-	want(t, k.VerifyCommit(raw, date("2026-01-16")), Good, "developer-1")
-	want(t, k.VerifyCommit(raw, date("2026-01-15").Add(-time.Minute)), Good, "developer-1") // the signer's clock is ahead
-	want(t, k.VerifyCommit(raw, date("2026-01-14")), Invalid, "developer-1")                // it cannot be seen before it is made
-	want(t, k.VerifyCommit(raw, date("2026-02-02")), Expired, "developer-1")                // signed in time by its own claim
-	want(t, ring(t, PersonKey{Key: pgpKey(t, armored), ValidBefore: date("2026-01-10")}).VerifyCommit(raw, date("2026-01-16")), Expired, "developer-1")
+	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-01-16")), Good, "developer-1")
+	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-01-15").Add(-time.Minute)), Good, "developer-1") // the signer's clock is ahead
+	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-01-14")), Invalid, "developer-1")                // it cannot be seen before it is made
+	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-02-02")), Expired, "developer-1")                // signed in time by its own claim
+	want(t, ring(t, PersonKey{Key: pgpKey(t, armored), ValidBefore: date("2026-01-10")}).VerifyCommit(ReadCommit(raw), date("2026-01-16")), Expired, "developer-1")
 
 	r.faked = "20260301T000000" // the owner renews it after it lapsed: what was first seen before counts again
 	r.gpg("", "--quick-set-expire", fingerprint, "2027-01-01")
 	for _, options := range [][]string{nil, {"--export-options", "export-minimal"}} {
 		renewed := ring(t, PersonKey{Key: pgpKey(t, r.export(fingerprint, options...))})
-		want(t, renewed.VerifyCommit(raw, date("2026-01-16")), Good, "developer-1")
-		want(t, renewed.VerifyCommit(raw, date("2026-12-31")), Good, "developer-1")
-		want(t, renewed.VerifyCommit(raw, date("2027-01-02")), Expired, "developer-1")
+		want(t, renewed.VerifyCommit(ReadCommit(raw), date("2026-01-16")), Good, "developer-1")
+		want(t, renewed.VerifyCommit(ReadCommit(raw), date("2026-12-31")), Good, "developer-1")
+		want(t, renewed.VerifyCommit(ReadCommit(raw), date("2027-01-02")), Expired, "developer-1")
 	}
 
 	r.faked = "20260401T000000"
 	for reason, before := range map[string]Status{"0": Revoked, "1": Revoked, "2": Good, "3": Good} { // none, compromised, superseded, no longer used
 		cert := r.gpg("y\n"+reason+"\n\ny\n", "--no-batch", "--command-fd", "0", "--yes", "--armor", "--gen-revoke", fingerprint)
 		revoked := pgpKey(t, r.withRevocation(fingerprint, cert))
-		want(t, ring(t, PersonKey{Key: revoked}).VerifyCommit(raw, date("2026-03-31")), before, "developer-1")
-		want(t, ring(t, PersonKey{Key: revoked}).VerifyCommit(raw, date("2026-04-02")), Revoked, "developer-1")
+		want(t, ring(t, PersonKey{Key: revoked}).VerifyCommit(ReadCommit(raw), date("2026-03-31")), before, "developer-1")
+		want(t, ring(t, PersonKey{Key: revoked}).VerifyCommit(ReadCommit(raw), date("2026-04-02")), Revoked, "developer-1")
 	}
 }
 
@@ -371,8 +371,8 @@ func TestOpenPGPSubkeyValidity(t *testing.T) {
 	r.faked = "20260115T000000"
 	r.git("-c", "gpg.format=openpgp", "-c", "user.signingkey="+fingerprint, "commit", "-q", "--allow-empty", "-S", "-m", "Signed with a subkey")
 	k := ring(t, PersonKey{Key: pgpKey(t, r.export(fingerprint))})
-	want(t, k.VerifyCommit(r.raw("HEAD"), date("2026-01-16")), Good, "developer-1")
-	want(t, k.VerifyCommit(r.raw("HEAD"), date("2026-02-02")), Expired, "developer-1")
+	want(t, k.VerifyCommit(ReadCommit(r.raw("HEAD")), date("2026-01-16")), Good, "developer-1")
+	want(t, k.VerifyCommit(ReadCommit(r.raw("HEAD")), date("2026-02-02")), Expired, "developer-1")
 }
 
 func FuzzVerifyCommit(f *testing.F) {
@@ -396,13 +396,13 @@ func FuzzVerifyCommit(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got := k.VerifyCommit(raw, date("2026-01-01"))
+		got := k.VerifyCommit(ReadCommit(raw), date("2026-01-01"))
 		if got.Counts() { // only the headers' signature can differ from what was signed
 			if c, err := parseCommit(raw); err != nil || string(c.payload) != payload {
 				t.Errorf("a forged commit counts: %q", raw)
 			}
 		}
-		p, err := PartiesOf(raw)
+		p, err := ReadCommit(raw).Parties()
 		if err == nil && len(p.CoAuthors) > maxCoAuthors {
 			t.Errorf("%d co-authors", len(p.CoAuthors))
 		}
