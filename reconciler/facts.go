@@ -43,6 +43,7 @@ func (l *law) draft(env *declaration.Environment, tenant *declaration.Tenant, ap
 	if name := env.Spec.Calendar; name != "" && c.Calendar == nil {
 		return policy.Candidate{}, fmt.Errorf("calendar %q of %q is not declared", name, env.Meta.Name)
 	}
+	c.Meet(l.Set)
 	return c, nil
 }
 

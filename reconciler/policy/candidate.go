@@ -25,6 +25,10 @@ type Candidate struct {
 	Parts        []Part
 	PartsUnknown string
 
+	// Neighbours maps namespaces that the release touches to another environment that is declared there and judged by other
+	// rules.
+	Neighbours map[string]string
+
 	Class    *declaration.ReleaseClass
 	ClassWhy string // what gave it the class
 	// ClassUnknown says why the class could not be computed; "" when it was.

@@ -29,6 +29,34 @@ func isolation(c Candidate, f Facts, _ time.Time) Result {
 	return allow("every object is the tenant's to touch")
 }
 
+// Meet notes whose namespaces the release touches besides its own: those of environments of the same cluster that another
+// tenant, class or calendar governs.
+func (c *Candidate) Meet(set *declaration.Set) {
+	own, touched := c.Environment.Spec, map[string]bool{}
+	for _, object := range c.Release.Objects {
+		touched[object.GetNamespace()] = true
+		if ref := render.RefOf(object); ref.Group == "" && ref.Kind == "Namespace" {
+			touched[ref.Name] = true
+		}
+	}
+	delete(touched, own.Namespace)
+	delete(touched, "")
+	if len(touched) == 0 {
+		return
+	}
+	c.Neighbours = map[string]string{}
+	for name, e := range set.Environments {
+		s := e.Spec
+		same := s.Tenant == own.Tenant && s.Class == own.Class && s.Calendar == own.Calendar
+		if s.Cluster != own.Cluster || !touched[s.Namespace] || same {
+			continue
+		}
+		if other := c.Neighbours[s.Namespace]; other == "" || name < other {
+			c.Neighbours[s.Namespace] = name
+		}
+	}
+}
+
 // KindKey is how [Facts.Scopes] names a kind.
 func KindKey(ref render.Ref) string { return ref.Group + "/" + ref.Kind }
 
@@ -60,7 +88,13 @@ func outside(ref render.Ref, namespaced bool, c Candidate) string {
 	mayUse := func(namespace string) bool {
 		return namespace == c.Environment.Spec.Namespace || tenant.Spec.AllowsNamespace(namespace)
 	}
+	at := ref.Namespace
+	if !namespaced && ref.Group == "" && ref.Kind == "Namespace" {
+		at = ref.Name
+	}
 	switch {
+	case c.Neighbours[at] != "":
+		return fmt.Sprintf("namespace %q is that of environment %q, which is judged by other rules: what they keep out would come in here", at, c.Neighbours[at])
 	case namespaced && ref.Namespace != "" && !mayUse(ref.Namespace):
 		return fmt.Sprintf("namespace %q is outside tenant %q", ref.Namespace, tenant.Meta.Name)
 	case namespaced && !tenant.Spec.AllowsKind(ref.Group, ref.Kind):
