@@ -42,7 +42,7 @@ type alert struct {
 func (w *world) untilAlerts(l *lab.Lab, names ...string) map[string]alert {
 	w.t.Helper()
 	var byName map[string]alert
-	labtest.Eventually(w.t, time.Minute, "alerts "+strings.Join(names, ", "), func(ctx context.Context) error {
+	labtest.Eventually(w.t, "alerts "+strings.Join(names, ", "), func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.AlertmanagerURL+"/api/v2/alerts", nil)
 		if err != nil {
 			return err

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
 
@@ -167,7 +166,7 @@ func (f *forged) status(commit, environment string) string {
 func (f *forged) answered(commit, status string, says ...string) string {
 	f.t.Helper()
 	var comment string
-	labtest.Eventually(f.t, time.Minute, "the pull request is answered: "+status, func(context.Context) error {
+	labtest.Eventually(f.t, "the pull request is answered: "+status, func(context.Context) error {
 		if got := f.status(commit, "dev"); !strings.HasPrefix(got, status) {
 			return fmt.Errorf("the status is %q", got)
 		}
@@ -368,7 +367,7 @@ func TestReleasesGoOnWithoutTheForge(t *testing.T) {
 	fault.Store(nil)
 	f.answered(head, "pending: cannot be previewed", "cannot be previewed") // main changed the same objects
 	landed := f.world.git("rev-parse", "HEAD")
-	labtest.Eventually(t, time.Minute, "what landed meanwhile is told", func(context.Context) error {
+	labtest.Eventually(t, "what landed meanwhile is told", func(context.Context) error {
 		if got := f.status(landed, "dev"); !strings.HasPrefix(got, "success: live since") {
 			return errors.New(got)
 		}

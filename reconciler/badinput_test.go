@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 )
 
@@ -263,7 +263,7 @@ func TestQuotaExceeded(t *testing.T) {
 // waitFor polls until a check passes.
 func (w *world) waitFor(what string, check func(context.Context) error) {
 	w.t.Helper()
-	eventually(w.t, 30*time.Second, what, check)
+	labtest.Eventually(w.t, what, check)
 }
 
 // TestLiveIsRepairedWhileAnApprovedReleaseIsStuck: what the API server does not take keeps nothing else from

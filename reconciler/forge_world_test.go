@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -246,7 +245,7 @@ func (f *forgeWorld) holds(environment, value string) error {
 // untilAnswer waits until something is as it should be.
 func (f *forgeWorld) untilAnswer(environment, what string, true func() error) {
 	f.t.Helper()
-	labtest.Eventually(f.t, 2*time.Minute, environment+": "+what, func(context.Context) error { return true() })
+	labtest.Eventually(f.t, environment+": "+what, func(context.Context) error { return true() })
 }
 
 func (f *forgeWorld) untilRunning(environment, value string) {

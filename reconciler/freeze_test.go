@@ -128,7 +128,7 @@ spec:
 // untilRuns waits until all objects of dev hold a value.
 func (w *world) untilRuns(value string) {
 	w.t.Helper()
-	labtest.Eventually(w.t, 40*time.Second, "dev runs "+value, func(ctx context.Context) error { return w.runs(ctx, value) })
+	labtest.Eventually(w.t, "dev runs "+value, func(ctx context.Context) error { return w.runs(ctx, value) })
 }
 
 func TestPauseHoldsAndAbortGoesBack(t *testing.T) {

@@ -32,7 +32,7 @@ func TestPushBecomesLiveAndRecorded(t *testing.T) {
 	w.push("Touch nothing that is rendered")
 	w.write("apps/dev/objects.yaml", configMaps(4, "two"))
 	w.push("Drop one object")
-	labtest.Eventually(t, 20*time.Second, "c4 is pruned", func(ctx context.Context) error {
+	labtest.Eventually(t, "c4 is pruned", func(ctx context.Context) error {
 		_, err := w.kube.CoreV1().ConfigMaps(w.namespace).Get(ctx, "c4", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -99,7 +99,7 @@ func TestManualChangeIsRepaired(t *testing.T) {
 	if err := maps.Delete(t.Context(), "c2", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	labtest.Eventually(t, 20*time.Second, "both are restored", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	labtest.Eventually(t, "both are restored", func(ctx context.Context) error { return w.runs(ctx, "one") })
 	plans := 0
 	for _, r := range w.records() {
 		if r.Type == evidence.TypePlan {

@@ -19,11 +19,6 @@ import (
 	"github.com/purser-gitops/purser/reconciler/evidence"
 )
 
-func eventually(t *testing.T, limit time.Duration, what string, check func(context.Context) error) {
-	t.Helper()
-	labtest.Eventually(t, limit, what, check)
-}
-
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	text, err := os.ReadFile(from)
@@ -147,7 +142,7 @@ func TestClusterThatHangsDelaysNoOther(t *testing.T) {
 	if err := proxy.Clear(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the other cluster catches up", func(context.Context) error {
+	labtest.Eventually(t, "the other cluster catches up", func(context.Context) error {
 		for i := range 8 {
 			if e := find(w.agent.Status(), fmt.Sprintf("far%d", i)); e.Live == nil {
 				return fmt.Errorf("%s is %s: %s", e.Name, e.Outcome, e.Reason)

@@ -56,7 +56,7 @@ func TestLiveIsRepairedWhileAReleaseWaits(t *testing.T) {
 		return nil
 	})
 	w.setByHand("c3", "by hand")
-	eventually(t, 20*time.Second, "live is repaired", func(ctx context.Context) error { return w.runs(ctx, "one") })
+	labtest.Eventually(t, "live is repaired", func(ctx context.Context) error { return w.runs(ctx, "one") })
 }
 
 // TestRevertLeavesTheVolume: rollback of a release that added a PVC.
@@ -70,7 +70,7 @@ func TestRevertLeavesTheVolume(t *testing.T) {
 	w.waitFor("two runs", func(ctx context.Context) error { return w.runs(ctx, "two") })
 	w.write("apps/dev/objects.yaml", configMaps(5, "one"))
 	w.push("Revert")
-	eventually(t, 20*time.Second, "one runs again", func(ctx context.Context) error {
+	labtest.Eventually(t, "one runs again", func(ctx context.Context) error {
 		if err := w.runs(ctx, "one"); err != nil {
 			dev := find(w.agent.Status(), "dev")
 			return fmt.Errorf("%w; %s %s", err, dev.Outcome, dev.Reason)
@@ -90,7 +90,7 @@ func TestRevertOfManyObjects(t *testing.T) {
 	w.untilLive("dev", "two")
 	w.write("apps/dev/objects.yaml", configMaps(5, "one"))
 	w.push("Revert")
-	eventually(t, 20*time.Second, "one runs again", func(ctx context.Context) error {
+	labtest.Eventually(t, "one runs again", func(ctx context.Context) error {
 		if err := w.runs(ctx, "one"); err != nil {
 			dev := find(w.agent.Status(), "dev")
 			return fmt.Errorf("%w; %s %s", err, dev.Outcome, dev.Reason)
@@ -347,7 +347,7 @@ func TestClusterRemovedFromTheConfiguration(t *testing.T) {
 	w.settings.clusters = ""
 	w.run()
 	w.setByHand("c3", "by hand")
-	eventually(t, 15*time.Second, "dev is repaired", func(ctx context.Context) error {
+	labtest.Eventually(t, "dev is repaired", func(ctx context.Context) error {
 		if err := w.runs(ctx, "one"); err != nil {
 			s := w.agent.Status()
 			return fmt.Errorf("%w; ready: %v; refused: %+v", err, w.agent.Ready(), s.Refused)
@@ -396,7 +396,7 @@ func TestCrashWhileAdopting(t *testing.T) {
 	}
 	w.write("apps/dev/objects.yaml", strings.Replace(configMaps(5, "one"), "name: c0", "name: renamed", 1))
 	w.push("Rename c0")
-	eventually(t, 20*time.Second, "c0 is pruned", func(ctx context.Context) error {
+	labtest.Eventually(t, "c0 is pruned", func(ctx context.Context) error {
 		_, err := w.kube.CoreV1().ConfigMaps(w.namespace).Get(ctx, "c0", metav1.GetOptions{})
 		if err == nil {
 			return errors.New("it is still there")
@@ -418,7 +418,7 @@ func TestObjectMovesToAnotherEnvironment(t *testing.T) {
 	w.write("apps/dev/objects.yaml", configMaps(4, "one"))
 	w.write("apps/b/objects.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b0}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c4}\n")
 	w.push("Move c4 to b")
-	eventually(t, 40*time.Second, "b has it", func(ctx context.Context) error {
+	labtest.Eventually(t, "b has it", func(ctx context.Context) error {
 		b := find(w.agent.Status(), "b")
 		if b.Live == nil || len(b.Inventory) != 2 {
 			return fmt.Errorf("b is %s: %s", b.Outcome, b.Reason)

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/purser-gitops/purser/examples/lab"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -187,7 +188,7 @@ func (a agentProcess) end(signal syscall.Signal) {
 func (w *world) untilProcessLive(value string) {
 	w.t.Helper()
 	newest := regexp.MustCompile(`msg="release proposed" environment=dev release=(\S+)`)
-	eventually(w.t, time.Minute, value+" is live", func(ctx context.Context) error {
+	labtest.Eventually(w.t, value+" is live", func(ctx context.Context) error {
 		if err := w.runs(ctx, value); err != nil {
 			return err
 		}

@@ -17,14 +17,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/purser-gitops/purser/examples/lab"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 )
 
 // holds waits until a ConfigMap holds a value.
-func (w *world) holds(limit time.Duration, name, value string) {
+func (w *world) holds(name, value string) {
 	w.t.Helper()
-	eventually(w.t, limit, name+" holds "+value, func(ctx context.Context) error {
+	labtest.Eventually(w.t, name+" holds "+value, func(ctx context.Context) error {
 		c, err := w.kube.CoreV1().ConfigMaps(w.namespace).Get(ctx, name, metav1.GetOptions{})
 		if err == nil && c.Data["value"] != value {
 			dev := find(w.agent.Status(), "dev")
@@ -53,7 +54,7 @@ func TestTerminatingObjectBlocksNoOther(t *testing.T) {
 	w.deleteByHand("c0")
 	time.Sleep(time.Second)
 	w.setByHand("c1", "by hand")
-	w.holds(15*time.Second, "c1", "one")
+	w.holds("c1", "one")
 }
 
 // An object that is stuck must stay visible as long as it is stuck.
@@ -266,7 +267,7 @@ func TestRepairGoesOnAfterAnAbandonedIntent(t *testing.T) {
 	dev := find(w.agent.Status(), "dev")
 	t.Logf("deployment %+v, %s: %s", dev.Deployment, dev.Outcome, dev.Reason)
 	w.setByHand("c3", "by hand")
-	w.holds(20*time.Second, "c3", "one")
+	w.holds("c3", "one")
 }
 
 // What is approved and not applied yet stays claimed through a restart.
@@ -326,7 +327,7 @@ func TestContestedObjectDelaysNoRelease(t *testing.T) {
 	})
 	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
 	w.push("two")
-	w.holds(15*time.Second, "c2", "two")
+	w.holds("c2", "two")
 }
 
 // While the audit remote takes no records a release that waits for it costs the API server nothing.
@@ -385,7 +386,7 @@ func TestFailingRepairIsNoRecordStorm(t *testing.T) {
 	if err := proxy.Clear(); err != nil {
 		t.Fatal(err)
 	}
-	w.holds(40*time.Second, "c1", "one")
+	w.holds("c1", "one")
 	repairs := 0
 	for _, r := range w.records() {
 		var plan evidence.Plan

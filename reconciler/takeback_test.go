@@ -8,13 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 )
@@ -50,7 +50,7 @@ func TestForgedMarksAreTakenBack(t *testing.T) {
 	w.patchByHand("c2", "dashboard", `{"data":{"value":"2"},"metadata":{"labels":{"purser.dev/environment":"twin"},"annotations":null}}`)
 	w.patchByHand("c3", "dashboard", `{"data":{"value":"3"},"metadata":{"labels":null}}`)
 	w.replaceByHand("c4", "dashboard", "4")
-	eventually(t, 8*time.Second, "all is taken back", func(ctx context.Context) error { return w.labelled(ctx, "one") })
+	labtest.Eventually(t, "all is taken back", func(ctx context.Context) error { return w.labelled(ctx, "one") })
 	w.patchByHand("c0", "dashboard", `{"data":{"value":"0"},"metadata":{"annotations":{"purser.dev/digest":null}}}`)
 	w.patchByHand("c1", "dashboard", `{"data":{"value":"1"},"metadata":{"labels":{"purser.dev/environment":"twin"}}}`)
 	w.replaceByHand("c4", "dashboard", "4")
@@ -123,12 +123,12 @@ func TestUnmarkedObjectInTheWayThatGoes(t *testing.T) {
 		return nil
 	})
 	w.setByHand("c1", "by hand")
-	w.holds(10*time.Second, "c1", "one")
+	w.holds("c1", "one")
 	uid := created.UID
 	if err := deployments.Delete(t.Context(), "web", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "ours is back", func(ctx context.Context) error {
+	labtest.Eventually(t, "ours is back", func(ctx context.Context) error {
 		d, err := deployments.Get(ctx, "web", metav1.GetOptions{})
 		if err == nil && d.Spec.Selector.MatchLabels["app"] != "web" {
 			err = fmt.Errorf("it selects %v", d.Spec.Selector.MatchLabels)

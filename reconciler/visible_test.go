@@ -48,7 +48,7 @@ func TestFailureStaysVisible(t *testing.T) {
 	if err := os.Rename(spool+".away", spool); err != nil {
 		t.Fatal(err)
 	}
-	w.holds(40*time.Second, "c1", "one")
+	w.holds("c1", "one")
 	w.until("dev is in order", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Outcome == "failed" || len(dev.Drift) > 0 {
 			return fmt.Errorf("dev is %s: %s, drift %v", dev.Outcome, dev.Reason, dev.Drift)

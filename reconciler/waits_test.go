@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/purser-gitops/purser/examples/lab"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 )
@@ -24,7 +24,7 @@ func TestKilledWhileTheIntentWaits(t *testing.T) {
 	w.stop()
 	tip := w.auditGit("rev-parse", w.auditBranch())
 	agent := w.agentProcess("added:4") // start, change, decision, plan
-	eventually(t, 40*time.Second, "the agent runs", func(context.Context) error {
+	labtest.Eventually(t, "the agent runs", func(context.Context) error {
 		if w.auditGit("rev-parse", w.auditBranch()) == tip {
 			return errors.New("its start is not recorded yet")
 		}
@@ -50,7 +50,7 @@ func TestKilledWhileTheIntentWaits(t *testing.T) {
 		return nil
 	})
 	w.setByHand("c3", "by hand")
-	w.holds(40*time.Second, "c3", "one")
+	w.holds("c3", "one")
 	w.until("dev still waits for the audit remote", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if !strings.Contains(dev.Reason, "closed for the audit") {
 			return fmt.Errorf("dev is %s: %q", dev.Outcome, dev.Reason)

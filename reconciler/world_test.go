@@ -211,7 +211,7 @@ func (w *world) run() {
 // until waits for something to become true of the environments.
 func (w *world) until(what string, true func(s reconciler.Status, dev reconciler.EnvironmentStatus) error) {
 	w.t.Helper()
-	labtest.Eventually(w.t, 40*time.Second, what, func(context.Context) error {
+	labtest.Eventually(w.t, what, func(context.Context) error {
 		s := w.agent.Status()
 		return true(s, find(s, "dev"))
 	})
@@ -230,7 +230,7 @@ func find(s reconciler.Status, name string) reconciler.EnvironmentStatus {
 func (w *world) untilLive(name, value string) string {
 	w.t.Helper()
 	var digest string
-	labtest.Eventually(w.t, 40*time.Second, name+" is live with "+value, func(ctx context.Context) error {
+	labtest.Eventually(w.t, name+" is live with "+value, func(ctx context.Context) error {
 		e := find(w.agent.Status(), name)
 		if e.Live == nil || e.Approved.Release != e.Live.Release {
 			return fmt.Errorf("%s is %s: %s", name, e.Outcome, e.Reason)

@@ -35,9 +35,6 @@ import (
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
-// patience bounds every wait for the agent.
-const patience = 40 * time.Second
-
 // TestDaemon runs purser as a process on real servers: what it answers, what wakes it, how it ends.
 func TestDaemon(t *testing.T) {
 	t.Parallel()
@@ -209,7 +206,7 @@ func (d *daemon) stop() {
 		if err != nil {
 			d.t.Fatalf("after SIGTERM: %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(labtest.Patience):
 		d.t.Fatal("the agent does not end after SIGTERM")
 	}
 }
@@ -535,7 +532,7 @@ func (d *daemon) purser(code int, args ...string) string {
 
 func (d *daemon) command(args ...string) (code int, said string) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(d.t.Context(), labtest.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.program, args...)
 	out, err := cmd.CombinedOutput()
@@ -565,7 +562,7 @@ func (d *daemon) untilLive(value string) {
 
 func (d *daemon) eventually(what string, check func(context.Context) error) {
 	d.t.Helper()
-	labtest.Eventually(d.t, patience, what, func(ctx context.Context) error {
+	labtest.Eventually(d.t, what, func(ctx context.Context) error {
 		select {
 		case err := <-d.ended:
 			d.ended <- err

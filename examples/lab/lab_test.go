@@ -45,13 +45,13 @@ func TestDeploymentBecomesAvailable(t *testing.T) {
 		}
 		return d.Status.AvailableReplicas, d.Status.UpdatedReplicas
 	}
-	eventually(t, time.Minute, func() error {
+	eventually(t, func() error {
 		if n, _ := replicas("good"); n != 3 {
 			return fmt.Errorf("%d replicas are available", n)
 		}
 		return nil
 	})
-	eventually(t, time.Minute, func() error {
+	eventually(t, func() error {
 		body := api(t, l, http.MethodGet, "/api/v1/namespaces/default/pods?labelSelector=app%3Dbroken", nil, http.StatusOK)
 		if n := strings.Count(string(body), "CrashLoopBackOff"); n != 3 {
 			return fmt.Errorf("%d pods crash", n)
@@ -103,7 +103,7 @@ func TestKilledSupervisorLeavesNoProcess(t *testing.T) {
 	if err := push.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, func() error { _, err := os.Stat(started); return err })
+	eventually(t, func() error { _, err := os.Stat(started); return err })
 
 	if err := supervisor.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestKilledSupervisorLeavesNoProcess(t *testing.T) {
 	if push.Wait() == nil {
 		t.Error("the push succeeded without a server")
 	}
-	eventually(t, 10*time.Second, noProcessOf(t, dir))
+	eventually(t, noProcessOf(t, dir))
 }
 
 // supervise runs a lab in a process of its own.
@@ -241,7 +241,7 @@ func TestServerOutages(t *testing.T) {
 	if err := l.Resume(APIServer); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, check)
+	eventually(t, check)
 	if l.Restart(t.Context(), APIServer, "--no-such-argument") == nil {
 		t.Error("it does not get its further argument")
 	}

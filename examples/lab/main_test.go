@@ -54,16 +54,16 @@ func startLab(t *testing.T, dir string, servers ...string) *Lab {
 }
 
 // eventually waits until check returns nil.
-func eventually(t *testing.T, limit time.Duration, check func() error) {
+func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not after %s: %v", limit, err)
+			t.Fatalf("too late: %v", err)
 		}
 		if sleep(t.Context(), 10*time.Millisecond) != nil {
 			t.Fatal(t.Context().Err())

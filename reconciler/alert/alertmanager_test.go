@@ -39,7 +39,7 @@ func TestAlertFiresIsSilencedAndResolved(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	labtest.Eventually(t, patience, "the alert is silenced", func(ctx context.Context) error {
+	labtest.Eventually(t, "the alert is silenced", func(ctx context.Context) error {
 		list, err := shown(ctx, url, env)
 		if err != nil || len(list) != 1 || list[0].Status.State != "suppressed" || len(list[0].Status.SilencedBy) != 1 {
 			return fmt.Errorf("%+v, %w", list, err)
@@ -58,7 +58,7 @@ func TestRestartKeepsTheBeginning(t *testing.T) {
 	for range 2 {
 		s := newSender(t, io.Discard, func(o *Options) { o.URLs = []string{url} })
 		s.Set([]Alert{sample(env, since)})
-		labtest.Eventually(t, patience, "the alert is accepted", func(context.Context) error {
+		labtest.Eventually(t, "the alert is accepted", func(context.Context) error {
 			if n := testutil.ToFloat64(s.metrics.sent.WithLabelValues(resultAccepted)); n != 1 {
 				return fmt.Errorf("%v are", n)
 			}
@@ -83,7 +83,7 @@ func TestEachAlertmanagerIsToldAndOneMayBeAway(t *testing.T) {
 	gone.Name = "PurserEnvironmentFailing"
 	s.Set([]Alert{gone, stays})
 	untilShown(t, one, env, 2)
-	labtest.Eventually(t, patience, "the second one fails", func(context.Context) error {
+	labtest.Eventually(t, "the second one fails", func(context.Context) error {
 		if testutil.ToFloat64(s.metrics.sent.WithLabelValues(resultFailed)) == 0 {
 			return fmt.Errorf("no failure yet")
 		}

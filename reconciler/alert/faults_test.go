@@ -242,7 +242,7 @@ func TestWhatCannotBeConfigured(t *testing.T) {
 // result waits until at least so many alerts had a result.
 func result(t *testing.T, s *Sender, result string, count float64) {
 	t.Helper()
-	labtest.Eventually(t, patience, result, func(context.Context) error {
+	labtest.Eventually(t, result, func(context.Context) error {
 		if n := testutil.ToFloat64(s.metrics.sent.WithLabelValues(result)); n < count {
 			return fmt.Errorf("%v of %v", n, count)
 		}

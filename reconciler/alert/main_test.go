@@ -18,9 +18,6 @@ import (
 
 func TestMain(m *testing.M) { labtest.Main(m) }
 
-// patience is how long something may take on a busy machine.
-const patience = 40 * time.Second
-
 // seen is an alert as Alertmanager shows it.
 type seen struct {
 	Labels      map[string]string
@@ -56,7 +53,7 @@ func shown(ctx context.Context, url, environment string) ([]seen, error) {
 func untilShown(t *testing.T, url, environment string, count int) []seen {
 	t.Helper()
 	var list []seen
-	labtest.Eventually(t, patience, fmt.Sprintf("%d alerts at Alertmanager", count), func(ctx context.Context) (err error) {
+	labtest.Eventually(t, fmt.Sprintf("%d alerts at Alertmanager", count), func(ctx context.Context) (err error) {
 		if list, err = shown(ctx, url, environment); err == nil && len(list) != count {
 			err = fmt.Errorf("it shows %d: %+v", len(list), list)
 		}

@@ -208,7 +208,7 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 			largeDone.Store(true)
 		})
 	}
-	labtest.Eventually(t, wait30, "large plans are under way", func(context.Context) error {
+	labtest.Eventually(t, "large plans are under way", func(context.Context) error {
 		if slow.count() < 8 {
 			return errors.New("not yet")
 		}

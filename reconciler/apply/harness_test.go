@@ -354,8 +354,6 @@ spec:
 `, name, more)
 }
 
-const wait30 = 30 * time.Second
-
 type contextT = context.Context
 
 func agentNamed(user string) lab.Identity { return lab.Identity{User: user} }

@@ -167,7 +167,7 @@ func TestCostOfNoChange(t *testing.T) {
 	})
 	release := configMap("a", "1") + configMap("b", "1") + deployment("web", "  replicas: 2")
 	s.apply(release)
-	labtest.Eventually(t, wait30, "controller has seen the deployment", func(context.Context) error {
+	labtest.Eventually(t, "controller has seen the deployment", func(context.Context) error {
 		if _, ok := s.live(deployment("web", "")).GetAnnotations()["deployment.kubernetes.io/revision"]; !ok {
 			return errors.New("not yet")
 		}

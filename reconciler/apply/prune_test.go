@@ -127,7 +127,7 @@ func TestBlockedDeletesStayInTheInventory(t *testing.T) {
 	s.apply(configMap("a", "1") + configMap("held", "1") + configMap("denied", "1") + configMap("free", "1"))
 	s.patchAs("kubectl-patch", configMap("held", ""), `{"metadata":{"finalizers":["example.org/hold"]}}`)
 	s.policy("configmaps", "DELETE", "oldObject.metadata.name != 'denied'")
-	labtest.Eventually(t, wait30, "policy is enforced", func(context.Context) error {
+	labtest.Eventually(t, "policy is enforced", func(context.Context) error {
 		err := s.at(docs(t, configMap("denied", ""))[0]).Delete(t.Context(), "denied", dryDelete)
 		if err == nil {
 			return errors.New("not yet")

@@ -109,7 +109,7 @@ func TestQuotaExceeded(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.create("{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}, spec: {hard: {count/configmaps: \"2\"}}}")
-	labtest.Eventually(t, wait30, "quota is counted", func(contextT) error {
+	labtest.Eventually(t, "quota is counted", func(contextT) error {
 		if q := s.live("{apiVersion: v1, kind: ResourceQuota, metadata: {name: q}}"); q.Object["status"] == nil || len(q.Object["status"].(map[string]any)) < 2 {
 			return errors.New("not yet")
 		}

@@ -104,7 +104,7 @@ func TestAutoscalerOfTheControllerManager(t *testing.T) {
 	hpa := strings.Replace(autoscaler("web"), "minReplicas: 2", "minReplicas: 4", 1)
 	release := deployment("web", "  replicas: 2") + hpa
 	s.apply(release)
-	labtest.Eventually(t, 2*wait30, "autoscaler acts", func(contextT) error {
+	labtest.Eventually(t, "autoscaler acts", func(contextT) error {
 		if n := s.replicas("web"); n != 4 {
 			return fmt.Errorf("replicas are %d", n)
 		}

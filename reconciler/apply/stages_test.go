@@ -105,7 +105,7 @@ func TestDefinitionDeletedBehindOurBack(t *testing.T) {
 	if err := s.at(u).Delete(t.Context(), u.GetName(), deleteNow); err != nil {
 		t.Fatal(err)
 	}
-	labtest.Eventually(t, wait30, "kind is gone", func(context.Context) error {
+	labtest.Eventually(t, "kind is gone", func(context.Context) error {
 		_, err := s.client.Plan(t.Context(), s.with(shelf))
 		if _, stalled := asStalled(err); !stalled {
 			return fmt.Errorf("not yet: %w", err) // the shelf itself may still be on its way out
@@ -137,7 +137,7 @@ func TestFailureStopsLaterStagesAndReportsAll(t *testing.T) {
 	release := configMap("a", "1") + configMap("b", "1") + deployment("web", "")
 	p := s.plan(release)
 	s.policy("configmaps", "CREATE", "object.metadata.name != 'b'")
-	labtest.Eventually(t, wait30, "policy is enforced", func(context.Context) error {
+	labtest.Eventually(t, "policy is enforced", func(context.Context) error {
 		if _, err := s.client.Plan(t.Context(), s.with(configMap("b", "1"))); err == nil {
 			return errors.New("not yet")
 		}

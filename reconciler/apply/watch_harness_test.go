@@ -86,7 +86,7 @@ func (v *watched) run(o WatchOptions) {
 			if err != nil {
 				v.t.Errorf("watcher: %v", err)
 			}
-		case <-time.After(wait30):
+		case <-time.After(labtest.Patience):
 			v.t.Error("watcher does not end")
 		}
 	})
@@ -153,7 +153,7 @@ func (v *watched) settle(release string) {
 
 func (v *watched) vouched() {
 	v.t.Helper()
-	labtest.Eventually(v.t, wait30, "watcher vouches for everything", func(context.Context) error {
+	labtest.Eventually(v.t, "watcher vouches for everything", func(context.Context) error {
 		for _, it := range v.inventory {
 			if !v.w.vouches(v.ns, it.Ref, it.Digest) {
 				return fmt.Errorf("not for %s; unwatched: %v; suspects: %v", it.Ref, v.w.Unwatched(), v.w.Suspects(v.ns))
@@ -166,7 +166,7 @@ func (v *watched) vouched() {
 // caughtUp waits until the watcher has seen the live state of an object.
 func (v *watched) caughtUp(object string) {
 	v.t.Helper()
-	labtest.Eventually(v.t, wait30, "watcher has seen the live state", func(context.Context) error {
+	labtest.Eventually(v.t, "watcher has seen the live state", func(context.Context) error {
 		live := v.live(object)
 		v.w.mu.Lock()
 		defer v.w.mu.Unlock()
@@ -186,7 +186,7 @@ func (v *watched) caughtUp(object string) {
 func (v *watched) suspect() map[string]bool {
 	v.t.Helper()
 	only := map[string]bool{}
-	labtest.Eventually(v.t, wait30, "there is a suspect", func(context.Context) error {
+	labtest.Eventually(v.t, "there is a suspect", func(context.Context) error {
 		refs := v.w.Suspects(v.ns)
 		for _, ref := range refs {
 			only[ref.Key()] = true
@@ -254,7 +254,7 @@ func (v *watched) quietNow(what string) {
 
 func (v *watched) eventually(what string, done func() bool) {
 	v.t.Helper()
-	labtest.Eventually(v.t, wait30, what, func(context.Context) error {
+	labtest.Eventually(v.t, what, func(context.Context) error {
 		if !done() {
 			return errors.New("not yet")
 		}

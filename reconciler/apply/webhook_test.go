@@ -58,7 +58,7 @@ webhooks:
 // settled writes a probe object until admission has taken notice of a new rule.
 func (s *site) settled(done func() bool) {
 	s.t.Helper()
-	labtest.Eventually(s.t, wait30, "admission rule is in force", func(context.Context) error {
+	labtest.Eventually(s.t, "admission rule is in force", func(context.Context) error {
 		_, _ = s.client.Plan(s.t.Context(), s.with(configMap("probe", "1")))
 		probe := docs(s.t, configMap("probe", "1"))[0]
 		_, _ = s.at(probe).Create(s.t.Context(), probe, createNow)

@@ -6,13 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
 )
-
-// patience is how long Gitea may take for what it does in the background on a busy machine.
-const patience = time.Minute
 
 // TestGiteaTellsOfAMerge plays what people do on a real Gitea and checks the facts that the approvals gate gets.
 func TestGiteaTellsOfAMerge(t *testing.T) {

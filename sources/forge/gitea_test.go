@@ -97,7 +97,7 @@ func (p *people) client(t *testing.T, r *labtest.GiteaRepo, change func(*Options
 func settled(t *testing.T, c *Client, commit string) *PullRequest {
 	t.Helper()
 	var pr *PullRequest
-	labtest.Eventually(t, patience, "facts of "+commit, func(context.Context) (err error) {
+	labtest.Eventually(t, "facts of "+commit, func(context.Context) (err error) {
 		pr, err = c.PullRequestOf(t.Context(), "main", commit) // bounded by its timeout, so that the last error tells
 		switch {
 		case err != nil:

@@ -212,7 +212,7 @@ func checkDescription(t *testing.T, s *scene, c *Client) {
 		return found
 	}
 	before := find()
-	labtest.Eventually(t, patience, "the pusher is known", func(context.Context) error {
+	labtest.Eventually(t, "the pusher is known", func(context.Context) error {
 		pr, err := c.Describe(t.Context(), before)
 		if err != nil {
 			return err
@@ -222,7 +222,7 @@ func checkDescription(t *testing.T, s *scene, c *Client) {
 		}
 		return nil
 	})
-	labtest.Eventually(t, patience, "a second has passed", func(context.Context) error {
+	labtest.Eventually(t, "a second has passed", func(context.Context) error {
 		if !time.Now().Truncate(time.Second).After(before.Updated) { // Gitea counts seconds
 			return errors.New("not yet")
 		}

@@ -20,9 +20,6 @@ import (
 	"github.com/purser-gitops/purser/examples/lab"
 )
 
-// patience is how long something that Gitea does in the background may take on a busy machine.
-const patience = time.Minute
-
 // A Gitea is the lab's forge for one test: accounts and repositories are the test's own.
 type Gitea struct {
 	URL   string
@@ -194,7 +191,7 @@ func (r *GiteaRepo) Open(by *GiteaUser, head, base string) int64 {
 // reviews are of the old head, and a merge would leave the pull request with it, or without a merge base, for good.
 func (r *GiteaRepo) noticed(number int64) {
 	r.g.t.Helper()
-	Eventually(r.g.t, patience, "head of the pull request", func(context.Context) error {
+	Eventually(r.g.t, "head of the pull request", func(context.Context) error {
 		pr, _, err := r.Owner.API.GetPullRequest(r.Owner.Login, r.Name, number)
 		if err != nil {
 			return err
@@ -243,7 +240,7 @@ func (r *GiteaRepo) Merge(by *GiteaUser, number int64, style gitea.MergeStyle) s
 func (r *GiteaRepo) MergeWith(by *GiteaUser, number int64, o gitea.MergePullRequestOption) string {
 	r.g.t.Helper()
 	r.noticed(number)
-	Eventually(r.g.t, patience, "merge", func(context.Context) error { // Gitea first checks in the background whether it can
+	Eventually(r.g.t, "merge", func(context.Context) error { // Gitea first checks in the background whether it can
 		ok, resp, err := by.API.MergePullRequest(r.Owner.Login, r.Name, number, o)
 		if err == nil && !ok {
 			err = errors.New("refused: " + resp.Status)
@@ -271,7 +268,7 @@ func (r *GiteaRepo) Git(by *GiteaUser, dir string, args ...string) string {
 	r.g.t.Helper()
 	token, err := os.ReadFile(by.TokenFile)
 	r.g.must("read token", err)
-	ctx, cancel := context.WithTimeout(r.g.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.g.t.Context(), Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = dir

@@ -242,16 +242,19 @@ func CreateNamespace(t testing.TB, l *lab.Endpoints, name string) {
 		return
 	}
 	accounts := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}).Namespace(name)
-	Eventually(t, time.Minute, "default service account of "+name, func(ctx context.Context) error {
+	Eventually(t, "default service account of "+name, func(ctx context.Context) error {
 		_, err := accounts.Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
 }
 
-// Eventually calls check until it returns nil and fails the test with its last error when that takes longer than limit.
-func Eventually(t testing.TB, limit time.Duration, what string, check func(context.Context) error) {
+// Patience is how long anything may take on a busy machine.
+const Patience = 3 * time.Minute
+
+// Eventually calls check until it returns nil and fails the test with its last error when that takes longer than Patience.
+func Eventually(t testing.TB, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -262,7 +265,7 @@ func Eventually(t testing.TB, limit time.Duration, what string, check func(conte
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%s: not after %s: %v", what, limit, err)
+			t.Fatalf("%s: not after %s: %v", what, Patience, err)
 		case <-tick.C:
 		}
 	}
