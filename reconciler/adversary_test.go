@@ -600,8 +600,7 @@ func (s *scene) amendment() (policy.Verdict, error) {
 		s.t.Fatal(err)
 	}
 	return policy.EvaluateAmendment(policy.Amendment{
-		Rules: s.law.Estate.Spec.Governance, From: from.Commit, To: to.Commit,
-		Landed: past.landed, LandedUnknown: past.unknown, Parts: past.parts, PartsUnknown: past.partsUnknown,
+		Rules: s.law.Estate.Spec.Governance, From: from.Commit, To: to.Commit, History: past.History,
 	}, policy.Facts{
 		People: s.law.people, Statements: s.law.believed(g.Statements), Evidence: &policy.EvidenceFact{Reached: s.clock, Limit: time.Minute, SpoolMax: 100},
 	}, policy.Root{}, s.clock), nil

@@ -29,7 +29,7 @@ func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environm
 	if err != nil {
 		return policy.Candidate{}, fmt.Errorf("read the landed changes: %w", err)
 	}
-	c.Landed, c.LandedUnknown, c.Parts, c.PartsUnknown = past.landed, past.unknown, past.parts, past.partsUnknown
+	c.History = past.History
 	c.Classify(l.Set, ChangedPaths(past.paths, approved, release))
 	return c, nil
 }

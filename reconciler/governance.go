@@ -292,8 +292,7 @@ func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head so
 	if err != nil {
 		return policy.Verdict{}, nil, fmt.Errorf("read the landed changes of governance: %w", err)
 	}
-	amendment.Landed, amendment.LandedUnknown = past.landed, past.unknown
-	amendment.Parts, amendment.PartsUnknown = past.parts, past.partsUnknown
+	amendment.History = past.History
 	verdict, votes := a.judgeAmendment(l, current, amendment, root, now)
 	return verdict, votes, nil
 }

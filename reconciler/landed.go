@@ -171,13 +171,8 @@ func (r reads) has(file string) bool {
 
 // past is what landed between the approved release and the proposed one, as far as somebody reads it.
 type past struct {
-	landed []policy.Landed // oldest first
-	paths  []string        // what of it alters what is read, sorted
-	// unknown says why it cannot be told change by change. Then parts says who had a part in anything that is new, and
-	// partsUnknown why somebody may be missing.
-	unknown      string
-	parts        []policy.Part
-	partsUnknown string
+	policy.History
+	paths []string // what of it alters what is read, sorted
 }
 
 // landedChanges are the landed changes since the approved release that alter what the environment reads.
@@ -198,7 +193,7 @@ func (a *Agent) landedChanges(ctx context.Context, l *law, env *declaration.Envi
 		return past{}, fmt.Errorf("source %q is not configured", env.Spec.Source.Repository)
 	case state.Approved.Revision.Source != src.name:
 		unknown := fmt.Sprintf("the approved release came from source %q", state.Approved.Revision.Source)
-		return past{unknown: unknown, partsUnknown: unknown}, nil
+		return past{History: policy.History{LandedUnknown: unknown, PartsUnknown: unknown}}, nil
 	}
 	return a.landedSince(ctx, l.Keyring, src, from, to, changing{
 		read: readsOf(approved, release), differs: differs(approved.Inputs, release.Inputs), offers: state.Offers,
@@ -230,8 +225,8 @@ func differs(approved, next render.Inputs) reads {
 // landedSince are the landed changes between two commits that alter what is read.
 func (a *Agent) landedSince(ctx context.Context, keyring *identity.Keyring, src *source, from, to sources.Revision, c changing) (past, error) {
 	whole := func(why string) (p past, err error) {
-		p.unknown = why
-		p.parts, p.partsUnknown, err = partsSince(ctx, keyring, src, from.Commit, to.Commit, c.differs, a.now())
+		p.LandedUnknown = why
+		p.Parts, p.PartsUnknown, err = partsSince(ctx, keyring, src, from.Commit, to.Commit, c.differs, a.now())
 		return p, err
 	}
 	commits, err := src.lineage(to.Branch).landed(from.Commit, to.Commit, c.read, nil)
@@ -281,7 +276,7 @@ func (a *Agent) landedSince(ctx context.Context, keyring *identity.Keyring, src 
 			}
 		}
 		f.Parts = distinct(f.Parts)
-		p.landed, p.paths = append(p.landed, f), append(p.paths, one.paths...)
+		p.Landed, p.paths = append(p.Landed, f), append(p.paths, one.paths...)
 	}
 	slices.Sort(p.paths)
 	p.paths = slices.Compact(p.paths)
@@ -298,12 +293,12 @@ func (p *past) asAWhole(why string) {
 	if why == "" {
 		return
 	}
-	p.unknown = why
-	for i := range p.landed {
-		p.parts = distinct(append(p.parts, p.landed[i].Parts...))
-		p.partsUnknown = cmp.Or(p.partsUnknown, first(p.landed[i].Unsigned()))
+	p.LandedUnknown = why
+	for i := range p.Landed {
+		p.Parts = distinct(append(p.Parts, p.Landed[i].Parts...))
+		p.PartsUnknown = cmp.Or(p.PartsUnknown, first(p.Landed[i].Unsigned()))
 	}
-	p.landed = nil
+	p.Landed = nil
 }
 
 // withoutUndone leaves out landed changes that were undone by later ones, together with these: after them all is as it was

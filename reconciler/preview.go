@@ -187,7 +187,7 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 		return nil, err
 	}
 	var change past
-	change.landed, change.paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
+	change.Landed, change.paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
 	if from != nil {
 		why, err := unexplained(n.repo, p.base, from.Inputs, release.Inputs, newReads(change.paths...))
 		if err != nil {
@@ -195,7 +195,7 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 		}
 		change.asAWhole(why)
 	}
-	c.Landed, c.LandedUnknown, c.Parts, c.PartsUnknown = change.landed, change.unknown, change.parts, change.partsUnknown
+	c.History = change.History
 	c.Classify(l.Set, ChangedPaths(change.paths, from, release))
 	facts := a.facts(l, env, state, c)
 	facts.Attestations = a.attestationsIn(l, n.repo, m.Tree, nil, env, release)

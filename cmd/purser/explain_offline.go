@@ -143,7 +143,7 @@ func (c *comparison) amendment(dir string) error {
 func (c *comparison) candidate(diff []render.ObjectChange) (policy.Candidate, error) {
 	candidate := policy.Candidate{
 		Environment: c.env, Tenant: c.rules.Tenants[c.env.Spec.Tenant], Release: c.change, Approved: c.approved, Diff: diff,
-		Origin: policy.OriginGit, LandedUnknown: "without an agent it is not known what landed",
+		Origin: policy.OriginGit, History: policy.History{LandedUnknown: "without an agent it is not known what landed"},
 		Calendar: c.rules.Calendars[c.env.Spec.Calendar],
 	}
 	if c.approved == nil {

@@ -75,10 +75,10 @@ func TestAllowsNameTheirApprovals(t *testing.T) {
 		Class: &declaration.ReleaseClass{Meta: declaration.Meta{Name: "standard"}, Spec: declaration.ReleaseClassSpec{
 			Approvals: []declaration.Approval{{Count: 2, Roles: []string{"dba"}}},
 		}},
-		Landed: []policy.Landed{{
+		History: policy.History{Landed: []policy.Landed{{
 			Commit: "c1", Commits: []policy.Commit{{ID: "c1", Signer: "developer-1"}},
 			Pull: &policy.Pull{Number: 3, Head: "c1", Reviews: []policy.Review{{ID: 4, Person: "dba-1", Approves: true, Covers: true, Head: "c1"}}},
-		}},
+		}}},
 	}, Facts: policy.Facts{
 		People: map[string]policy.Voter{"dba-1": {Roles: []string{"dba"}}, "dba-2": {Roles: []string{"dba"}}},
 		Statements: []policy.Statement{{

@@ -17,13 +17,7 @@ type Candidate struct {
 	Diff        []render.ObjectChange // Approved → Release
 
 	Origin Origin
-	Landed []Landed // oldest first; what of them alters the environment
-	// LandedUnknown says why it is not known what landed; statements can stand in for that.
-	LandedUnknown string
-	// Parts says, where LandedUnknown is set, who had a part in anything that the approved release has not, and PartsUnknown
-	// why somebody may be missing there.
-	Parts        []Part
-	PartsUnknown string
+	History
 
 	// Neighbours maps namespaces that the release touches to another environment that is declared there and judged by other
 	// rules.
@@ -35,6 +29,17 @@ type Candidate struct {
 	ClassUnknown string
 	Calendar     *declaration.Calendar // nil: none
 	Policies     []*declaration.Policy // those that match the environment
+}
+
+// History is what landed since what is approved, as far as the candidate reads it.
+type History struct {
+	Landed []Landed // oldest first
+	// LandedUnknown says why it is not known what landed; statements can stand in for that.
+	LandedUnknown string
+	// Parts says, where LandedUnknown is set, who had a part in anything that is new, and PartsUnknown why somebody may be
+	// missing there.
+	Parts        []Part
+	PartsUnknown string
 }
 
 // Origin says why there is a candidate.

@@ -199,7 +199,7 @@ func TestOverride(t *testing.T) {
 func TestAmendments(t *testing.T) {
 	rules := declaration.Governance{Signatures: declaration.SignaturesRequired, Approvals: []declaration.Approval{{Count: 1, Roles: []string{"release-manager"}}}}
 	c, f := asked()
-	amendment := Amendment{Rules: rules, From: releaseA, To: releaseB, Landed: c.Landed}
+	amendment := Amendment{Rules: rules, From: releaseA, To: releaseB, History: c.History}
 	root := func(keys ...string) Root {
 		r := Root{Threshold: 2}
 		for _, k := range keys {

@@ -15,12 +15,9 @@ const Governance = "governance"
 
 // Amendment is a change of the declarations, judged by those that are in force.
 type Amendment struct {
-	Rules         declaration.Governance
-	From, To      string // commits
-	Landed        []Landed
-	LandedUnknown string
-	Parts         []Part // see [Candidate]
-	PartsUnknown  string
+	Rules    declaration.Governance
+	From, To string // commits
+	History
 }
 
 // candidate is the amendment as the gates about landed changes see it.
@@ -28,7 +25,7 @@ func (a Amendment) candidate() Candidate {
 	return Candidate{
 		Environment: &declaration.Environment{Meta: declaration.Meta{Name: Governance}},
 		Release:     &render.Release{Digest: a.To}, Approved: &render.Release{Digest: a.From},
-		Origin: OriginGit, Landed: a.Landed, LandedUnknown: a.LandedUnknown, Parts: a.Parts, PartsUnknown: a.PartsUnknown,
+		Origin: OriginGit, History: a.History,
 		Class: &declaration.ReleaseClass{Spec: declaration.ReleaseClassSpec{
 			Signatures: a.Rules.Signatures, Approvals: a.Rules.Approvals, Authorship: a.Rules.Authorship,
 		}},
