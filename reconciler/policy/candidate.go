@@ -19,8 +19,7 @@ type Candidate struct {
 	Origin Origin
 	History
 
-	// Neighbours maps namespaces that the release touches to another environment that is declared there and judged by other
-	// rules.
+	// Neighbours maps namespaces that the release touches to another environment that is declared there.
 	Neighbours map[string]string
 
 	Class    *declaration.ReleaseClass

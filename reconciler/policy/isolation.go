@@ -29,8 +29,8 @@ func isolation(c Candidate, f Facts, _ time.Time) Result {
 	return allow("every object is the tenant's to touch")
 }
 
-// Meet notes whose namespaces the release touches besides its own: those of environments of the same cluster that another
-// tenant, class or calendar governs.
+// Meet notes whose namespaces the release touches besides its own: those of other environments of the same cluster. What
+// their gates keep out would come in through this one.
 func (c *Candidate) Meet(set *declaration.Set) {
 	own, touched := c.Environment.Spec, map[string]bool{}
 	for _, object := range c.Release.Objects {
@@ -46,13 +46,9 @@ func (c *Candidate) Meet(set *declaration.Set) {
 	}
 	c.Neighbours = map[string]string{}
 	for name, e := range set.Environments {
-		s := e.Spec
-		same := s.Tenant == own.Tenant && s.Class == own.Class && s.Calendar == own.Calendar
-		if s.Cluster != own.Cluster || !touched[s.Namespace] || same {
-			continue
-		}
-		if other := c.Neighbours[s.Namespace]; other == "" || name < other {
-			c.Neighbours[s.Namespace] = name
+		other := c.Neighbours[e.Spec.Namespace]
+		if e.Spec.Cluster == own.Cluster && touched[e.Spec.Namespace] && (other == "" || name < other) {
+			c.Neighbours[e.Spec.Namespace] = name
 		}
 	}
 }
@@ -94,7 +90,7 @@ func outside(ref render.Ref, namespaced bool, c Candidate) string {
 	}
 	switch {
 	case c.Neighbours[at] != "":
-		return fmt.Sprintf("namespace %q is that of environment %q, which is judged by other rules: what they keep out would come in here", at, c.Neighbours[at])
+		return fmt.Sprintf("namespace %q is that of environment %q: what its gates keep out would come in here", at, c.Neighbours[at])
 	case namespaced && ref.Namespace != "" && !mayUse(ref.Namespace):
 		return fmt.Sprintf("namespace %q is outside tenant %q", ref.Namespace, tenant.Meta.Name)
 	case namespaced && !tenant.Spec.AllowsKind(ref.Group, ref.Kind):

@@ -39,12 +39,11 @@ func candidate(objects ...*unstructured.Unstructured) Candidate {
 }
 
 // beside is a candidate with an object in the namespace of a second environment of its tenant.
-func beside(class, calendar string) Candidate {
+func beside(cluster string) Candidate {
 	c := candidate(object("v1", "ConfigMap", "north-qa", "a"))
-	c.Environment.Spec.Class = "low"
 	c.Meet(&declaration.Set{Environments: map[string]*declaration.Environment{"qa": {
 		Meta: declaration.Meta{Name: "qa"},
-		Spec: declaration.EnvironmentSpec{Tenant: "north", Namespace: "north-qa", Class: class, Calendar: calendar},
+		Spec: declaration.EnvironmentSpec{Tenant: "north", Namespace: "north-qa", Cluster: cluster},
 	}}})
 	return c
 }
@@ -86,9 +85,8 @@ func TestGates(t *testing.T) {
 	}{
 		"own namespace":            {candidate: candidate(object("v1", "ConfigMap", "", "a")), gate: "isolation", want: Allow},
 		"namespace of the tenant":  {candidate: candidate(object("v1", "ConfigMap", "north-qa", "a")), gate: "isolation", want: Allow},
-		"namespace of a neighbour": {candidate: beside("high", ""), gate: "isolation", want: Deny, says: `namespace "north-qa" is that of environment "qa", which is judged by other rules`},
-		"of one with a calendar":   {candidate: beside("low", "retail"), gate: "isolation", want: Deny, says: "judged by other rules"},
-		"of one with the same":     {candidate: beside("low", ""), gate: "isolation", want: Allow},
+		"namespace of a neighbour": {candidate: beside(""), gate: "isolation", want: Deny, says: `namespace "north-qa" is that of environment "qa"`},
+		"of another cluster's":     {candidate: beside("far"), gate: "isolation", want: Allow},
 		"namespace of another":     {candidate: candidate(object("v1", "ConfigMap", "south-uat", "a")), gate: "isolation", want: Deny, says: `namespace "south-uat" is outside tenant "north"`},
 		"default tenant":           {candidate: tenantless, gate: "isolation", want: Deny, says: `outside tenant "default"`},
 		"kind not listed":          {candidate: restricted, gate: "isolation", want: Deny, says: "may not touch the kind Secret"},

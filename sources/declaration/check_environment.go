@@ -303,10 +303,10 @@ func (c *check) neighbours(e *Environment, doc *document, first map[string]strin
 		return
 	}
 	t := c.set.Environments[other].Spec
-	if s.Class == t.Class && s.Calendar == t.Calendar {
+	if s.Class == t.Class && s.Calendar == t.Calendar && s.Promotion == t.Promotion {
 		return
 	}
-	c.g.errs.add(doc.mark("spec.class"), fmt.Sprintf("environments %q and %q share namespace %q and differ in class or calendar", other, e.Meta.Name, s.Namespace),
+	c.g.errs.add(doc.mark("spec.class"), fmt.Sprintf("environments %q and %q share namespace %q and differ in class, calendar or promotion", other, e.Meta.Name, s.Namespace),
 		fmt.Sprintf("what one keeps out would come in through the other; %q is declared at %s", other, c.doc["Environment "+other].mark("metadata.name")),
-		"give both the same class and calendar, or one of them another namespace")
+		"give both the same class, calendar and promotion, or one of them another namespace")
 }
