@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 
@@ -480,5 +481,84 @@ func TestAdversaryHugeChanges(t *testing.T) {
 			s.stopped()
 			s.recovers(before)
 		})
+	}
+}
+
+// podOf are kinds that run pods, or keep how a pod would be: what an object of the kind has around its pod's spec.
+var podOf = map[string]string{
+	"/Pod":                    "v1 Pod spec: %s",
+	"/PodTemplate":            "v1 PodTemplate template: {spec: %s}",
+	"/ReplicationController":  "v1 ReplicationController spec: {template: {spec: %s}}",
+	"apps/Deployment":         "apps/v1 Deployment spec: {template: {spec: %s}}",
+	"apps/StatefulSet":        "apps/v1 StatefulSet spec: {template: {spec: %s}}",
+	"apps/DaemonSet":          "apps/v1 DaemonSet spec: {template: {spec: %s}}",
+	"apps/ReplicaSet":         "apps/v1 ReplicaSet spec: {template: {spec: %s}}",
+	"apps/ControllerRevision": "apps/v1 ControllerRevision data: {spec: {template: {spec: %s}}}",
+	"batch/Job":               "batch/v1 Job spec: {template: {spec: %s}}",
+	"batch/CronJob":           "batch/v1 CronJob spec: {jobTemplate: {spec: {template: {spec: %s}}}}",
+}
+
+// hideouts are places of a pod's spec that name an image.
+var hideouts = map[string]string{
+	"container":                   "{containers: [{name: x, image: %q}]}",
+	"init container":              "{initContainers: [{name: x, image: %q}]}",
+	"ephemeral container":         "{ephemeralContainers: [{name: x, image: %q}]}",
+	"image volume":                "{containers: [{name: x, image: registry.example/odoo@sha256:" + imageDigest + ", volumeMounts: [{name: addons, mountPath: /addons}]}], volumes: [{name: addons, image: {reference: %q}}]}",
+	"volume named as a container": "{containers: [{name: x, image: registry.example/odoo@sha256:" + imageDigest + "}], volumes: [{name: x, image: {reference: %q}}]}",
+}
+
+const imageDigest = "7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730"
+
+// workload is an object that names an image somewhere in its pod.
+func workload(kind, place, image string) string {
+	words := strings.SplitN(podOf[kind], " ", 3)
+	return fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: web}\n"+words[2]+"\n", words[0], words[1], fmt.Sprintf(hideouts[place], image))
+}
+
+// TestAdversaryImages brings an image that nobody tested past everything that looks at images, by every place that names one.
+// Somebody approved it in good faith.
+func TestAdversaryImages(t *testing.T) {
+	t.Parallel()
+	const good, evil = "registry.example/addons@sha256:" + imageDigest, "elsewhere.example/addons:18.0"
+	for kind := range podOf {
+		for place := range hideouts {
+			t.Run(kind+"/"+place, func(t *testing.T) {
+				t.Parallel()
+				both := func(image string) files {
+					return files{"apps/dev/objects.yaml": file(workload(kind, place, image)), "apps/qa/objects.yaml": file(workload(kind, place, image))}
+				}
+				s := newScene(t, both(good).with(files{
+					"purser/envs/dev.yaml":         file(envYAML("dev", "class: standard, promotion: {from: qa, soak: 1h}")),
+					"purser/classes/standard.yaml": file(strings.Replace(fmt.Sprintf(classYAML, "standard", 20, "required", 1), "{rank", "{images: {digests: true}, rank", 1)),
+					"purser/policy.yaml": file("apiVersion: purser.dev/v1alpha1\nkind: Policy\nmetadata: {name: registries}\nspec:\n  rules:\n    - name: own\n      scope: release\n" +
+						"      message: images are of our registry\n      expression: \"release.images.all(k, release.images[k].startsWith('registry.example/'))\"\n"),
+				}))
+				soak := func() {
+					if _, err := s.propose("qa"); err != nil {
+						t.Fatal(err)
+					}
+					s.approve("qa")
+					s.clock = s.clock.Add(2 * time.Hour)
+				}
+				soak()
+				s.change(draft{key: "developer-1"}, files{"apps/dev/objects.yaml": file(workload(kind, place, evil))})
+				s.mustPropose()
+				s.approves("release-manager-2")
+				v := s.judge("dev")
+				for _, gate := range []string{"promotion", "images", "policy"} {
+					if !v.Refused(gate) {
+						t.Errorf("gate %s lets it in:\n%s", gate, gatesOf(v))
+					}
+				}
+				// The way that is meant: through qa, by its digest.
+				s.change(draft{key: "developer-1"}, both(strings.Replace(good, "/addons", "/newer", 1)))
+				soak()
+				s.mustPropose()
+				s.approves("release-manager-2")
+				if v := s.judge("dev"); v.Answer != policy.Allow {
+					t.Error(gatesOf(v))
+				}
+			})
+		}
 	}
 }

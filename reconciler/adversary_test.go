@@ -398,7 +398,7 @@ func (s *scene) propose(environment string) (digest string, refused error) {
 	if state.Proposed != nil && state.Proposed.Release == release.Digest {
 		return release.Digest, nil
 	}
-	change := evidence.Change{To: release.Digest, Revision: evidence.Revision{Source: "estate", Revision: at.String()}, Origin: policy.OriginFirst}
+	change := evidence.Change{To: release.Digest, Revision: evidence.Revision{Source: "estate", Revision: at.String()}, Origin: policy.OriginFirst, Images: policy.ImageList(release.Images)}
 	if state.Approved != nil {
 		approved, err := a.approvedRelease(s.t.Context(), env, state)
 		if err != nil {
@@ -422,6 +422,12 @@ func (s *scene) judge(environment string) policy.Verdict {
 		People: l.people, Hold: state.Hold, Statements: l.believed(state.Statements), Overrides: l.orders(state.Overrides),
 		Scopes:   map[string]bool{"/ConfigMap": true, "/Secret": true, "/Service": true, "/Namespace": false, "rbac.authorization.k8s.io/ClusterRole": false},
 		Evidence: &policy.EvidenceFact{Reached: s.clock, Limit: time.Minute, SpoolMax: 100, Newest: a.journal.state.At},
+	}
+	for kind := range podOf {
+		f.Scopes[kind] = true
+	}
+	if from := env.Spec.Promotion.From; from != "" {
+		f.Promotion = &policy.Promotion{From: from, Soaks: a.journal.environment(from).Soaks}
 	}
 	if v, vetoed := state.Vetoes[c.Release.Digest]; vetoed {
 		f.Veto = &v
@@ -457,7 +463,7 @@ func (s *scene) approve(environment string) {
 	s.fold(evidence.TypeDecision, environment, evidence.Decision{
 		From: "", To: state.Proposed.Release, Revision: state.Proposed.Revision, Verdict: policy.Verdict{Answer: policy.Allow},
 	})
-	s.fold(evidence.TypeLive, environment, evidence.Live{Release: state.Proposed.Release, Revision: state.Proposed.Revision})
+	s.fold(evidence.TypeLive, environment, evidence.Live{Release: state.Proposed.Release, Revision: state.Proposed.Revision, Images: state.Proposed.Images})
 }
 
 // says pushes a statement, as far as the agent is concerned: it gives why it does not count, "" when it does.

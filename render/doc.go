@@ -52,7 +52,7 @@
 //	{"binding":{"cluster":…,"health":…,"namespace":…},
 //	 "declaration":null|{"attestations":[…],"change":{…},"class":…,"migration":…,"modules":[…],"version":…},
 //	 "format":"purser.dev/release/v1",
-//	 "images":{"<role>/<container>":"<image>",…},
+//	 "images":{"<role>/<container>":"<image>","<role>/volume:<name>":"<image>",…},
 //	 "objects":{"<Ref.Key>":"sha256:…",…}}
 //
 // An object's digest is that of its own canonical JSON. The lists attestations and

@@ -9,25 +9,33 @@ import (
 // roleLabel gives an object its role, on the object or on its pod template.
 const roleLabel = "purser.dev/role"
 
-// podPaths says where objects keep the pod they run.
+// podPaths says where objects keep the pod they run, or would run.
 var podPaths = map[string][]string{
-	"/Pod":             {},
-	"apps/Deployment":  {"spec", "template"},
-	"apps/StatefulSet": {"spec", "template"},
-	"apps/DaemonSet":   {"spec", "template"},
-	"apps/ReplicaSet":  {"spec", "template"},
-	"batch/Job":        {"spec", "template"},
-	"batch/CronJob":    {"spec", "jobTemplate", "spec", "template"},
+	"/Pod":                    {},
+	"/PodTemplate":            {"template"},
+	"/ReplicationController":  {"spec", "template"},
+	"apps/Deployment":         {"spec", "template"},
+	"apps/StatefulSet":        {"spec", "template"},
+	"apps/DaemonSet":          {"spec", "template"},
+	"apps/ReplicaSet":         {"spec", "template"},
+	"apps/ControllerRevision": {"data", "spec", "template"},
+	"batch/Job":               {"spec", "template"},
+	"batch/CronJob":           {"spec", "jobTemplate", "spec", "template"},
+}
+
+// imageUse is one place that names an image. Its keys grow longer: each tells apart what the one before may not.
+type imageUse struct {
+	keys  [3]string
+	image string
 }
 
 // imageSet maps "role/container" to the image of every container in pod
-// templates. Where two objects give one key different images, theirs are told
-// apart as "role/container#Kind.name".
+// templates, and "role/volume:name" to that of every image volume. Where two
+// objects give one key different images, theirs are told apart as
+// "role/container#Kind.name", and where that is not enough as
+// "role/container#Kind.namespace/name".
 func imageSet(objs []*unstructured.Unstructured) map[string]string {
-	type use struct{ key, long, image string }
-	var uses []use
-	differ := map[string]bool{}
-	first := map[string]string{}
+	var uses []imageUse
 	for _, o := range objs {
 		ref := RefOf(o)
 		at, ok := podPaths[ref.Group+"/"+ref.Kind]
@@ -36,32 +44,59 @@ func imageSet(objs []*unstructured.Unstructured) map[string]string {
 		}
 		pod, _, _ := unstructured.NestedMap(o.Object, at...)
 		role := roleOf(o, pod)
-		for _, list := range []string{"initContainers", "containers", "ephemeralContainers"} {
-			containers, _, _ := unstructured.NestedSlice(pod, "spec", list)
-			for _, c := range containers {
-				m, _ := c.(map[string]any)
-				name, _ := m["name"].(string)
-				image, _ := m["image"].(string)
-				if image == "" {
-					continue
-				}
-				key := role + "/" + name
-				if got, ok := first[key]; ok && got != image {
-					differ[key] = true
-				}
-				first[key] = image
-				uses = append(uses, use{key, fmt.Sprintf("%s#%s.%s", key, ref.Kind, ref.Name), image})
+		for name, image := range podImages(pod) {
+			key := role + "/" + name
+			uses = append(uses, imageUse{[3]string{
+				key, fmt.Sprintf("%s#%s.%s", key, ref.Kind, ref.Name), fmt.Sprintf("%s#%s.%s/%s", key, ref.Kind, ref.Namespace, ref.Name),
+			}, image})
+		}
+	}
+	first, differ := map[string]string{}, map[string]bool{}
+	for _, u := range uses {
+		for _, key := range u.keys {
+			if got, ok := first[key]; ok && got != u.image {
+				differ[key] = true
 			}
+			first[key] = u.image
 		}
 	}
 	images := map[string]string{}
 	for _, u := range uses {
-		if differ[u.key] {
-			images[u.long] = u.image
-		} else {
-			images[u.key] = u.image
+		key := u.keys[0]
+		for _, longer := range u.keys[1:] {
+			if differ[key] {
+				key = longer
+			}
+		}
+		images[key] = u.image
+	}
+	return images
+}
+
+// podImages gives what a pod runs and mounts: container → image, and volume:name → image. No container has a colon in its
+// name.
+func podImages(pod map[string]any) map[string]string {
+	images := map[string]string{}
+	each := func(list string, note func(m map[string]any, name string)) {
+		items, _, _ := unstructured.NestedSlice(pod, "spec", list)
+		for _, item := range items {
+			m, _ := item.(map[string]any)
+			name, _ := m["name"].(string)
+			note(m, name)
 		}
 	}
+	for _, list := range []string{"initContainers", "containers", "ephemeralContainers"} {
+		each(list, func(m map[string]any, name string) {
+			if image, _ := m["image"].(string); image != "" {
+				images[name] = image
+			}
+		})
+	}
+	each("volumes", func(m map[string]any, name string) {
+		if image, _, _ := unstructured.NestedString(m, "image", "reference"); image != "" {
+			images["volume:"+name] = image
+		}
+	})
 	return images
 }
 

@@ -36,7 +36,7 @@ type Release struct {
 	Digest        string                       // "sha256:…", see the package comment
 	Objects       []*unstructured.Unstructured // sorted by Ref.Key; Secret values ciphertext
 	ObjectDigests map[string]string            // Ref.Key → "sha256:…"
-	Images        map[string]string            // "role/container" → image
+	Images        map[string]string            // "role/container" or "role/volume:name" → image
 	Declaration   *declaration.Release         // release.yaml, or nil
 	Binding       Binding
 	Renderer      string // [Version] that rendered it; no part of the digest

@@ -215,13 +215,18 @@ func TestEncodeDecode(t *testing.T) {
 
 func TestImages(t *testing.T) {
 	pod := func(kind, api, name, role, at string) string {
-		spec := `{"initContainers":[{"name":"i","image":"init:` + name + `"}],"containers":[{"name":"c","image":"main:` + name + `"}],"ephemeralContainers":[{"name":"e","image":"eph:1"}]}`
+		spec := `{"initContainers":[{"name":"i","image":"init:` + name + `"}],"containers":[{"name":"c","image":"main:` + name + `"}],"ephemeralContainers":[{"name":"e","image":"eph:1"}],` +
+			`"volumes":[{"name":"c","image":{"reference":"addons:` + name + `","pullPolicy":"Always"}},{"name":"none","emptyDir":{}},{"name":"unset","image":{}}]}`
 		body := `"template":{"metadata":{"labels":{` + role + `}},"spec":` + spec + `}`
 		switch at {
 		case "pod":
 			return `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"` + name + `","labels":{` + role + `}},"spec":` + spec + `}`
 		case "cron":
 			body = `"jobTemplate":{"spec":{` + body + `}}`
+		case "top":
+			return `{"apiVersion":"v1","kind":"` + kind + `","metadata":{"name":"` + name + `"},` + body + `}`
+		case "revision":
+			return `{"apiVersion":"` + api + `","kind":"` + kind + `","metadata":{"name":"` + name + `"},"data":{"spec":{` + body + `}}}`
 		}
 		return `{"apiVersion":"` + api + `","kind":"` + kind + `","metadata":{"name":"` + name + `"},"spec":{` + body + `}}`
 	}
@@ -229,18 +234,34 @@ func TestImages(t *testing.T) {
 		pod("Deployment", "apps/v1", "d", `"purser.dev/role":"web"`, ""), pod("StatefulSet", "apps/v1", "s", "", ""), pod("DaemonSet", "apps/v1", "ds", "", ""),
 		pod("ReplicaSet", "apps/v1", "rs", "", ""), pod("Job", "batch/v1", "j", `"purser.dev/role":"migration"`, ""), pod("CronJob", "batch/v1", "cj", `"purser.dev/role":"cron"`, "cron"),
 		pod("Pod", "v1", "p", `"purser.dev/role":"queue"`, "pod"), pod("Deployment", "example.org/v1", "no", "", ""),
+		pod("ReplicationController", "v1", "rc", "", ""), pod("PodTemplate", "v1", "pt", "", "top"), pod("ControllerRevision", "apps/v1", "cr", "", "revision"),
 		pod("Deployment", "apps/v1", "x", `"purser.dev/role":"twin"`, ""), pod("Job", "batch/v1", "y", `"purser.dev/role":"twin"`, ""),
 	), nil, Binding{})
 	want := map[string]string{"twin/e": "eph:1"}
-	for role, name := range map[string]string{"web": "d", "s": "s", "ds": "ds", "rs": "rs", "migration": "j", "cron": "cj", "queue": "p"} {
-		want[role+"/c"], want[role+"/i"], want[role+"/e"] = "main:"+name, "init:"+name, "eph:1"
+	for role, name := range map[string]string{"web": "d", "s": "s", "ds": "ds", "rs": "rs", "migration": "j", "cron": "cj", "queue": "p", "rc": "rc", "pt": "pt", "cr": "cr"} {
+		want[role+"/c"], want[role+"/i"], want[role+"/e"], want[role+"/volume:c"] = "main:"+name, "init:"+name, "eph:1", "addons:"+name
 	}
 	for _, n := range []string{"Deployment.x", "Job.y"} {
 		_, name, _ := strings.Cut(n, ".")
-		want["twin/c#"+n], want["twin/i#"+n] = "main:"+name, "init:"+name
+		want["twin/c#"+n], want["twin/i#"+n], want["twin/volume:c#"+n] = "main:"+name, "init:"+name, "addons:"+name
 	}
 	if !maps.Equal(r.Images, want) {
 		t.Errorf("images are %v, want %v", r.Images, want)
+	}
+}
+
+// TestImagesOfTwoNamespaces has one object's image hidden by that of its namesake elsewhere.
+func TestImagesOfTwoNamespaces(t *testing.T) {
+	web := func(namespace, image string) string {
+		return `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"` + namespace + `"},"spec":{"template":{"spec":{"containers":[{"name":"odoo","image":"` + image + `"}]}}}}`
+	}
+	want := map[string]string{"web/odoo#Deployment.one/web": "odoo:1", "web/odoo#Deployment.two/web": "odoo:2"}
+	if got := mustRelease(t, result(t, web("one", "odoo:1"), web("two", "odoo:2")), nil, Binding{}).Images; !maps.Equal(got, want) {
+		t.Errorf("images are %v, want %v", got, want)
+	}
+	want = map[string]string{"web/odoo": "odoo:1"}
+	if got := mustRelease(t, result(t, web("one", "odoo:1"), web("two", "odoo:1")), nil, Binding{}).Images; !maps.Equal(got, want) {
+		t.Errorf("images are %v, want %v", got, want)
 	}
 }
 

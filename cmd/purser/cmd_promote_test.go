@@ -279,6 +279,7 @@ spec:
     spec:
       initContainers: [{name: wait, image: "registry.example/tools:1"}]
       containers: [{name: odoo, image: NAME}]
+      volumes: [{name: addons, image: {reference: "registry.example/addons:1"}}]
 `
 	file := filepath.Join(s.dir, "apps", "odoo", "base", "cron.yaml")
 	put := func(text string) {
@@ -288,12 +289,13 @@ spec:
 	}
 	put(strings.Replace(cron, "NAME", "registry.example/odoo-cron", 1))
 	s.change("apps/odoo/base/kustomization.yaml", "  - web.yaml", "  - web.yaml\n  - cron.yaml")
-	s.change("apps/odoo/overlays/qa/kustomization.yaml", "images:", "images:\n  - {name: registry.example/odoo-cron, newName: \"mirror.example:5000/odoo\", newTag: \"18.0\"}")
+	s.change("apps/odoo/overlays/qa/kustomization.yaml", "images:", "images:\n  - {name: registry.example/odoo-cron, newName: \"mirror.example:5000/odoo\", newTag: \"18.0\"}\n  - {name: registry.example/addons, newTag: \"2\"}")
 	s.landed("Run jobs")
 	var done promotion
 	s.purser(0, &done, "promote", "qa", "staging", "--ref", "main", "--branch", "two")
-	if text := s.git("show", "two:apps/odoo/overlays/staging/kustomization.yaml"); len(done.Images) != 2 ||
-		!strings.Contains(text, "  - name: registry.example/odoo-cron\n    newName: mirror.example:5000/odoo\n    newTag: \"18.0\"\n") || strings.Contains(text, "tools") {
+	if text := s.git("show", "two:apps/odoo/overlays/staging/kustomization.yaml"); len(done.Images) != 3 ||
+		!strings.Contains(text, "  - name: registry.example/odoo-cron\n    newName: mirror.example:5000/odoo\n    newTag: \"18.0\"\n") ||
+		!strings.Contains(text, "  - name: registry.example/addons\n    newTag: \"2\"\n") || strings.Contains(text, "tools") {
 		t.Errorf("promote did %+v and wrote\n%s", done, text)
 	}
 	// One name for two images that differ in FROM cannot be carried by images:.

@@ -11,7 +11,7 @@ import (
 
 // imageChange is a container that gets another image.
 type imageChange struct {
-	Container string `json:"container"` // role/container
+	Container string `json:"container"` // role/container or role/volume:name
 	Old       string `json:"old"`
 	New       string `json:"new"`
 }

@@ -33,7 +33,7 @@ type Release struct {
 	Version, Migration string
 	Modules            []string
 	Change             Change
-	Images             map[string]string // reference by role/container
+	Images             map[string]string // reference by role/container or role/volume:name
 }
 
 // Change is the field change of a [Release].
