@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
@@ -446,14 +447,14 @@ func TestAdversaryHugeChanges(t *testing.T) {
 	for name, attack := range map[string]func(s *scene, random *rand.Rand){
 		"paths": func(s *scene, random *rand.Rand) {
 			many := s.files.with(evil)
-			for i := range alteredMax + 1 + random.IntN(10) {
+			for i := range landed.AlteredMax + 1 + random.IntN(10) {
 				many[fmt.Sprintf("addons/%d/%d", i%100, i)] = file("x")
 			}
 			s.land(draft{files: many, key: "developer-1"})
 		},
 		"commits": func(s *scene, random *rand.Rand) {
 			topic := s.head
-			for i := range broughtMax + random.IntN(3) {
+			for i := range landed.BroughtMax + random.IntN(3) {
 				topic = s.commit(draft{parents: []string{topic}, files: s.files, message: fmt.Sprint(i), key: ""})
 			}
 			topic = s.commit(draft{parents: []string{topic}, files: s.files.with(evil), key: "developer-1"})
@@ -464,7 +465,7 @@ func TestAdversaryHugeChanges(t *testing.T) {
 		},
 		"parents": func(s *scene, random *rand.Rand) {
 			parents := []string{s.head}
-			for i := range parentsMax + 1 + random.IntN(20) {
+			for i := range landed.ParentsMax + 1 + random.IntN(20) {
 				parents = append(parents, s.commit(draft{files: s.files, message: fmt.Sprint(i), key: "developer-2"}))
 			}
 			parents = append(parents, s.commit(draft{files: s.files.with(evil)}))

@@ -28,6 +28,7 @@ import (
 	"k8s.io/utils/lru"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
@@ -191,10 +192,11 @@ func newScene(t *testing.T, change files) *scene {
 	s.agent = &Agent{
 		config: config, now: s.now, logger: slog.New(slog.DiscardHandler), journal: &journal{state: NewState()},
 		renderer: render.New(render.Options{Concurrency: 1}), decrypt: render.NewDecrypter(""),
-		sources: map[string]*source{"estate": {name: "estate", repo: repo}}, releases: lru.New(100), steps: steps{lru.New(100)},
+		sources: map[string]*source{"estate": {name: "estate", repo: repo}}, releases: lru.New(100),
 		observed: map[string]*observation{}, claims: map[claim]string{}, renders: newTurns(1),
 	}
 	t.Cleanup(s.agent.renderer.Close)
+	s.tells(nil)
 	s.land(draft{files: estateFiles().with(change), author: "developer-1", key: "developer-1"})
 	set, err := s.agent.parseGovernance(s.head)
 	if err != nil {
@@ -206,6 +208,15 @@ func newScene(t *testing.T, change files) *scene {
 	s.propose("dev")
 	s.approve("dev")
 	return s
+}
+
+// tells has the estate tell what landed, with the help of a forge or without.
+func (s *scene) tells(pulls *landed.Pulls) {
+	src := s.agent.sources["estate"]
+	src.pulls = pulls
+	src.landed = landed.New(landed.Options{
+		Source: src.name, Git: src.repo, Pulls: pulls, Cache: landed.NewCache(), Fetch: func() { src.poller.Trigger() }, Now: s.now,
+	})
 }
 
 func (s *scene) now() time.Time { return s.clock }
@@ -600,8 +611,8 @@ func (s *scene) amendment() (policy.Verdict, error) {
 		s.t.Fatal(err)
 	}
 	to := sources.Revision{Branch: "main", Commit: s.head}
-	read := newReads("purser")
-	past, err := a.landedSince(s.t.Context(), s.law.Keyring, a.sources["estate"], from, to, changing{read: read, differs: read, offers: g.Offers})
+	span := landed.Span{From: from, To: to, Offers: g.Offers}
+	past, err := a.sources["estate"].landed.Files(s.t.Context(), s.law.Keyring, span, a.governanceReads())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -620,10 +631,10 @@ func (f *storedForge) PullRequestOf(_ context.Context, _, commit string) (*forge
 }
 
 // merged has the forge say that a landed change is a pull request by dev-1 that somebody approved at its head.
-func (s *scene) merged(landed, head, approver string, commits ...string) {
+func (s *scene) merged(commit, head, approver string, commits ...string) {
 	s.t.Helper()
 	p := &forge.PullRequest{
-		Number: 7, URL: "https://git.example/7", Author: forge.User{Login: "dev-1"}, Head: head, MergeCommit: landed, Digest: "sha256:0",
+		Number: 7, URL: "https://git.example/7", Author: forge.User{Login: "dev-1"}, Head: head, MergeCommit: commit, Digest: "sha256:0",
 		PushersKnown: true, Pushers: []forge.User{{Login: "dev-1"}},
 		Reviews: []forge.Review{{User: forge.User{Login: approver}, State: forge.Approved, Head: head, At: s.clock}},
 	}
@@ -632,9 +643,9 @@ func (s *scene) merged(landed, head, approver string, commits ...string) {
 	}
 	if s.forge.pulls == nil {
 		s.forge.pulls = map[string]*forge.PullRequest{}
-		s.agent.sources["estate"].pulls = newPulls(s.forge, time.Hour, s.now)
+		s.tells(landed.NewPulls(s.forge, time.Hour, s.now))
 	}
-	s.forge.pulls[landed] = p
+	s.forge.pulls[commit] = p
 	if err := s.git.SetReference(plumbing.NewHashReference("refs/pull/7/head", plumbing.NewHash(head))); err != nil {
 		s.t.Fatal(err)
 	}

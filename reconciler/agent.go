@@ -18,6 +18,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/alert"
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -53,7 +54,7 @@ type Agent struct {
 	alerts   *alert.Sender
 	recorded chan struct{} // capacity 1: there is a new record, which may change what fires
 	releases *lru.Cache    // digest → *render.Release, of what was used lately
-	steps    steps
+	landings landed.Cache
 
 	mu       sync.RWMutex
 	root     *identity.Keyring       // of the keys that the configuration pins; nil: none
@@ -89,7 +90,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		sources:  map[string]*source{},
 		clusters: map[string]*cluster{},
 		releases: lru.New(releasesKept),
-		steps:    steps{lru.New(stepsKept)},
+		landings: landed.NewCache(),
 		observed: map[string]*observation{},
 		claims:   map[claim]string{},
 		busy:     map[string]bool{},

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
@@ -84,7 +85,7 @@ const (
 	previewRender  = 10 * time.Second
 )
 
-func newAnswers(a *Agent, c declaration.AgentSource, client *forge.Client, known *pulls, logger *slog.Logger) (*answers, error) {
+func newAnswers(a *Agent, c declaration.AgentSource, client *forge.Client, known *landed.Pulls, logger *slog.Logger) (*answers, error) {
 	limits := sources.Limits(a.config.Limits)
 	limits.CacheBytes /= 4
 	repo, err := sources.Open(filepath.Join(a.config.DataDir, "pulls", c.Name), sources.Options{
@@ -94,7 +95,7 @@ func newAnswers(a *Agent, c declaration.AgentSource, client *forge.Client, known
 		return nil, err
 	}
 	return &answers{
-		agent: a, source: c.Name, forge: client, pullOf: known.of, repo: repo, every: c.Interval, logger: logger,
+		agent: a, source: c.Name, forge: client, pullOf: known.Of, repo: repo, every: c.Interval, logger: logger,
 		renderer: render.New(render.Options{
 			Concurrency: 1, CacheBytes: previewBytes, Limits: render.Limits{Time: previewRender}, Logger: logger,
 		}),
@@ -415,18 +416,18 @@ func (n *answers) judgeAll(ctx context.Context, l *law, p *openPull, m *sources.
 	if len(v.declares) > 0 {
 		names = append(names, policy.Governance)
 	}
-	var one *landing
+	var one *landed.Merge
 	for _, name := range names {
 		facts := n.factsOf(l, name, p.digest)
 		j := v.judged[name]
 		if j == nil || j.facts != facts || !j.until.IsZero() && !n.agent.now().Before(j.until) {
 			if m == nil {
-				if m, err = n.repo.Merge(ctx, v.base, v.head, alteredMax); err != nil {
+				if m, err = n.repo.Merge(ctx, v.base, v.head, landed.AlteredMax); err != nil {
 					return time.Time{}, err
 				}
 			}
 			if one == nil {
-				if one, err = n.landing(ctx, m, v.base, p.described); err != nil && !passing(err) {
+				if one, err = landed.ReadMerge(ctx, n.source, n.repo, m, v.base, p.described); err != nil && !passing(err) {
 					v.problem = err.Error()
 					return time.Time{}, nil
 				}

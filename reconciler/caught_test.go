@@ -233,7 +233,7 @@ func TestWhatAFreezeTakesBackIsACandidateAsBefore(t *testing.T) {
 		t.Errorf("approvals %+v", e.Statements)
 	}
 	if o := e.Offers; !slices.Equal(o.Releases, []string{b, c}) || len(o.Landed) != 2 || !o.Landed[0].At.Equal(seen) ||
-		!slices.Equal(o.releasesWith(o.Landed[0]), []string{b, c}) || !slices.Equal(o.releasesWith(o.Landed[1]), []string{c}) {
+		!slices.Equal(o.ReleasesWith(o.Landed[0]), []string{b, c}) || !slices.Equal(o.ReleasesWith(o.Landed[1]), []string{c}) {
 		t.Errorf("offers %+v", o)
 	}
 	if e.Target() != b {

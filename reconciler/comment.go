@@ -113,7 +113,7 @@ func (j *judged) answer() (forge.StatusState, string) {
 	case j.same:
 		return forge.Success, "not changed by the pull request"
 	case j.verdict == nil:
-		return forge.Failure, clean("refused: "+first(j.refused), mostDescription)
+		return forge.Failure, clean("refused: "+j.refused[0], mostDescription)
 	case j.verdict.Answer == policy.Allow && j.earlier != "":
 		return forge.Pending, clean("waits: "+j.earlier, mostDescription)
 	}

@@ -73,7 +73,7 @@ func (s *source) askAgain(v policy.Verdict) Outcome {
 	if s.pulls == nil || !v.Refused(policy.GateApprovals, policy.GateSignatures) {
 		return Outcome{}
 	}
-	return Outcome{After: s.pulls.every}
+	return Outcome{After: s.pulls.Every()}
 }
 
 // recheck is how often a waiting verdict is asked again where nothing announces that its facts changed: the cluster or

@@ -6,8 +6,10 @@ import (
 	"slices"
 
 	"github.com/purser-gitops/purser/health"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -30,8 +32,30 @@ func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environm
 		return policy.Candidate{}, fmt.Errorf("read the landed changes: %w", err)
 	}
 	c.History = past.History
-	c.Classify(l.Set, ChangedPaths(past.paths, approved, release))
+	c.Classify(l.Set, ChangedPaths(past.Paths, approved, release))
 	return c, nil
+}
+
+// landedChanges are the landed changes since the approved release that alter what the environment reads.
+func (a *Agent) landedChanges(ctx context.Context, l *law, env *declaration.Environment, state EnvironmentState, approved, release *render.Release) (landed.Past, error) {
+	if state.Approved == nil {
+		return landed.Past{}, nil
+	}
+	src := a.sources[env.Spec.Source.Repository]
+	to, err := sources.ParseRevision(state.Proposed.Revision.Revision)
+	if err != nil {
+		return landed.Past{}, err
+	}
+	from, err := sources.ParseRevision(state.Approved.Revision.Revision)
+	switch {
+	case err != nil:
+		return landed.Past{}, err
+	case src == nil:
+		return landed.Past{}, fmt.Errorf("source %q is not configured", env.Spec.Source.Repository)
+	case state.Approved.Revision.Source != src.name:
+		return landed.Unknown(fmt.Sprintf("the approved release came from source %q", state.Approved.Revision.Source)), nil
+	}
+	return src.landed.Release(ctx, l.Keyring, landed.Span{From: from, To: to, Offers: state.Offers}, approved, release)
 }
 
 // draft is a candidate before it is known what landed.

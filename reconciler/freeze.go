@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources/calendar"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -21,12 +22,12 @@ type Caught struct {
 // live, so that nobody has to say the same twice.
 type Used struct {
 	Statements []policy.Statement `json:"statements,omitempty"`
-	Offers     Offers             `json:"offers"`
+	Offers     landed.Offers      `json:"offers"`
 }
 
 // and adds what the approval of one more release uses up. Approvals that do not start at what is live are of no use later.
 func (u Used) and(e *EnvironmentState) Used {
-	next := Used{Statements: slices.Clone(u.Statements), Offers: u.Offers.and(e.Offers)}
+	next := Used{Statements: slices.Clone(u.Statements), Offers: u.Offers.And(e.Offers)}
 	for _, s := range e.Statements {
 		if e.Live != nil && s.From == e.Live.Release {
 			next.Statements = append(next.Statements, s)
@@ -205,5 +206,5 @@ func (e *EnvironmentState) goBack(at time.Time) {
 	back := *e.Live
 	back.Origin, back.At = policy.OriginRollback, at
 	e.Approved, e.Verdict = &back, nil
-	e.Offers = e.Used.Offers.and(e.Offers)
+	e.Offers = e.Used.Offers.And(e.Offers)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -234,8 +235,8 @@ func (a *Agent) amend(ctx context.Context, current Governance, head sources.Revi
 		if err != nil {
 			return policy.Verdict{}, err
 		}
-		line := a.sources[revision.Source].lineage(head.Branch)
-		if change.Landed, err = line.landed(from.Commit, head.Commit, a.governanceReads(), current.Offers.commits()); err != nil && passing(err) {
+		change.Landed, err = a.sources[revision.Source].landed.List(head.Branch, from.Commit, head.Commit, a.governanceReads(), current.Offers.Commits())
+		if err != nil && passing(err) {
 			return policy.Verdict{}, err
 		}
 	}
@@ -287,8 +288,8 @@ func (a *Agent) judgeGovernance(ctx context.Context, current Governance, head so
 		return policy.Verdict{}, nil, err
 	}
 	amendment := policy.Amendment{From: from.Commit, To: head.Commit}
-	src, read := a.sources[a.config.Governance.Source], a.governanceReads()
-	past, err := a.landedSince(ctx, l.Keyring, src, from, head, changing{read: read, differs: read, offers: current.Offers})
+	span := landed.Span{From: from, To: head, Offers: current.Offers}
+	past, err := a.sources[a.config.Governance.Source].landed.Files(ctx, l.Keyring, span, a.governanceReads())
 	if err != nil {
 		return policy.Verdict{}, nil, fmt.Errorf("read the landed changes of governance: %w", err)
 	}
@@ -308,7 +309,7 @@ func (a *Agent) judgeAmendment(l *law, current Governance, amendment policy.Amen
 }
 
 // governanceReads is what declarations are read from.
-func (a *Agent) governanceReads() reads { return newReads(a.config.Governance.Path) }
+func (a *Agent) governanceReads() landed.Reads { return landed.NewReads(a.config.Governance.Path) }
 
 // sameGovernance reports whether two commits have the same governance folder; false where one of them cannot be read.
 func (a *Agent) sameGovernance(approved, commit string) bool {

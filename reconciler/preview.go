@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/forge"
-	"github.com/purser-gitops/purser/sources/identity"
 )
 
 // A preview says what the gates would answer if an open pull request were merged now, as the only landed change. It is
@@ -53,7 +53,7 @@ const mostPreviewed = 50
 // shape finds out what a merge would touch. The merge is nil where there is none.
 func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, base string) (*preview, *sources.Merge, error) {
 	p := &preview{base: base, head: pr.Head, governance: l.commit, judged: map[string]*judged{}}
-	m, err := n.repo.Merge(ctx, base, pr.Head, alteredMax)
+	m, err := n.repo.Merge(ctx, base, pr.Head, landed.AlteredMax)
 	switch {
 	case err != nil && passing(err):
 		return nil, nil, err
@@ -64,8 +64,8 @@ func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, b
 		p.problem = fmt.Sprintf("%s changed %s as well since the two parted", pr.Base, strings.Join(m.Conflicts, ", "))
 	}
 	if n.source == n.agent.config.Governance.Source && pr.Base == n.agent.config.Governance.Branch {
-		governed := newReads(n.agent.config.Governance.Path)
-		p.declares = slices.DeleteFunc(slices.Clone(m.Own), func(path string) bool { return !governed.has(path) })
+		governed := landed.NewReads(n.agent.config.Governance.Path)
+		p.declares = slices.DeleteFunc(slices.Clone(m.Own), func(path string) bool { return !governed.Has(path) })
 	}
 	for _, name := range n.environments(pr.Base) {
 		env, seen := l.Environments[name], n.agent.observation(name)
@@ -94,8 +94,8 @@ func touches(m *sources.Merge, env *declaration.Environment, rendered *render.Re
 	if rendered != nil && m.Tree != nil {
 		return !rendered.StillCurrent(m.Tree, env.Spec.Source.Path)
 	}
-	own := newReads(env.Spec.Source.Path)
-	return slices.ContainsFunc(m.Own, readsOf(rendered).has) || slices.ContainsFunc(m.Own, own.has)
+	own := landed.NewReads(env.Spec.Source.Path)
+	return slices.ContainsFunc(m.Own, landed.ReadsOf(rendered).Has) || slices.ContainsFunc(m.Own, own.Has)
 }
 
 // environments lists those of the source that follow a branch, sorted.
@@ -105,51 +105,8 @@ func (n *answers) environments(branch string) []string {
 	})
 }
 
-// landing is the pull request as the landed change that its merge would be.
-func (n *answers) landing(ctx context.Context, m *sources.Merge, base string, pr *forge.PullRequest) (*landing, error) {
-	s := &step{commit: pr.Head, parents: []string{base}}
-	var err error
-	if s.altered, err = entriesAt(n.repo, pr.Head, m.Paths); err != nil {
-		return nil, err
-	}
-	if s.before, err = entriesAt(n.repo, base, m.Paths); err != nil {
-		return nil, err
-	}
-	ids, err := n.repo.Reachable(ctx, pr.Head, base, broughtMax)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		b, err := readBrought(ctx, n.repo, id)
-		if err != nil {
-			return nil, err
-		}
-		s.brought = append(s.brought, b)
-	}
-	s.brought = append(s.brought, brought{commit: identity.ReadCommit(nil), parents: 2}) // the merge itself: it adds nothing of its own
-	l := &landing{commit: pr.Head, step: s}
-	l.pull, err = s.reviewed(ctx, n.repo, pr)
-	return l, err
-}
-
-// landed says what the gates want to know of the pull request, as far as somebody reads what it alters.
-func (n *answers) landed(l *law, one *landing, read reads, release string, now time.Time) (list []policy.Landed, paths []string) {
-	narrowed := *one
-	narrowed.paths = nil
-	if !narrowed.read(read) {
-		return nil, nil
-	}
-	f := narrowed.facts(l.Keyring, n.source, now, []string{release}, []*landing{&narrowed})
-	if last := &f.Commits[len(f.Commits)-1]; last.Mechanical {
-		f.Commits = f.Commits[:len(f.Commits)-1]
-	} else {
-		last.ID, last.Problem = "the merge", "it takes back what no commit of the pull request takes back"
-	}
-	return []policy.Landed{f}, narrowed.paths
-}
-
 // judge asks the gates about one environment.
-func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Merge, p *preview, one *landing) (*judged, error) {
+func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Merge, p *preview, one *landed.Merge) (*judged, error) {
 	a, env := n.agent, l.Environments[name]
 	ctx, cancel := context.WithTimeout(ctx, previewTimeout)
 	defer cancel()
@@ -186,17 +143,12 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	if err != nil {
 		return nil, err
 	}
-	var change past
-	change.Landed, change.paths = n.landed(l, one, readsOf(from, release), release.Digest, a.now())
-	if from != nil {
-		why, err := unexplained(n.repo, p.base, from.Inputs, release.Inputs, newReads(change.paths...))
-		if err != nil {
-			return nil, err
-		}
-		change.asAWhole(why)
+	past, err := one.Release(l.Keyring, from, release, a.now())
+	if err != nil {
+		return nil, err
 	}
-	c.History = change.History
-	c.Classify(l.Set, ChangedPaths(change.paths, from, release))
+	c.History = past.History
+	c.Classify(l.Set, ChangedPaths(past.Paths, from, release))
 	facts := a.facts(l, env, state, c)
 	facts.Attestations = a.attestationsIn(l, n.repo, m.Tree, nil, env, release)
 	if err := a.restoreClaims(ctx, a.clusters[env.Spec.Cluster]); err != nil {
@@ -256,7 +208,7 @@ func (n *answers) before(ctx context.Context, env *declaration.Environment, stat
 }
 
 // judgeDeclarations asks the rules in force about the declarations that a merge would leave.
-func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullRequest, one *landing) (*judged, error) {
+func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullRequest, one *landed.Merge) (*judged, error) {
 	a := n.agent
 	set, err := declaration.Parse(m.Tree, a.config.Governance.Path, a.config.Known())
 	var current Governance
@@ -280,8 +232,7 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 		return nil, err
 	}
 	now := a.now()
-	amendment := policy.Amendment{From: from.Commit, To: pr.Head}
-	amendment.Landed, _ = n.landed(l, one, a.governanceReads(), pr.Head, now)
+	amendment := policy.Amendment{From: from.Commit, To: pr.Head, History: one.Files(l.Keyring, a.governanceReads(), pr.Head, now).History}
 	verdict, _ := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
 	j := &judged{verdict: &verdict}
 	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
@@ -240,12 +241,12 @@ func (a *Agent) landed(env *declaration.Environment, state EnvironmentState, app
 	if err != nil || src == nil || src.name != env.Spec.Source.Repository {
 		return nil
 	}
-	landed, err := src.lineage(to.Branch).landed(from.Commit, to.Commit, readsOf(approved, release), state.Offers.commits())
+	commits, err := src.landed.List(to.Branch, from.Commit, to.Commit, landed.ReadsOf(approved, release), state.Offers.Commits())
 	if err != nil {
 		a.logger.Warn("landed changes not listed", "environment", env.Meta.Name, "error", err)
 		return nil
 	}
-	return landed
+	return commits
 }
 
 // refuse records input that could not become a release, once for each new reason.

@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -23,14 +23,12 @@ type source struct {
 	repo   *sources.Repository
 	poller *sources.Poller
 	forge  *forge.Client // nil: none is configured
-	pulls  *pulls        // nil: likewise
+	pulls  *landed.Pulls // nil: likewise
+	landed *landed.Repository
 	// answers to pull requests; nil where there is no forge, or it is only asked.
 	answers *answers
 	// adopted says that other declarations are in force, which may follow other branches.
 	adopted chan struct{}
-
-	mu       sync.Mutex
-	lineages map[string]*lineage // by branch
 }
 
 // problem is why the last poll of a source failed, and since when they fail; without an error it did not.
@@ -43,7 +41,7 @@ type problem struct {
 func (s *source) notice(a *Agent) func() {
 	return func() {
 		if s.pulls != nil {
-			s.pulls.stale()
+			s.pulls.Stale()
 			a.wakeUndecided(s.name)
 		}
 		if s.answers != nil {
@@ -71,13 +69,16 @@ func (a *Agent) addSource(c declaration.AgentSource) error {
 		if err != nil {
 			return fmt.Errorf("forge of source %q: %w", c.Name, err)
 		}
-		s.forge, s.pulls = client, newPulls(client, c.Interval, a.now)
+		s.forge, s.pulls = client, landed.NewPulls(client, c.Interval, a.now)
 		if !f.ReadOnly {
 			if s.answers, err = newAnswers(a, c, client, s.pulls, logger.With("component", "answers")); err != nil {
 				return errors.Join(fmt.Errorf("pull requests of source %q: %w", c.Name, err), repo.Close())
 			}
 		}
 	}
+	s.landed = landed.New(landed.Options{
+		Source: c.Name, Git: repo, Pulls: s.pulls, Cache: a.landings, Fetch: func() { s.poller.Trigger() }, Now: a.now,
+	})
 	s.poller = sources.NewPoller(repo, sources.PollerOptions{
 		Source:     c.Name,
 		Interval:   c.Interval,
@@ -118,7 +119,7 @@ func (a *Agent) refs(s *source) []string {
 		wanted = append(wanted, statement.RefPrefix)
 	}
 	if s.pulls != nil {
-		wanted = append(wanted, s.pulls.heads()...)
+		wanted = append(wanted, s.pulls.Heads()...)
 	}
 	return wanted
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/purser-gitops/purser/reconciler/apply"
 	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
@@ -39,7 +40,7 @@ type Governance struct {
 	ProposedAt time.Time          `json:"proposedAt,omitzero"`
 	Verdict    *policy.Verdict    `json:"verdict,omitempty"` // about Proposed
 	JudgedAt   time.Time          `json:"judgedAt,omitzero"` // since when Verdict's answer is what it is
-	Offers     Offers             `json:"offers"`
+	Offers     landed.Offers      `json:"offers"`
 	Statements []policy.Statement `json:"statements,omitempty"` // of people, since the approved commit
 	Root       []policy.Statement `json:"root,omitempty"`       // of holders of root keys, since the approved commit
 	Approvals  []KnownApproval    `json:"approvals,omitempty"`  // recorded since the approved commit
@@ -70,7 +71,7 @@ type EnvironmentState struct {
 	DriftSince  time.Time          `json:"driftSince,omitzero"` // something is known to differ
 	Contests    map[string]Contest `json:"contests,omitempty"`  // by object key
 
-	Offers     Offers                 `json:"offers"`               // since the approved release
+	Offers     landed.Offers          `json:"offers"`               // since the approved release
 	Soaks      []policy.Soak          `json:"soaks,omitempty"`      // newest last
 	Statements []policy.Statement     `json:"statements,omitempty"` // approvals since the approved release
 	Approvals  []KnownApproval        `json:"approvals,omitempty"`  // recorded since the approved release
@@ -260,13 +261,13 @@ func foldState(s *State, r evidence.Record) error {
 func foldChange(s *State, r evidence.Record, p evidence.Change) {
 	if r.Environment == "" {
 		g := &s.Governance
-		g.Proposed, g.ProposedAt, g.Verdict, g.Offers = &p.Revision, r.Time, nil, g.Offers.with(p, r.Time)
+		g.Proposed, g.ProposedAt, g.Verdict, g.Offers = &p.Revision, r.Time, nil, g.Offers.With(p.To, p.Landed, r.Time)
 		return
 	}
 	e := s.environment(r.Environment)
 	e.Proposed = &Pointer{Release: p.To, Revision: p.Revision, Origin: p.Origin, Images: p.Images, At: r.Time, FirstAt: r.Time}
 	e.Verdict, e.Refused = nil, nil
-	e.Offers = e.Offers.with(p, r.Time)
+	e.Offers = e.Offers.With(p.To, p.Landed, r.Time)
 }
 
 func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
@@ -295,7 +296,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 			e.Used = Used{}
 		}
 		e.Used = e.Used.and(e)
-		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, Offers{}, nil, nil
+		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, landed.Offers{}, nil, nil
 		for _, left := range p.Vetoes {
 			e.veto(left, policy.Veto{Reason: "a rollback to " + p.To + " left it", By: "the agent", At: r.Time})
 		}

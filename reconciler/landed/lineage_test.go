@@ -1,4 +1,4 @@
-package reconciler
+package landed
 
 import (
 	"errors"
@@ -99,7 +99,7 @@ func TestLineageAnswersLikeAWalk(t *testing.T) {
 					paths = append(paths, p)
 				}
 			}
-			read := newReads(paths...)
+			read := NewReads(paths...)
 			other := history[random.IntN(len(history))]
 			got, err := l.landed(history[first], history[last], read, []string{other, "unheard of"})
 			if first > last {
@@ -110,7 +110,7 @@ func TestLineageAnswersLikeAWalk(t *testing.T) {
 			}
 			var want []string
 			for _, commit := range history[first+1 : last+1] {
-				if commit == other || f.alters[commit] == nil || slices.ContainsFunc(f.alters[commit], read.has) {
+				if commit == other || f.alters[commit] == nil || slices.ContainsFunc(f.alters[commit], read.Has) {
 					want = append(want, commit)
 				}
 			}
@@ -128,7 +128,7 @@ func TestLineageComparesEachCommitOnce(t *testing.T) {
 	main := f.grow(rand.New(rand.NewPCG(3, 4)), "m", "", 100)
 	l := newLineage(f)
 	for i := range 50 {
-		if _, err := l.landed(main[49-i], main[50+i], newReads("apps"), nil); err != nil {
+		if _, err := l.landed(main[49-i], main[50+i], NewReads("apps"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestLineageComparesEachCommitOnce(t *testing.T) {
 		t.Errorf("a commit was compared %d times; %d walks for 50 different stretches", most, f.walked)
 	}
 	for range 3 {
-		if _, err := l.landed("elsewhere", main[99], newReads(), nil); !errors.Is(err, sources.ErrNotAncestor) {
+		if _, err := l.landed("elsewhere", main[99], NewReads(), nil); !errors.Is(err, sources.ErrNotAncestor) {
 			t.Errorf("a commit of another history: %v", err)
 		}
 	}

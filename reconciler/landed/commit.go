@@ -1,11 +1,10 @@
-package reconciler
+package landed
 
 import (
 	"context"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources"
@@ -20,10 +19,6 @@ type brought struct {
 	altered []string // its own work, sorted: see [ownWork]
 }
 
-// parentsMax bounds the parents of a merge that is compared with what they parted from; of one with more, all is its own
-// work.
-const parentsMax = 16
-
 func readBrought(ctx context.Context, repo *sources.Repository, id string) (brought, error) {
 	raw, err := repo.CommitRaw(id)
 	if err != nil {
@@ -35,7 +30,7 @@ func readBrought(ctx context.Context, repo *sources.Repository, id string) (brou
 	}
 	b := brought{id: id, commit: identity.ReadCommit(raw), parents: len(parents)}
 	if len(parents) < 2 {
-		b.altered, err = repo.Changed(first(parents), id, alteredMax)
+		b.altered, err = repo.Changed(first(parents), id, AlteredMax)
 	} else {
 		b.altered, err = ownWork(ctx, repo, id, parents)
 	}
@@ -47,7 +42,7 @@ func readBrought(ctx context.Context, repo *sources.Repository, id string) (brou
 func ownWork(ctx context.Context, repo *sources.Repository, id string, parents []string) ([]string, error) {
 	differing := map[string]bool{}
 	for _, parent := range parents {
-		altered, err := repo.Changed(parent, id, alteredMax)
+		altered, err := repo.Changed(parent, id, AlteredMax)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +51,7 @@ func ownWork(ctx context.Context, repo *sources.Repository, id string, parents [
 		}
 	}
 	paths := slices.Sorted(maps.Keys(differing))
-	if len(parents) > parentsMax || len(paths) == 0 {
+	if len(parents) > ParentsMax || len(paths) == 0 {
 		return paths, nil
 	}
 	left, err := entriesAt(repo, id, paths)
@@ -185,15 +180,15 @@ func distinct(parts []policy.Part) []policy.Part {
 	})
 }
 
-// partsSince says who had a part in commits that one commit has in its history and another has not, and that altered some
-// paths; unknown says why somebody may be missing. It is for histories in which no landed changes can be told apart.
-func partsSince(ctx context.Context, keyring *identity.Keyring, src *source, from, to string, of reads, now time.Time) (parts []policy.Part, unknown string, err error) {
-	ids, err := src.repo.Reachable(ctx, to, from, broughtMax)
+// partsSince says who had a part in the commits of a span that altered some paths; unknown says why somebody may be missing. It is for histories in which no landed changes can be told apart.
+func (r *Repository) partsSince(ctx context.Context, keyring *identity.Keyring, s Span, of Reads) (parts []policy.Part, unknown string, err error) {
+	now := r.Now()
+	ids, err := r.Git.Reachable(ctx, s.To.Commit, s.From.Commit, BroughtMax)
 	if err != nil {
 		return nil, err.Error(), ctx.Err()
 	}
 	for _, id := range ids {
-		b, err := readBrought(ctx, src.repo, id)
+		b, err := readBrought(ctx, r.Git, id)
 		if err != nil {
 			unknown = err.Error()
 			if ctx.Err() != nil {
@@ -201,7 +196,7 @@ func partsSince(ctx context.Context, keyring *identity.Keyring, src *source, fro
 			}
 			continue
 		}
-		if !slices.ContainsFunc(b.altered, of.has) {
+		if !slices.ContainsFunc(b.altered, of.Has) {
 			continue
 		}
 		signature := keyring.VerifyCommit(b.commit, now)

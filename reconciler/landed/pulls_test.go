@@ -1,4 +1,4 @@
-package reconciler
+package landed
 
 import (
 	"context"
@@ -32,10 +32,10 @@ func reviewed(dismissed bool) *forge.PullRequest {
 func TestPullsBelieveTheNewestAnswer(t *testing.T) {
 	told := &toldReviews{}
 	now := time.Unix(2_000_000, 0)
-	p := newPulls(told, time.Minute, func() time.Time { return now })
+	p := NewPulls(told, time.Minute, func() time.Time { return now })
 	ask := func(dismissed bool, says string) {
 		t.Helper()
-		pull, err := p.of(t.Context(), "main", "m")
+		pull, err := p.Of(t.Context(), "main", "m")
 		if says != "" && (err == nil || !strings.Contains(err.Error(), says)) || says == "" && (err != nil || pull.Reviews[0].Dismissed != dismissed) {
 			t.Errorf("got %+v, %v, want dismissed: %t, %q", pull, err, dismissed, says)
 		}
@@ -48,10 +48,10 @@ func TestPullsBelieveTheNewestAnswer(t *testing.T) {
 	ask(false, "")
 	tell(reviewed(true), nil)
 	ask(false, "") // still fresh
-	p.stale()
+	p.Stale()
 	ask(true, "")
 	tell(reviewed(false), nil) // from a cache
-	p.stale()
+	p.Stale()
 	ask(false, "it said otherwise before")
 	tell(nil, nil)
 	ask(false, "it said otherwise before")
@@ -59,15 +59,15 @@ func TestPullsBelieveTheNewestAnswer(t *testing.T) {
 	ask(true, "")
 
 	// While one asks, another hears of the dismissal: the slow answer is the older one.
-	q := newPulls(told, time.Minute, func() time.Time { return now })
+	q := NewPulls(told, time.Minute, func() time.Time { return now })
 	told.tell = func() (*forge.PullRequest, error) {
 		tell(reviewed(true), nil)
-		if pull, err := q.of(t.Context(), "main", "m"); err != nil || !pull.Reviews[0].Dismissed {
+		if pull, err := q.Of(t.Context(), "main", "m"); err != nil || !pull.Reviews[0].Dismissed {
 			t.Errorf("got %+v, %v", pull, err)
 		}
 		return reviewed(false), nil
 	}
-	if pull, err := q.of(t.Context(), "main", "m"); !errors.Is(err, forge.ErrUnknown) {
+	if pull, err := q.Of(t.Context(), "main", "m"); !errors.Is(err, forge.ErrUnknown) {
 		t.Errorf("got %+v, %v", pull, err)
 	}
 }
@@ -84,9 +84,9 @@ func TestPullsLeaveASilentForgeAlone(t *testing.T) {
 		"cancelled": {fmt.Errorf("find: %w: %w", forge.ErrUnreachable, context.Canceled), 3},
 	} {
 		told := &toldReviews{tell: func() (*forge.PullRequest, error) { return nil, test.err }}
-		p := newPulls(told, time.Minute, func() time.Time { return now })
+		p := NewPulls(told, time.Minute, func() time.Time { return now })
 		for _, commit := range []string{"a", "b", "c"} {
-			if _, err := p.of(t.Context(), "main", commit); !errors.Is(err, test.err) {
+			if _, err := p.Of(t.Context(), "main", commit); !errors.Is(err, test.err) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -95,7 +95,7 @@ func TestPullsLeaveASilentForgeAlone(t *testing.T) {
 		}
 		now = now.Add(time.Minute)
 		told.tell = func() (*forge.PullRequest, error) { return reviewed(false), nil }
-		if pull, err := p.of(t.Context(), "main", "a"); err != nil || pull == nil {
+		if pull, err := p.Of(t.Context(), "main", "a"); err != nil || pull == nil {
 			t.Errorf("%s: afterwards: %+v, %v", name, pull, err)
 		}
 	}

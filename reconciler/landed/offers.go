@@ -1,21 +1,19 @@
-package reconciler
+package landed
 
 import (
 	"slices"
 	"time"
-
-	"github.com/purser-gitops/purser/reconciler/evidence"
 )
 
 // Offers are the releases that were proposed since the approved one, oldest first, and the landed changes that they
 // brought.
 type Offers struct {
-	Releases []string     `json:"releases,omitempty"`
-	Landed   []SeenLanded `json:"landed,omitempty"`
+	Releases []string `json:"releases,omitempty"`
+	Landed   []Seen   `json:"landed,omitempty"`
 }
 
-// SeenLanded is a landed change as the agent first saw it.
-type SeenLanded struct {
+// Seen is a landed change as the agent first saw it.
+type Seen struct {
 	Commit string    `json:"commit"`
 	At     time.Time `json:"at"`
 	Offer  int       `json:"offer"` // index of the first release that has it; all later ones have it, too
@@ -24,32 +22,33 @@ type SeenLanded struct {
 // offersMax bounds the releases that are remembered while none is approved.
 const offersMax = 1000
 
-// with adds a proposal. A history that was rewritten starts anew: its changes are others.
-func (o Offers) with(p evidence.Change, at time.Time) Offers {
-	known := map[string]SeenLanded{}
+// With adds a proposed release with the landed changes that it brings. A history that was rewritten starts anew: its changes
+// are others.
+func (o Offers) With(release string, landed []string, at time.Time) Offers {
+	known := map[string]Seen{}
 	for _, l := range o.Landed {
 		known[l.Commit] = l
 	}
 	next := Offers{Releases: slices.Clone(o.Releases)}
-	if len(next.Releases) >= offersMax || len(p.Landed) < len(o.Landed) {
-		next.Releases, known = nil, map[string]SeenLanded{}
+	if len(next.Releases) >= offersMax || len(landed) < len(o.Landed) {
+		next.Releases, known = nil, map[string]Seen{}
 		for _, l := range o.Landed { // first sight is kept all the same
-			known[l.Commit] = SeenLanded{Commit: l.Commit, At: l.At}
+			known[l.Commit] = Seen{Commit: l.Commit, At: l.At}
 		}
 	}
-	next.Releases = append(next.Releases, p.To)
-	for _, commit := range p.Landed {
+	next.Releases = append(next.Releases, release)
+	for _, commit := range landed {
 		seen, before := known[commit]
 		if !before {
-			seen = SeenLanded{Commit: commit, At: at, Offer: len(next.Releases) - 1}
+			seen = Seen{Commit: commit, At: at, Offer: len(next.Releases) - 1}
 		}
 		next.Landed = append(next.Landed, seen)
 	}
 	return next
 }
 
-// and joins what was offered before a release was approved and after it.
-func (o Offers) and(later Offers) Offers {
+// And joins what was offered before a release was approved and after it.
+func (o Offers) And(later Offers) Offers {
 	both := Offers{Releases: slices.Concat(o.Releases, later.Releases), Landed: slices.Clone(o.Landed)}
 	for _, l := range later.Landed {
 		l.Offer += len(o.Releases)
@@ -65,8 +64,8 @@ func (o Offers) and(later Offers) Offers {
 	return both
 }
 
-// commits are the landed changes.
-func (o Offers) commits() []string {
+// Commits are the landed changes.
+func (o Offers) Commits() []string {
 	var list []string
 	for _, l := range o.Landed {
 		list = append(list, l.Commit)
@@ -74,7 +73,7 @@ func (o Offers) commits() []string {
 	return list
 }
 
-// releasesWith are the proposed releases that have a landed change.
-func (o Offers) releasesWith(l SeenLanded) []string {
+// ReleasesWith are the proposed releases that have a landed change.
+func (o Offers) ReleasesWith(l Seen) []string {
 	return o.Releases[min(l.Offer, len(o.Releases)):]
 }

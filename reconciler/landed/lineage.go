@@ -1,4 +1,4 @@
-package reconciler
+package landed
 
 import (
 	"errors"
@@ -39,25 +39,22 @@ const (
 	unrelatedMax = 1000 // pairs of commits
 )
 
-// lineage of a branch of the source.
-func (s *source) lineage(branch string) *lineage {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lineages == nil {
-		s.lineages = map[string]*lineage{}
-	}
-	l := s.lineages[branch]
+// lineage of a branch.
+func (r *Repository) lineage(branch string) *lineage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.lineages[branch]
 	if l == nil {
-		l = &lineage{repo: s.repo}
+		l = &lineage{repo: r.Git}
 		l.forget()
-		s.lineages[branch] = l
+		r.lineages[branch] = l
 	}
 	return l
 }
 
 // landed lists the landed changes after one commit up to another that alter what somebody reads, and those of some
 // others that are among them, oldest first.
-func (l *lineage) landed(from, to string, read reads, others []string) ([]string, error) {
+func (l *lineage) landed(from, to string, read Reads, others []string) ([]string, error) {
 	if from == to {
 		return nil, nil
 	}
@@ -154,7 +151,7 @@ func (l *lineage) add(from string, first int, commits []string) error {
 		if len(parents) > 0 {
 			parent = parents[0]
 		}
-		altered[i], err = l.repo.Changed(parent, commit, alteredMax)
+		altered[i], err = l.repo.Changed(parent, commit, AlteredMax)
 		if unread[i] = tooLarge(err); err != nil && !unread[i] {
 			return fmt.Errorf("read landed change %s: %w", commit, err)
 		}
