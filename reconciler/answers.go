@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler/answer"
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
@@ -21,12 +22,10 @@ import (
 	"github.com/purser-gitops/purser/sources/forge"
 )
 
-// answerer is the forge as far as open pull requests are concerned.
-type answerer interface {
+// openPulls is the forge as far as open pull requests are concerned.
+type openPulls interface {
 	Open(ctx context.Context) ([]forge.OpenPullRequest, error)
 	Describe(ctx context.Context, open forge.OpenPullRequest) (*forge.PullRequest, error)
-	SetStatus(ctx context.Context, commit string, s forge.Status) error
-	Comment(ctx context.Context, number int64, marker, body string) error
 }
 
 // answers tells a forge what the gates say of its open pull requests, and what became of those that landed. It has a
@@ -34,7 +33,7 @@ type answerer interface {
 type answers struct {
 	agent    *Agent
 	source   string
-	forge    answerer
+	forge    openPulls
 	pullOf   func(ctx context.Context, branch, commit string) (*forge.PullRequest, error)
 	repo     *sources.Repository // pull requests are fetched into it and nowhere else
 	renderer *render.Renderer
@@ -51,26 +50,24 @@ type answers struct {
 	following []followed
 	offers    map[string]offered // taken up, by environment
 	resumed   map[string]bool    // environments that were looked at since the start
-	box       *outbox
+	box       *answer.Outbox
 	listedAt  time.Time
-	failures  int       // in a row, of the forge as a whole
-	silence   time.Time // the forge is left alone until then
-	stuck     int       // fetches in a row that failed
-	fetchAt   time.Time // when the next one is tried, after a failure
+	rest      answer.BackOff // of the forge as a whole
+	stuck     bool           // the last fetch failed
+	fetches   answer.BackOff // after one failed
 }
 
 // openPull is an open pull request and what is known of it.
 type openPull struct {
 	forge.OpenPullRequest
-	preview   *preview
+	preview   *answer.Preview
 	described *forge.PullRequest
 	digest    string    // of what of that is judged
 	of        time.Time // when the forge had last changed what is described
 	at        time.Time // when it was described
 	asked     int       // how often since it last changed
 	fetches   int       // in a row that did not bring its head
-	failures  int       // in a row
-	silence   time.Time // it is left alone until then, after a failure
+	rest      answer.BackOff
 }
 
 // Bounds on what is previewed.
@@ -94,15 +91,18 @@ func newAnswers(a *Agent, c declaration.AgentSource, client *forge.Client, known
 	if err != nil {
 		return nil, err
 	}
-	return &answers{
+	n := &answers{
 		agent: a, source: c.Name, forge: client, pullOf: known.Of, repo: repo, every: c.Interval, logger: logger,
 		renderer: render.New(render.Options{
 			Concurrency: 1, CacheBytes: previewBytes, Limits: render.Limits{Time: previewRender}, Logger: logger,
 		}),
 		signals: make(chan struct{}, 1), started: a.now(), noticed: true,
 		pulls: map[int64]*openPull{}, offers: map[string]offered{}, resumed: map[string]bool{},
-		box: newOutbox(client, "purser "+c.Name+" of "+a.config.Writer),
-	}, nil
+	}
+	n.box = answer.NewOutbox(answer.Options{
+		Forge: client, Marker: "purser " + c.Name + " of " + a.config.Writer, Pace: n.pace(), Note: n.posted, Now: a.now, Logger: logger,
+	})
+	return n, nil
 }
 
 // close releases what newAnswers opened. run has ended.
@@ -157,7 +157,7 @@ func (n *answers) look(ctx context.Context) time.Duration {
 	}
 	n.follow()
 	now := n.agent.now()
-	if left := until(n.silence, now); left > 0 {
+	if left := n.rest.Left(now); left > 0 {
 		return left
 	}
 	n.resume(ctx, l)
@@ -168,8 +168,11 @@ func (n *answers) look(ctx context.Context) time.Duration {
 			n.say(said, p)
 		}
 		var retry time.Duration
-		if retry, err = n.send(ctx, said); retry > 0 {
+		if retry, err = n.box.Send(ctx, said); retry > 0 {
 			next = min(next, retry)
+		}
+		if err == nil {
+			n.box.Keep(n.concerns)
 		}
 		n.settle(said)
 	}
@@ -179,38 +182,44 @@ func (n *answers) look(ctx context.Context) time.Duration {
 	if err != nil {
 		return n.pause(err)
 	}
-	n.failures = 0
+	n.rest = answer.BackOff{}
 	return next
+}
+
+// say adds what is to be said of an open pull request.
+func (n *answers) say(said answer.Letters, p *openPull) {
+	v := p.preview
+	if v == nil || v.Head != p.Head || v.Unseen > 0 && n.agent.now().Sub(n.started) < unseenFor {
+		return // the last word stays until there is another
+	}
+	n.box.Say(said, p.OpenPullRequest, v)
 }
 
 // pause leaves the forge alone for a while after a failure.
 func (n *answers) pause(err error) time.Duration {
-	n.failures++
-	wait := n.backOff(n.failures)
+	now := n.agent.now()
+	wait := n.rest.Failed(n.pace(), now)
 	var limited *forge.RateLimitError
 	if errors.As(err, &limited) {
-		wait = limited.RetryAfter
+		wait = n.rest.Wait(limited.RetryAfter, now)
 	}
-	n.silence = n.agent.now().Add(wait)
 	n.logger.Warn("pull requests are not answered now; releases go on", "error", err, "again", wait)
 	return wait
 }
 
-// backOff is how long to wait after failures in a row.
-func (n *answers) backOff(failures int) time.Duration {
-	return min(max(n.every, retryFirst)<<min(failures-1, 10), max(n.every, longestSilence))
+// pace is how long to wait after failures in a row.
+func (n *answers) pace() answer.Pace {
+	return answer.Pace{First: max(n.every, retryFirst), Longest: max(n.every, longestSilence)}
 }
 
 // longestSilence is how long the forge is left alone at most, unless it says so itself or is asked less often anyway.
 const longestSilence = 5 * time.Minute
 
-// until is how long something is to be left alone. A clock that went back does not make it longer than anything here may
-// last.
-func until(at, now time.Time) time.Duration {
-	if left := at.Sub(now); left <= 2*time.Hour {
-		return max(left, 0)
+// posted counts what was told to the forge, and what it did not take.
+func (n *answers) posted(operation string, err error) {
+	if n.failed(operation, err) == nil {
+		n.agent.metrics.forgeWrites.WithLabelValues(n.source, operation).Inc()
 	}
-	return 0
 }
 
 // failed counts what the forge did not do.
@@ -240,22 +249,20 @@ func (n *answers) previews(ctx context.Context, l *law) (next time.Duration, err
 	next = max(remaining(n.listedAt, n.agent.now(), n.every), answerGap)
 	failed := 0 // in a row
 	for _, p := range n.pulls {
-		again := until(p.silence, n.agent.now())
+		again := p.rest.Left(n.agent.now())
 		if again == 0 {
 			again, err = n.preview(ctx, l, p)
 			if ctx.Err() != nil {
 				return 0, ctx.Err()
 			}
 			if err == nil {
-				p.failures, failed = 0, 0
+				p.rest, failed = answer.BackOff{}, 0
 			} else {
-				p.failures++
 				failed++
-				again = n.backOff(p.failures)
-				p.silence = n.agent.now().Add(again)
+				again = p.rest.Failed(n.pace(), n.agent.now())
 				n.logger.Warn("pull request not previewed", "pull", p.Number, "error", err, "again", again)
 			}
-			if err != nil && (failed == mostFailures || errors.As(err, new(*forge.RateLimitError))) {
+			if err != nil && (failed == answer.MostFailures || errors.As(err, new(*forge.RateLimitError))) {
 				return 0, err
 			}
 		}
@@ -265,9 +272,6 @@ func (n *answers) previews(ctx context.Context, l *law) (next time.Duration, err
 	}
 	return next, nil
 }
-
-// mostFailures in a row are taken for the forge's, not for those of what it was asked about.
-const mostFailures = 3
 
 // list asks which pull requests are open.
 func (n *answers) list(ctx context.Context, now time.Time) error {
@@ -288,7 +292,7 @@ func (n *answers) list(ctx context.Context, now time.Time) error {
 			p = &openPull{}
 		}
 		if p.Head != pr.Head {
-			p.fetches, p.failures, p.silence = 0, 0, time.Time{}
+			p.fetches, p.rest = 0, answer.BackOff{}
 		}
 		p.OpenPullRequest = pr
 		open[pr.Number] = p
@@ -310,7 +314,7 @@ func (n *answers) fetch(ctx context.Context) {
 	}
 	var next *openPull
 	for _, p := range n.pulls {
-		if head, _ := n.repo.Ref(p.HeadRef); head == p.Head || n.stuck == 0 {
+		if head, _ := n.repo.Ref(p.HeadRef); head == p.Head || !n.stuck {
 			want.Refs = append(want.Refs, p.HeadRef)
 			news = news || head != p.Head
 		} else if next == nil || p.fetches < next.fetches {
@@ -321,7 +325,7 @@ func (n *answers) fetch(ctx context.Context) {
 		want.Refs = append(want.Refs, next.HeadRef)
 		next.fetches++
 	}
-	if !news && next == nil || until(n.fetchAt, n.agent.now()) > 0 {
+	if !news && next == nil || n.fetches.Left(n.agent.now()) > 0 {
 		return
 	}
 	got, err := n.repo.SyncAll(ctx, want)
@@ -333,12 +337,10 @@ func (n *answers) fetch(ctx context.Context) {
 	if errors.As(err, new(*sources.MissingError)) {
 		err = nil // the poll of the source tells
 	}
-	if n.failed("fetch", err) == nil {
-		n.stuck = 0
+	if n.stuck = n.failed("fetch", err) != nil; !n.stuck {
 		return
 	}
-	n.stuck++
-	n.fetchAt = n.agent.now().Add(min(n.backOff(n.stuck), max(n.every, retryFirst)))
+	n.fetches.Wait(n.pace().First, n.agent.now())
 	n.logger.Warn("pull requests not fetched", "error", err)
 }
 
@@ -352,24 +354,24 @@ func (n *answers) preview(ctx context.Context, l *law, p *openPull) (again time.
 	p.fetches = 0
 	var m *sources.Merge
 	v := p.preview
-	moved := v == nil || v.base != base.Commit || v.head != p.Head || v.governance != l.commit
-	if moved || v.unseen > 0 {
-		var next *preview
+	moved := v == nil || v.Base != base.Commit || v.Head != p.Head || v.Governance != l.commit
+	if moved || v.Unseen > 0 {
+		var next *answer.Preview
 		if next, m, err = n.shape(ctx, l, p.OpenPullRequest, base.Commit); err != nil {
 			return 0, err
 		}
 		if !moved {
-			next.judged = v.judged
+			next.Judged = v.Judged
 		}
 		p.preview = next
 	}
-	if p.preview.unseen > 0 {
+	if p.preview.Unseen > 0 {
 		again = recheck
 		if n.agent.now().Sub(n.started) < unseenFor {
 			return again, nil
 		}
 	}
-	if p.preview.problem != "" || len(p.preview.affected)+len(p.preview.declares) == 0 {
+	if p.preview.Problem != "" || len(p.preview.Affected)+len(p.preview.Declares) == 0 {
 		return again, nil
 	}
 	if err := n.describe(ctx, p); err != nil {
@@ -412,23 +414,19 @@ func (n *answers) describe(ctx context.Context, p *openPull) error {
 // may change by itself; zero is never.
 func (n *answers) judgeAll(ctx context.Context, l *law, p *openPull, m *sources.Merge) (until time.Time, err error) {
 	v := p.preview
-	names := slices.Clone(v.affected)
-	if len(v.declares) > 0 {
-		names = append(names, policy.Governance)
-	}
 	var one *landed.Merge
-	for _, name := range names {
+	for _, name := range v.Names() {
 		facts := n.factsOf(l, name, p.digest)
-		j := v.judged[name]
-		if j == nil || j.facts != facts || !j.until.IsZero() && !n.agent.now().Before(j.until) {
+		j := v.Judged[name]
+		if j == nil || j.Basis != facts || !j.Until.IsZero() && !n.agent.now().Before(j.Until) {
 			if m == nil {
-				if m, err = n.repo.Merge(ctx, v.base, v.head, landed.AlteredMax); err != nil {
+				if m, err = n.repo.Merge(ctx, v.Base, v.Head, landed.AlteredMax); err != nil {
 					return time.Time{}, err
 				}
 			}
 			if one == nil {
-				if one, err = landed.ReadMerge(ctx, n.source, n.repo, m, v.base, p.described); err != nil && !passing(err) {
-					v.problem = err.Error()
+				if one, err = landed.ReadMerge(ctx, n.source, n.repo, m, v.Base, p.described); err != nil && !passing(err) {
+					v.Problem = err.Error()
 					return time.Time{}, nil
 				}
 				if err != nil {
@@ -443,11 +441,11 @@ func (n *answers) judgeAll(ctx context.Context, l *law, p *openPull, m *sources.
 			if err != nil {
 				return time.Time{}, fmt.Errorf("preview for %q: %w", name, err)
 			}
-			j.facts = facts
-			v.judged[name] = j
+			j.Basis = facts
+			v.Judged[name] = j
 		}
-		if !j.until.IsZero() && (until.IsZero() || j.until.Before(until)) {
-			until = j.until
+		if !j.Until.IsZero() && (until.IsZero() || j.Until.Before(until)) {
+			until = j.Until
 		}
 	}
 	return until, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler/answer"
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/render"
@@ -16,56 +17,22 @@ import (
 	"github.com/purser-gitops/purser/sources/forge"
 )
 
-// A preview says what the gates would answer if an open pull request were merged now, as the only landed change. It is
-// never recorded, proposes nothing and moves nothing.
-type preview struct {
-	base, head string // commits; what follows is about their merge
-	governance string // commit whose rules are asked
-	// problem says why the two cannot be merged here; "" when they can.
-	problem  string
-	blind    bool     // with a problem: it is not known what it touches
-	affected []string // environments whose release it may change, sorted
-	more     int      // environments beyond those
-	unseen   int      // environments that were not looked at since the agent's start
-	declares []string // paths of declarations that it changes
-
-	judged map[string]*judged // by environment, policy.Governance for the declarations
-}
-
-// judged is what the gates say for one environment.
-type judged struct {
-	facts string // what it rests on: it holds as long as that is the same, and until
-	until time.Time
-
-	same     bool // the environment's release stays as it is
-	class    string
-	classWhy string
-	verdict  *policy.Verdict
-	refused  []string // why there is no release or no declaration to judge
-	earlier  string   // why what landed before it is not approved; "" when it is
-	diff     string   // as the comment shows it
-	changes  string   // how many objects, in words
-}
-
-// mostPreviewed bounds the environments that are previewed for one pull request.
-const mostPreviewed = 50
-
 // shape finds out what a merge would touch. The merge is nil where there is none.
-func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, base string) (*preview, *sources.Merge, error) {
-	p := &preview{base: base, head: pr.Head, governance: l.commit, judged: map[string]*judged{}}
+func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, base string) (*answer.Preview, *sources.Merge, error) {
+	p := &answer.Preview{Base: base, Head: pr.Head, Governance: l.commit, Judged: map[string]*answer.Judgement{}}
 	m, err := n.repo.Merge(ctx, base, pr.Head, landed.AlteredMax)
 	switch {
 	case err != nil && passing(err):
 		return nil, nil, err
 	case err != nil:
-		p.problem, p.blind = err.Error(), true
+		p.Problem, p.Blind = err.Error(), true
 		return p, nil, nil
 	case m.Tree == nil:
-		p.problem = fmt.Sprintf("%s changed %s as well since the two parted", pr.Base, strings.Join(m.Conflicts, ", "))
+		p.Problem = fmt.Sprintf("%s changed %s as well since the two parted", pr.Base, strings.Join(m.Conflicts, ", "))
 	}
 	if n.source == n.agent.config.Governance.Source && pr.Base == n.agent.config.Governance.Branch {
 		governed := landed.NewReads(n.agent.config.Governance.Path)
-		p.declares = slices.DeleteFunc(slices.Clone(m.Own), func(path string) bool { return !governed.Has(path) })
+		p.Declares = slices.DeleteFunc(slices.Clone(m.Own), func(path string) bool { return !governed.Has(path) })
 	}
 	for _, name := range n.environments(pr.Base) {
 		env, seen := l.Environments[name], n.agent.observation(name)
@@ -73,16 +40,16 @@ func (n *answers) shape(ctx context.Context, l *law, pr forge.OpenPullRequest, b
 			continue
 		}
 		if seen.rendered == nil && seen.since.IsZero() {
-			p.unseen++
+			p.Unseen++
 			continue
 		}
 		if !touches(m, env, seen.rendered) {
 			continue
 		}
-		if len(p.affected) == mostPreviewed {
-			p.more++
+		if len(p.Affected) == answer.MostPreviewed {
+			p.More++
 		} else {
-			p.affected = append(p.affected, name)
+			p.Affected = append(p.Affected, name)
 		}
 	}
 	return p, m, nil
@@ -106,12 +73,12 @@ func (n *answers) environments(branch string) []string {
 }
 
 // judge asks the gates about one environment.
-func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Merge, p *preview, one *landed.Merge) (*judged, error) {
+func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Merge, p *answer.Preview, one *landed.Merge) (*answer.Judgement, error) {
 	a, env := n.agent, l.Environments[name]
 	ctx, cancel := context.WithTimeout(ctx, previewTimeout)
 	defer cancel()
 	state := a.journal.environment(name)
-	from, broken, err := n.before(ctx, env, state, p.base)
+	from, broken, err := n.before(ctx, env, state, p.Base)
 	if err != nil {
 		return nil, err
 	}
@@ -121,12 +88,12 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 			return nil, err
 		}
 		refused := messages(err)
-		return &judged{refused: refused, same: slices.Equal(refused, broken)}, nil
+		return &answer.Judgement{Refused: refused, Same: slices.Equal(refused, broken)}, nil
 	}
 	if from != nil && from.Digest == release.Digest {
-		return &judged{same: true}, nil
+		return &answer.Judgement{Same: true}, nil
 	}
-	j := &judged{}
+	j := &answer.Judgement{}
 	if state.Approved == nil {
 		from = nil
 	} else if from == nil { // it may be what makes the branch render again
@@ -134,9 +101,9 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 			return nil, err
 		}
 	} else if from.Digest != state.Approved.Release {
-		j.earlier = "what landed before is not approved yet"
+		j.Earlier = "what landed before is not approved yet"
 		if v := state.Verdict; v != nil && v.Answer != policy.Allow {
-			j.earlier += ": " + joinLines(v.Reasons())
+			j.Earlier += ": " + joinLines(v.Reasons())
 		}
 	}
 	c, err := l.draft(env, l.Tenants[env.Spec.Tenant], from, release, originOf(state, from, release))
@@ -157,22 +124,23 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	facts.Claims = a.claimedByOthers(env, policy.Claimed(release, env.Spec.Namespace, facts.Scopes))
 	now := a.now() // not before the facts
 	verdict := policy.Evaluate(c, facts, now)
-	j.verdict, j.classWhy = &verdict, c.ClassWhy
-	j.changes, j.diff = changesText(c.Diff, diffBytes/max(len(p.affected), 1))
+	j.Verdict, j.ClassWhy = &verdict, c.ClassWhy
+	j.Changes, j.Diff = answer.Diff(c.Diff, len(p.Affected))
 	if c.Class != nil {
-		j.class = c.Class.Meta.Name
+		j.Class = c.Class.Meta.Name
 	}
-	j.holds(verdict, now)
+	j.Until = holdsUntil(verdict, now)
 	return j, nil
 }
 
-// holds notes until when a verdict holds by itself.
-func (j *judged) holds(v policy.Verdict, now time.Time) {
+// holdsUntil is until when a verdict holds by itself; zero is for ever.
+func holdsUntil(v policy.Verdict, now time.Time) time.Time {
 	if until := v.Until(); until != nil {
-		j.until = *until
+		return *until
 	} else if v.WaitsFor(policy.GateIsolation, policy.GateEvidence) { // nothing tells when these can answer
-		j.until = now.Add(recheck)
+		return now.Add(recheck)
 	}
+	return time.Time{}
 }
 
 // previewTimeout bounds what one environment costs.
@@ -208,7 +176,7 @@ func (n *answers) before(ctx context.Context, env *declaration.Environment, stat
 }
 
 // judgeDeclarations asks the rules in force about the declarations that a merge would leave.
-func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullRequest, one *landed.Merge) (*judged, error) {
+func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullRequest, one *landed.Merge) (*answer.Judgement, error) {
 	a := n.agent
 	set, err := declaration.Parse(m.Tree, a.config.Governance.Path, a.config.Known())
 	var current Governance
@@ -222,7 +190,7 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 		if passing(err) {
 			return nil, err
 		}
-		return &judged{refused: messages(err)}, nil
+		return &answer.Judgement{Refused: messages(err)}, nil
 	}
 	if current.Approved == nil {
 		return nil, errNoGovernance
@@ -234,11 +202,11 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 	now := a.now()
 	amendment := policy.Amendment{From: from.Commit, To: pr.Head, History: one.Files(l.Keyring, a.governanceReads(), pr.Head, now).History}
 	verdict, _ := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
-	j := &judged{verdict: &verdict}
+	j := &answer.Judgement{Verdict: &verdict}
 	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {
-		j.earlier = "what landed before is not approved yet: " + joinLines(current.Verdict.Reasons())
+		j.Earlier = "what landed before is not approved yet: " + joinLines(current.Verdict.Reasons())
 	}
-	j.holds(verdict, now)
+	j.Until = holdsUntil(verdict, now)
 	return j, nil
 }
 

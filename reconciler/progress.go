@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-gitops/purser/reconciler/answer"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/forge"
@@ -46,7 +47,7 @@ func progress(e EnvironmentState, release string) (state forge.StatusState, text
 	veto, vetoed := e.Vetoes[release]
 	switch {
 	case e.Live != nil && e.Live.Release == release:
-		return forge.Success, "live since " + utc(e.Live.At), true
+		return forge.Success, "live since " + answer.Time(e.Live.At), true
 	case vetoed:
 		return forge.Failure, "vetoed: " + veto.Reason, false
 	case e.Approved != nil && e.Approved.Release == release:
@@ -62,42 +63,12 @@ func progress(e EnvironmentState, release string) (state forge.StatusState, text
 		}
 		return forge.Pending, "approved; it is applied next", false
 	case e.Proposed != nil && e.Proposed.Release == release && e.Verdict != nil:
-		return stateOf(e.Verdict.Answer), sentence(*e.Verdict), false
+		return answer.StateOf(e.Verdict.Answer), answer.Sentence(*e.Verdict), false
 	case e.Proposed != nil && e.Proposed.Release == release:
 		return forge.Pending, "being judged", false
 	}
 	return forge.Pending, "part of a release that another one follows", false
 }
-
-// stateOf is a verdict as a commit status.
-func stateOf(answer policy.Answer) forge.StatusState {
-	switch answer {
-	case policy.Allow:
-		return forge.Success
-	case policy.Wait:
-		return forge.Pending
-	}
-	return forge.Failure
-}
-
-// sentence is a verdict in one line.
-func sentence(v policy.Verdict) string {
-	if v.Answer == policy.Allow {
-		return "all gates allow it"
-	}
-	words := map[policy.Answer]string{policy.Wait: "waits: ", policy.Deny: "denied: "}
-	var reasons []string
-	for _, worst := range []bool{true, false} {
-		for _, g := range v.Gates {
-			if g.Answer != policy.Allow && (g.Answer == v.Answer) == worst {
-				reasons = append(reasons, g.Gate+": "+g.Reason)
-			}
-		}
-	}
-	return words[v.Answer] + joinLines(reasons)
-}
-
-func utc(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
 // followed is a landed change on its way into one environment.
 type followed struct {
@@ -186,35 +157,28 @@ func (n *answers) resume(ctx context.Context, l *law) {
 	}
 }
 
-// row is what became of a pull request in one environment.
-type row struct {
-	environment string
-	state       forge.StatusState
-	text        string
-}
-
 // told is what is to be said of all that is followed: a status on each landed change and on the head of its pull request,
 // and the comment on that.
-func (n *answers) told() letters {
-	told := letters{}
-	rows := map[int64][]row{}
+func (n *answers) told() answer.Letters {
+	told := answer.Letters{}
+	rows := map[int64][]answer.Row{}
 	for i := range n.following {
 		f := &n.following[i]
 		var state forge.StatusState
 		var text string
 		state, text, f.final = progress(n.agent.journal.environment(f.environment), f.release)
 		for _, commit := range f.commits() {
-			told.add(letter{commit: commit, status: forge.Status{Context: contextOf(f.environment), State: state, Description: clean(text, mostDescription)}})
+			told.Add(answer.Status(commit, f.environment, state, text))
 		}
 		if _, isOpen := n.pulls[f.pull]; f.pull != 0 && !isOpen {
 			// Of a pull request that landed in several steps the last one tells.
-			rows[f.pull] = append(slices.DeleteFunc(rows[f.pull], func(r row) bool { return r.environment == f.environment }),
-				row{f.environment, state, text})
+			rows[f.pull] = append(slices.DeleteFunc(rows[f.pull], func(r answer.Row) bool { return r.Environment == f.environment }),
+				answer.Row{Environment: f.environment, Text: text})
 		}
 	}
 	for number, list := range rows {
-		slices.SortFunc(list, func(a, b row) int { return strings.Compare(a.environment, b.environment) })
-		told.add(letter{number: number, body: landedComment(list)})
+		slices.SortFunc(list, func(a, b answer.Row) int { return strings.Compare(a.Environment, b.Environment) })
+		told.Add(answer.Landed(number, list))
 	}
 	return told
 }
@@ -228,20 +192,31 @@ func (f followed) commits() []string {
 }
 
 // settle lets go of what is told to the end: a pull request when all environments that it reached have come there.
-func (n *answers) settle(told letters) {
+func (n *answers) settle(told answer.Letters) {
 	goesOn := map[int64]bool{}
 	ended := func(f followed) bool {
 		all := f.final
 		for _, commit := range f.commits() {
-			l := letter{commit: commit, status: forge.Status{Context: contextOf(f.environment)}}
-			all = all && n.box.has(told[l.key()])
+			all = all && n.box.Has(told[answer.Status(commit, f.environment, "", "").Key()])
 		}
 		return all
 	}
 	for _, f := range n.following {
-		if l, commented := told[letter{number: f.pull}.key()]; !ended(f) || f.pull != 0 && commented && !n.box.has(l) {
+		if l, commented := told[answer.Key{Number: f.pull}]; !ended(f) || f.pull != 0 && commented && !n.box.Has(l) {
 			goesOn[f.pull] = true
 		}
 	}
 	n.following = slices.DeleteFunc(n.following, func(f followed) bool { return ended(f) && (f.pull == 0 || !goesOn[f.pull]) })
+}
+
+// concerns reports whether something that is open or followed has a place.
+func (n *answers) concerns(k answer.Key) bool {
+	for _, p := range n.pulls {
+		if p.Number == k.Number || p.Head == k.Commit {
+			return true
+		}
+	}
+	return slices.ContainsFunc(n.following, func(f followed) bool {
+		return k.Number != 0 && f.pull == k.Number || k.Commit != "" && slices.Contains(f.commits(), k.Commit)
+	})
 }

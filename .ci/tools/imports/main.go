@@ -36,6 +36,7 @@ var rules = []rule{
 	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // records decisions; never the reverse
 	{"reconciler/alert", append([]string{"reconciler/policy"}, leaves...)},    // tells of verdicts; never the reverse
 	{"reconciler/landed", append([]string{"reconciler/policy"}, leaves...)},   // gives facts to gates; never the reverse
+	{"reconciler/answer", append([]string{"reconciler/policy"}, leaves...)},   // words verdicts; never the reverse
 	{"reconciler/...", leaves},
 	{"sources", []string{"sources/credential"}},
 	{"sources/credential", nil},

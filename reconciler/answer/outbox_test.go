@@ -1,4 +1,4 @@
-package reconciler
+package answer
 
 import (
 	"context"
@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/purser-gitops/purser/sources/forge"
 )
 
@@ -20,12 +17,6 @@ import (
 type fakeForge struct {
 	fails map[string]error // by "commit context", or the number of a pull request
 	took  []string
-}
-
-func (f *fakeForge) Open(context.Context) ([]forge.OpenPullRequest, error) { return nil, nil }
-
-func (f *fakeForge) Describe(context.Context, forge.OpenPullRequest) (*forge.PullRequest, error) {
-	return nil, errors.New("not asked for")
 }
 
 func (f *fakeForge) SetStatus(_ context.Context, commit string, s forge.Status) error {
@@ -46,35 +37,33 @@ func (f *fakeForge) take(what string) error {
 
 func TestOutbox(t *testing.T) {
 	now := time.Date(2026, 11, 30, 6, 0, 0, 0, time.UTC)
-	metrics, err := newMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
 	fake := &fakeForge{fails: map[string]error{}}
-	n := &answers{
-		agent: &Agent{now: func() time.Time { return now }, metrics: metrics}, source: "estate", every: time.Minute,
-		logger: slog.New(slog.DiscardHandler), box: newOutbox(fake, "purser--x"), pulls: map[int64]*openPull{},
-	}
+	failed := 0
+	box := NewOutbox(Options{
+		Forge: fake, Marker: "purser--x", Pace: Pace{time.Minute, time.Hour}, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler),
+		Note: func(_ string, err error) {
+			if err != nil {
+				failed++
+			}
+		},
+	})
+	said := Letters{}
 	for i := range 5 {
-		n.pulls[int64(i+1)] = &openPull{OpenPullRequest: forge.OpenPullRequest{Number: int64(i + 1), Head: fmt.Sprint("head", i+1)}}
-	}
-	said := letters{}
-	for i := range 5 {
-		said.add(letter{number: int64(i + 1), body: "waits"})
-		said.add(letter{commit: fmt.Sprint("head", i+1), status: forge.Status{Context: "purser/dev", State: forge.Pending}})
+		said.Add(Letter{Number: int64(i + 1), Body: "waits"})
+		said.Add(Status(fmt.Sprint("head", i+1), "dev", forge.Pending, ""))
 	}
 	send := func(want ...string) (time.Duration, error) {
 		t.Helper()
 		fake.took = nil
-		retry, err := n.send(t.Context(), said)
+		retry, err := box.Send(t.Context(), said)
 		slices.Sort(fake.took)
 		if !slices.Equal(fake.took, want) {
 			t.Errorf("took %v, want %v", fake.took, want)
 		}
 		return retry, err
 	}
-	if strings.Contains(n.box.marker, "--") {
-		t.Errorf("no comment can begin with %q", n.box.marker)
+	if strings.Contains(box.Marker, "--") {
+		t.Errorf("no comment can begin with %q", box.Marker)
 	}
 	// One that is refused keeps no other back, and is not tried again at once.
 	fake.fails["2"] = forge.ErrRefused
@@ -95,15 +84,11 @@ func TestOutbox(t *testing.T) {
 	}
 	// A rate limit ends it at once, and is respected.
 	for i := range 5 {
-		said[letterKey{number: int64(i + 1)}] = letter{number: int64(i + 1), body: "allowed"}
+		said[Key{Number: int64(i + 1)}] = Letter{Number: int64(i + 1), Body: "allowed"}
 		fake.fails[fmt.Sprint(i+1)] = &forge.RateLimitError{RetryAfter: 90 * time.Second}
 	}
-	_, err = send()
-	if got := testutil.ToFloat64(metrics.forgeErrors.WithLabelValues("estate", "comment")); err == nil || got != 2 {
-		t.Errorf("%v failed, %v", got, err)
-	}
-	if wait := n.pause(err); wait != 90*time.Second || until(n.silence, now) != wait {
-		t.Errorf("it is left alone for %s", wait)
+	if _, err = send(); !errors.As(err, new(*forge.RateLimitError)) || failed != 2 {
+		t.Errorf("%d failed, %v", failed, err)
 	}
 	// Several failures in a row are the forge's.
 	for i := range 5 {
@@ -113,18 +98,17 @@ func TestOutbox(t *testing.T) {
 	if _, err = send(); !errors.Is(err, forge.ErrUnknown) {
 		t.Errorf("got %v", err)
 	}
-	if got := testutil.ToFloat64(metrics.forgeErrors.WithLabelValues("estate", "comment")); got != 2+mostFailures {
-		t.Errorf("it was tried %v times", got)
+	if failed != 2+MostFailures {
+		t.Errorf("it was tried %d times", failed)
 	}
 	clear(fake.fails)
 	now = now.Add(time.Hour)
 	if _, err = send("1", "2", "3", "4", "5"); err != nil {
 		t.Error(err)
 	}
-	// What is no longer open is forgotten.
-	clear(n.pulls)
-	said = letters{}
-	if _, err = send(); err != nil || len(n.box.sent) != 0 {
-		t.Errorf("%d are remembered, %v", len(n.box.sent), err)
+	// What concerns nobody is forgotten.
+	box.Keep(func(Key) bool { return false })
+	if len(box.sent) != 0 {
+		t.Errorf("%d are remembered", len(box.sent))
 	}
 }
