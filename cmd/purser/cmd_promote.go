@@ -42,8 +42,12 @@ func newPromoteCommand() *cobra.Command {
 		Long:  promoteHelp,
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.run(cmd, args[len(args)-1], func(ctx context.Context, s *site) (proposal, string, error) {
-				return p.promote(ctx, s, args[0], args[1], ref, skip)
+			q := question{hint: "say with --ref which commit to promote, without the agent"}
+			if ref == "" {
+				q.env = args[0]
+			}
+			return p.run(cmd, args[1], q, func(ctx context.Context, s *site, known pointers) (proposal, string, error) {
+				return p.promote(ctx, s, known, args[0], args[1], ref, skip)
 			})
 		},
 	}
@@ -66,7 +70,7 @@ type promotion struct {
 }
 
 // promote works out the commit.
-func (p *proposer) promote(ctx context.Context, s *site, from, to, ref string, skip bool) (proposal, string, error) {
+func (p *proposer) promote(ctx context.Context, s *site, known pointers, from, to, ref string, skip bool) (proposal, string, error) {
 	origin, err := s.snapshot.environment(from)
 	if err != nil {
 		return nil, "", err
@@ -82,7 +86,7 @@ func (p *proposer) promote(ctx context.Context, s *site, from, to, ref string, s
 	if origin.Spec.Source.Path == s.env.Spec.Source.Path {
 		return nil, "", fmt.Errorf("%q and %q are the same folder %s: there is nothing to carry over", from, to, s.env.Spec.Source.Path)
 	}
-	source, release, err := p.source(ctx, s, origin, ref)
+	source, release, err := p.source(ctx, s, known, origin, ref)
 	if err != nil {
 		return nil, "", err
 	}
@@ -97,17 +101,14 @@ func (p *proposer) promote(ctx context.Context, s *site, from, to, ref string, s
 }
 
 // source is the release to promote and the files it came from.
-func (p *proposer) source(ctx context.Context, s *site, origin *declaration.Environment, ref string) (*snapshot, *render.Release, error) {
+func (p *proposer) source(ctx context.Context, s *site, known pointers, origin *declaration.Environment, ref string) (*snapshot, *render.Release, error) {
 	var live []string
 	if ref == "" {
-		known, err := p.ask(ctx, origin.Meta.Name)
-		if err != nil {
-			return nil, nil, &sources.HintError{Err: err, Hint: "say with --ref which commit to promote, without the agent"}
-		}
 		if known.Live == nil {
 			return nil, nil, fmt.Errorf("nothing is live in %q", origin.Meta.Name)
 		}
 		live = known.Live.Images
+		var err error
 		if ref, err = p.commitOf(known.Live); err != nil {
 			return nil, nil, err
 		}

@@ -30,13 +30,13 @@ type shop struct {
 	overlays, remote string
 
 	mu   sync.Mutex
-	live map[string]map[string]reconciler.Pointer // what it says: environment → pointer → release
+	live map[string]map[string]any // what it says: environment → pointer → release, "cluster" → its name
 }
 
 func newShop(t *testing.T) *shop {
 	t.Helper()
 	dir := t.TempDir()
-	s := &shop{t: t, dir: filepath.Join(dir, "estate"), remote: filepath.Join(dir, "estate.git"), live: map[string]map[string]reconciler.Pointer{}}
+	s := &shop{t: t, dir: filepath.Join(dir, "estate"), remote: filepath.Join(dir, "estate.git"), live: map[string]map[string]any{}}
 	s.overlays = filepath.Join(s.dir, "apps", "odoo", "overlays")
 	s.env = append(os.Environ(), gitEnvironment...)
 	var err error
@@ -159,7 +159,7 @@ func (s *shop) saysOf(source, env, pointer, release, commit string, images ...st
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.live[env] == nil {
-		s.live[env] = map[string]reconciler.Pointer{}
+		s.live[env] = map[string]any{"cluster": "lab"}
 	}
 	if pointer != "" {
 		s.live[env][pointer] = reconciler.Pointer{

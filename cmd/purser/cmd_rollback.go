@@ -42,8 +42,12 @@ func newRollbackCommand() *cobra.Command {
 		Long:  rollbackHelp,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.run(cmd, args[0], func(ctx context.Context, s *site) (proposal, string, error) {
-				return p.rollback(ctx, s, args[0], to, to == "" || p.agent.said(cmd))
+			q := question{hint: "say with --to which commit to go back to, without the agent"}
+			if to == "" || p.agent.said(cmd) {
+				q.env = args[0]
+			}
+			return p.run(cmd, args[0], q, func(ctx context.Context, s *site, known pointers) (proposal, string, error) {
+				return p.rollback(ctx, s, known, args[0], to, q.env != "")
 			})
 		},
 	}
@@ -67,17 +71,12 @@ type rollback struct {
 }
 
 // rollback works out the commit.
-func (p *proposer) rollback(ctx context.Context, s *site, name, to string, ask bool) (proposal, string, error) {
+func (p *proposer) rollback(ctx context.Context, s *site, known pointers, name, to string, asked bool) (proposal, string, error) {
 	done := &rollback{Environment: name, Images: []imageChange{}, Restored: []string{}, proposed: s.proposed()}
-	var known pointers
-	var err error
-	if ask {
-		if known, err = p.ask(ctx, name); err != nil {
-			return nil, "", &sources.HintError{Err: err, Hint: "say with --to which commit to go back to, without the agent"}
-		}
-	} else {
+	if !asked {
 		done.Warnings = append(done.Warnings, "the agent was not asked: it takes this as a rollback only if it is the release that is live there or was live before")
 	}
+	var err error
 	expected := ""
 	if to == "" {
 		back := known.before()
@@ -104,7 +103,7 @@ func (p *proposer) rollback(ctx context.Context, s *site, name, to string, ask b
 		return nil, "", &sources.HintError{Err: fmt.Errorf("the earlier release %s cannot come back: its commit %s gives %s today", expected, commit, release.Digest),
 			Hint: "the environment's declaration (cluster, namespace, health) or the version of purser changed since: undo that, or revert the commits with git as an ordinary change"}
 	}
-	if ask && !known.was(release.Digest) {
+	if asked && !known.was(release.Digest) {
 		return nil, "", &sources.HintError{Err: fmt.Errorf("the agent does not know that release %s was live in %q: it would be no rollback for it", release.Digest, name),
 			Hint: "leave --server and --config out to propose it all the same, as an ordinary change"}
 	}

@@ -6,6 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/purser-gitops/purser/reconciler"
+	"github.com/purser-gitops/purser/render"
+	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 const prodOverlay = "apps/odoo/overlays/prod-eu/"
@@ -29,7 +34,7 @@ func (s *shop) history() (first, second, third string) {
 // digest is the release of an environment at a commit, as the agent would know it.
 func (s *shop) digest(env, commit string) string {
 	s.t.Helper()
-	e := estate{repo: s.dir, path: "purser"}
+	e := estate{repo: s.dir, path: "purser", cluster: "lab"}
 	snapshot, err := e.at(commit)
 	if err != nil {
 		s.t.Fatal(err)
@@ -117,6 +122,59 @@ func TestRollbackOffline(t *testing.T) {
 	s.refused(`find commit "nowhere"`, "rollback", "prod-eu", "--to", "nowhere")
 	s.change(prodOverlay+"autoscaler.yaml", "maxReplicas: 9", "maxReplicas: 8")
 	s.refused("not committed", "rollback", "prod-eu", "--to", first, "--branch", "dirty")
+}
+
+// TestClusterOfTheAgent has environments that name no cluster, and no Cluster declared: the digests are those of the agent all
+// the same.
+func TestClusterOfTheAgent(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	digest := s.digest("prod-eu", "HEAD")
+	for _, env := range []string{"dev", "qa", "staging", "prod-eu", "uat", "training"} {
+		s.change("purser/environments/"+env+".yaml", "  cluster: lab\n", "")
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir, "purser", "clusters")); err != nil {
+		t.Fatal(err)
+	}
+	s.landed("Leave the cluster to the agent")
+	config, err := declaration.LoadAgent(filepath.Join("testdata", "one-cluster.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _, err := sources.LocalTree(s.dir, "HEAD", sources.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := declaration.Parse(files, "purser", config.Known())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := reconciler.Build(t.Context(), render.New(render.Options{}), render.NewDecrypter(""), files, set.Environments["prod-eu"])
+	if err != nil || release.Digest != digest {
+		t.Fatalf("the agent's release is %v, %v, not %s", release, err, digest)
+	}
+
+	_, second, third := s.history()
+	s.says("prod-eu", "live", s.digest("prod-eu", third), third)
+	s.says("prod-eu", "previous", s.digest("prod-eu", second), second)
+	var back rollback
+	s.purser(0, &back, "rollback", "prod-eu", "--server", s.agent)
+	if back.Release != s.digest("prod-eu", second) || strings.Contains(strings.Join(back.Warnings, " "), "cluster") {
+		t.Errorf("rollback did %+v", back)
+	}
+	var told judgement
+	s.purser(0, &told, "explain", "prod-eu", "--ref", third, "--base", second, "--cluster", "lab")
+	if told.Release != s.digest("prod-eu", third) || strings.Contains(strings.Join(told.Notes, " "), "cluster") {
+		t.Errorf("explain said %+v", told)
+	}
+	s.purser(0, &told, "explain", "prod-eu", "--ref", third, "--base", second)
+	if told.Release == s.digest("prod-eu", third) || !strings.Contains(strings.Join(told.Notes, " "), "--cluster") {
+		t.Errorf("explain, told no cluster, said %+v", told)
+	}
+	s.purser(0, &back, "rollback", "prod-eu", "--to", second, "--branch", "offline")
+	if !strings.Contains(strings.Join(back.Warnings, " "), "--cluster") {
+		t.Errorf("rollback, told no cluster, did %+v", back)
+	}
 }
 
 // TestRollbackOfSharedBase would take the others along.

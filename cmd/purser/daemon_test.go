@@ -483,7 +483,6 @@ metadata: {name: %s}
 spec:
   purpose: development
   namespace: %s
-  cluster: lab
   source: {path: %s}
   %s
 `, name, d.namespace, path, more))

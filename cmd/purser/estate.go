@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -17,16 +18,18 @@ import (
 
 // estate reads an estate from a local clone, as the agent would read it from its remote.
 type estate struct {
-	repo   string // folder of the clone
-	path   string // of the governance folder
-	source string // the agent's name for this repository, where declarations use it
-	ageKey string
+	repo    string // folder of the clone
+	path    string // of the governance folder
+	source  string // the agent's name for this repository, where declarations use it
+	cluster string // the agent's, where declarations name none; "": the only one that is declared
+	ageKey  string
 }
 
 func (e *estate) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&e.repo, "repo", ".", "folder of the estate repository")
 	cmd.Flags().StringVar(&e.path, "governance", "purser", "folder of the declarations in it")
 	cmd.Flags().StringVar(&e.source, "source", "", "the agent's name for this repository, if declarations name it")
+	cmd.Flags().StringVar(&e.cluster, "cluster", "", "the agent's cluster, for environments that name none (default: what the agent says where it is asked, else the only one declared)")
 }
 
 // snapshot is the estate at one commit, or as it lies in the working directory.
@@ -44,7 +47,7 @@ func (e *estate) at(ref string) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := declaration.Known{Governance: declaration.Source{Repository: e.source}}
+	known := declaration.Known{Cluster: e.cluster, Governance: declaration.Source{Repository: e.source}}
 	set, err := declaration.Parse(tree, e.path, known)
 	if err != nil {
 		return nil, err
@@ -61,6 +64,17 @@ func (e *estate) tree(ref string) (*sources.Tree, error) {
 	}
 	tree, _, err := sources.LocalTree(e.repo, ref, sources.Limits{})
 	return tree, err
+}
+
+// on notes the cluster that the agent has an environment on, unless the command line says one.
+func (e *estate) on(cluster string) { e.cluster = cmp.Or(e.cluster, cluster) }
+
+// unplaced says that a digest may not be the agent's; "" where it is.
+func unplaced(env *declaration.Environment) string {
+	if env.Spec.Cluster != "" {
+		return ""
+	}
+	return fmt.Sprintf("environment %q names no cluster, so that the agent, which has one, gives its releases other digests: say which with --cluster", env.Meta.Name)
 }
 
 // name is that of the Estate that the clone declares; "" when it declares none, or is no clone of an estate.

@@ -107,6 +107,9 @@ func (o *offline) compare(ctx context.Context, name string) (*comparison, error)
 	if c.env, err = side.environment(name); err != nil {
 		return nil, err
 	}
+	if why := unplaced(c.env); why != "" {
+		c.note(why)
+	}
 	if c.change, err = c.head.build(ctx, c.env); err != nil {
 		return nil, err
 	}

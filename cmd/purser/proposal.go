@@ -79,16 +79,20 @@ type proposal interface {
 
 // run makes the commit that work gives the tree of, "" where there is nothing to change, and shows it; also when something
 // failed after the commit.
-func (p *proposer) run(cmd *cobra.Command, env string, work func(context.Context, *site) (what proposal, tree string, err error)) error {
+func (p *proposer) run(cmd *cobra.Command, env string, q question, work func(context.Context, *site, pointers) (what proposal, tree string, err error)) error {
 	p.told = cmd.ErrOrStderr()
 	if err := p.check(); err != nil {
+		return err
+	}
+	known, err := p.ask(cmd.Context(), q)
+	if err != nil {
 		return err
 	}
 	s, err := p.open(cmd.Context(), env)
 	if err != nil {
 		return err
 	}
-	what, tree, err := work(cmd.Context(), s)
+	what, tree, err := work(cmd.Context(), s, known)
 	if err != nil {
 		return err
 	}
@@ -169,7 +173,7 @@ func (p *proposer) declared(ctx context.Context, head string) (*snapshot, error)
 	if err != nil {
 		return nil, err
 	}
-	other := estate{repo: c.dir, path: p.estate.path}
+	other := estate{repo: c.dir, path: p.estate.path, cluster: p.estate.cluster}
 	snapshot, err := other.at(commit)
 	if err != nil {
 		return nil, err
@@ -193,16 +197,29 @@ func (s *snapshot) with(tree *sources.Tree) *snapshot {
 	return &other
 }
 
+// question is what the agent is asked before the clone is read: its answer says which cluster is meant where declarations
+// name none.
+type question struct {
+	env  string // "": it is not asked
+	hint string // if it does not answer
+}
+
 // pointers is what the agent knows of an environment's releases.
 type pointers struct {
+	Cluster                  string
 	Approved, Live, Previous *reconciler.Pointer
 }
 
 // ask asks the agent.
-func (p *proposer) ask(ctx context.Context, env string) (pointers, error) {
-	var known pointers
-	err := p.agent.ask(ctx, "environments/"+url.PathEscape(env), &known)
-	return known, err
+func (p *proposer) ask(ctx context.Context, q question) (known pointers, err error) {
+	if q.env == "" {
+		return known, nil
+	}
+	if err := p.agent.ask(ctx, "environments/"+url.PathEscape(q.env), &known); err != nil {
+		return known, &sources.HintError{Err: err, Hint: q.hint}
+	}
+	p.estate.on(known.Cluster)
+	return known, nil
 }
 
 // commitOf is the commit of a release, which must be of this repository.
@@ -258,7 +275,13 @@ type proposed struct {
 func (d *proposed) done() *proposed { return d }
 
 // proposed is of nothing yet.
-func (s *site) proposed() proposed { return proposed{Onto: s.branch + "@sha1:" + s.head} }
+func (s *site) proposed() proposed {
+	p := proposed{Onto: s.branch + "@sha1:" + s.head}
+	if why := unplaced(s.env); why != "" {
+		p.Warnings = append(p.Warnings, why)
+	}
+	return p
+}
 
 // prove makes the tree of the newest commit with the edits, and renders the environment from it. tree is "" where they
 // change nothing.

@@ -59,6 +59,7 @@ func (n *notary) proposed(ctx context.Context, said *statement.Statement, fromSa
 	if err := n.agent.ask(ctx, path, &status); err != nil {
 		return nil, err
 	}
+	n.estate.on(status.Cluster)
 	return append(told(e), n.summary(ctx, e, status.Approved)...), nil
 }
 

@@ -213,5 +213,8 @@ func (c *AgentConfig) Known() Known {
 	for _, cl := range c.Clusters {
 		k.Clusters = append(k.Clusters, cl.Name)
 	}
+	if len(c.Clusters) == 1 {
+		k.Cluster = c.Clusters[0].Name
+	}
 	return k
 }

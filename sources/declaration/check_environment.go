@@ -107,11 +107,15 @@ func (c *check) cluster(e *Environment, doc *document) {
 	if len(names) == 0 {
 		names, missing = slices.Sorted(maps.Keys(c.set.Clusters)), "no Cluster of that name is declared"
 	}
+	implied := c.g.known.Cluster
+	if implied == "" && len(names) == 1 {
+		implied = names[0]
+	}
 	at, given := doc.marks["spec.cluster"]
 	switch {
-	case len(names) == 0 && !c.g.complete, len(names) == 0 && len(c.g.known.Clusters) == 0:
-	case !given && len(names) == 1:
-		e.Spec.Cluster = names[0]
+	case !given && implied != "":
+		e.Spec.Cluster = implied
+	case len(names) == 0:
 	case !given:
 		c.g.errs.add(doc.mark("spec"), `missing field "cluster"`, "there are several clusters: "+strings.Join(names, ", "), `add "cluster:" with one of them`)
 	case e.Spec.Cluster != "" && !slices.Contains(names, e.Spec.Cluster):
