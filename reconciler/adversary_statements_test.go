@@ -150,39 +150,63 @@ func TestAdversaryStatements(t *testing.T) {
 		"an override with a revoked key":     func(s *scene) { s.says("release-manager-1/revoked", override("approvals")) },
 		"an override of another environment": func(s *scene) { o := override("approvals"); o.Environment = "qa"; s.says("release-manager-1", o) },
 		"an override of another estate":      func(s *scene) { o := override("approvals"); o.Estate = "other"; s.says("release-manager-1", o) },
-		"an override of another gate":        func(s *scene) { s.says("release-manager-1", override("signatures", "calendar", "policy")) },
-		"an override that is over":           func(s *scene) { s.says("release-manager-1", override("approvals")); s.clock = s.clock.Add(time.Hour) },
-		"an override whose key is revoked":   func(s *scene) { s.says("release-manager-2", override("approvals")); s.enact(revokedManager) },
+		"an override of another release": func(s *scene) {
+			o := override("approvals")
+			o.To = s.agent.journal.environment("dev").Approved.Release
+			s.says("release-manager-1", o)
+		},
+		"an override of a release that was pushed over": func(s *scene) {
+			o := override("approvals")
+			o.To = s.agent.journal.environment("dev").Proposed.Release
+			s.says("release-manager-1", o)
+			s.change(draft{key: "developer-1"}, three)
+		},
+		"an override that another release used up": func(s *scene) {
+			s.breaks(override("approvals"))
+			s.change(draft{key: "developer-1"}, three)
+		},
+		"an override of a gate that the class keeps shut": func(s *scene) {
+			s.enact(files{"purser/classes/standard.yaml": file(strings.Replace(s.files["purser/classes/standard.yaml"].text, "spec: {", "spec: {override: {gates: [calendar]}, ", -1))})
+			s.says("release-manager-1", override("approvals"))
+		},
+		"an override of another gate":      func(s *scene) { s.says("release-manager-1", override("signatures", "calendar", "policy")) },
+		"an override that is over":         func(s *scene) { s.says("release-manager-1", override("approvals")); s.clock = s.clock.Add(time.Hour) },
+		"an override whose key is revoked": func(s *scene) { s.says("release-manager-2", override("approvals")); s.enact(revokedManager) },
 		"a used override whose key is revoked": func(s *scene) {
 			o := override("approvals")
 			o.Expires = s.clock.Add(100 * time.Hour)
-			s.says("release-manager-2", o)
-			v := s.judge("dev")
-			if v.Answer != policy.Allow {
-				s.t.Fatal(gatesOf(v))
-			}
-			state := s.agent.journal.environment("dev")
-			s.fold(evidence.TypeDecision, "dev", evidence.Decision{To: state.Proposed.Release, Revision: state.Proposed.Revision, Verdict: v})
+			s.breaks(o)
 			s.enact(revokedManager)
-			s.change(draft{key: "developer-1"}, files{"apps/dev/objects.yaml": file(mapYAML("shop", "three"))})
+			s.change(draft{key: "developer-1"}, three)
 		},
 		"an override that nobody else reviewed": func(s *scene) {
 			o := override("approvals", "signatures")
 			o.Expires = s.clock.Add(7 * 24 * time.Hour)
-			s.says("release-manager-2", o)
-			state := s.agent.journal.environment("dev")
-			s.fold(evidence.TypeDecision, "dev", evidence.Decision{To: state.Proposed.Release, Revision: state.Proposed.Revision, Verdict: s.judge("dev")})
-			used := s.agent.journal.environment("dev").Overrides
-			if len(used) != 1 || used[0].Used == nil {
-				s.t.Fatalf("%+v", used)
-			}
+			used := s.breaks(o)
 			s.clock = s.clock.Add(policy.ReviewDue)
-			for _, key := range []string{"release-manager-2", "release-bot", "nobody"} {
-				if s.says(key, statement.Statement{Verb: statement.Review, Statement: used[0].Statement.ID}) == "" {
+			for _, key := range []string{"release-manager-2", "release-bot", "developer-2", "owner-1", "nobody"} {
+				if s.says(key, statement.Statement{Verb: statement.Review, Statement: used.Statement.ID}) == "" {
 					s.t.Errorf("the review of %s counts", key)
 				}
 			}
-			s.change(draft{key: "developer-1"}, files{"apps/dev/objects.yaml": file(mapYAML("shop", "three"))})
+			s.change(draft{key: "developer-1"}, three)
+			s.mustPropose()
+			s.approves("release-manager-3")
+		},
+		"an override that was reviewed before its use": func(s *scene) {
+			o := override("approvals", "signatures")
+			o.Expires = s.clock.Add(7 * 24 * time.Hour)
+			s.says("release-manager-2", o)
+			for _, waiting := range s.agent.journal.environment("dev").Overrides {
+				if s.says("release-manager-1", statement.Statement{Verb: statement.Review, Statement: waiting.Statement.ID}) == "" {
+					s.t.Error("the review counts")
+				}
+			}
+			s.spend()
+			s.clock = s.clock.Add(policy.ReviewDue)
+			s.change(draft{key: "developer-1"}, three)
+			s.mustPropose()
+			s.approves("release-manager-3")
 		},
 		"a lift of a veto by a developer": func(s *scene) {
 			s.approves("release-manager-2")
@@ -225,6 +249,50 @@ func TestAdversaryStatements(t *testing.T) {
 			}
 			s.stopped()
 		})
+	}
+}
+
+var three = files{"apps/dev/objects.yaml": file(mapYAML("shop", "three"))}
+
+// breaks lets what is proposed for dev in by an override of release-manager-2.
+func (s *scene) breaks(o statement.Statement) policy.Override {
+	s.t.Helper()
+	s.says("release-manager-2", o)
+	return s.spend()
+}
+
+// spend records that what is proposed for dev is let in, which uses up the only override that there is.
+func (s *scene) spend() policy.Override {
+	s.t.Helper()
+	v := s.judge("dev")
+	if v.Answer != policy.Allow {
+		s.t.Fatal(gatesOf(v))
+	}
+	state := s.agent.journal.environment("dev")
+	s.fold(evidence.TypeDecision, "dev", evidence.Decision{To: state.Proposed.Release, Class: "standard", Revision: state.Proposed.Revision, Verdict: v})
+	used := s.agent.journal.environment("dev").Overrides
+	if len(used) != 1 || used[0].Used == nil || used[0].Release != state.Proposed.Release {
+		s.t.Fatalf("%+v", used)
+	}
+	return used[0]
+}
+
+// TestReviewByARoleOfTheClass: those who approve the class review its overrides, unless it names others.
+func TestReviewByARoleOfTheClass(t *testing.T) {
+	t.Parallel()
+	for class, reviewer := range map[string]string{"": "release-manager-1", "override: {review: [governance-owner]}, ": "owner-1"} {
+		s := waiting(t)
+		s.enact(files{"purser/classes/standard.yaml": file(strings.Replace(s.files["purser/classes/standard.yaml"].text, "spec: {", "spec: {"+class, -1))})
+		used := s.breaks(statement.Statement{Verb: statement.Override, Environment: "dev", Gates: []string{"approvals"}, Reason: "now", Ticket: "ERP-1"})
+		said := statement.Statement{Verb: statement.Review, Statement: used.Statement.ID}
+		for _, key := range []string{"release-manager-1", "owner-1"} {
+			if refused := s.says(key, said); (refused == "") != (key == reviewer) {
+				t.Errorf("class {%s}: the review of %s: %q", class, key, refused)
+			}
+		}
+		if o := s.agent.journal.environment("dev").Overrides; len(o) != 1 || o[0].Reviewer != reviewer {
+			t.Errorf("class {%s}: %+v", class, o)
+		}
 	}
 }
 

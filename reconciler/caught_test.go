@@ -172,11 +172,15 @@ func TestOverrideLetsAReleaseGoOnInAFreeze(t *testing.T) {
 	order := func(person, gate string, expires time.Time) EnvironmentState {
 		key := ssh.FingerprintSHA256(signers()[person].PublicKey())
 		e := flying(PhaseApplied, "b")
-		e.Overrides = []policy.Override{{Used: &used, Statement: policy.Statement{ID: "sha256:o", Person: person, Key: key, Gates: []string{gate}, Expires: expires}}}
+		e.Overrides = []policy.Override{{Used: &used, Release: "b", Class: "low", Statement: policy.Statement{ID: "sha256:o", Person: person, Key: key, Gates: []string{gate}, Expires: expires}}}
 		return e
 	}
 	stolen := order("release-manager-1", policy.GateCalendar, now.Add(time.Hour))
 	stolen.Overrides[0].Statement.Key = "SHA256:another"
+	spent, unused, another := order("release-manager-1", policy.GateCalendar, now.Add(time.Hour)), order("release-manager-1", policy.GateCalendar, now.Add(time.Hour)), order("release-manager-1", policy.GateCalendar, now.Add(time.Hour))
+	spent.Overrides[0].Release = "a"
+	unused.Overrides[0].Used, unused.Overrides[0].Release = nil, ""
+	another.Overrides[0].Statement.To = "a"
 	for name, c := range map[string]struct {
 		state EnvironmentState
 		opens bool
@@ -185,12 +189,19 @@ func TestOverrideLetsAReleaseGoOnInAFreeze(t *testing.T) {
 		"it expired":            {order("release-manager-1", policy.GateCalendar, now), false},
 		"of another gate":       {order("release-manager-1", policy.GateApprovals, now.Add(time.Hour)), false},
 		"of a stolen key":       {stolen, false},
+		"of no release yet":     {unused, true},
+		"another one used it":   {spent, false},
+		"of another release":    {another, false},
 		"of nobody who may":     {order("developer-1", policy.GateCalendar, now.Add(time.Hour)), false},
 	} {
 		f := caught(&c.state, l, env, now)
 		if f == nil || (f.Override != "") != c.opens || (f.To == "") != c.opens {
 			t.Errorf("%s: %+v", name, f)
 		}
+	}
+	l.Classes["low"].Spec.Override.Gates = []string{policy.GateApprovals}
+	if f := caught(&unused, l, env, now); f == nil || f.Override != "" {
+		t.Errorf("a class that lets nobody override its calendar: %+v", f)
 	}
 }
 

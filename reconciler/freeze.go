@@ -82,7 +82,7 @@ func caught(e *EnvironmentState, l *law, env *declaration.Environment, now time.
 	default:
 		f.Rule = calendar.Pause
 	}
-	if s := policy.Opens(l.orders(e.Overrides), l.people, policy.GateCalendar, now); s != nil {
+	if s, _ := policy.Opens(l.orders(e.Overrides), l.people, class, policy.GateCalendar, f.Release, now); s != nil {
 		f.To, f.Override = "", s.ID
 	}
 	return &f
@@ -123,8 +123,10 @@ func (a *Agent) freeze(env *declaration.Environment, state EnvironmentState) (ou
 	case f.To != "":
 		return Outcome{After: time.Millisecond}, false // the release that was given up is judged anew
 	}
-	outcome = Outcome{Kind: Waiting, Reason: fmt.Sprintf("approved before the freeze: calendar %q: %s", f.Calendar, f.Reason),
-		Hint: fmt.Sprintf("purser override %s --gate %s lets it go on", env.Meta.Name, policy.GateCalendar)}
+	outcome = Outcome{Kind: Waiting, Reason: fmt.Sprintf("approved before the freeze: calendar %q: %s", f.Calendar, f.Reason)}
+	if class := a.inForce().Classes[state.Approved.Class]; class != nil && class.LetsOverride(policy.GateCalendar) {
+		outcome.Hint = fmt.Sprintf("purser override %s --gate %s lets it go on", env.Meta.Name, policy.GateCalendar)
+	}
 	if f.Until != nil {
 		outcome.Reason += "; it goes on at " + f.Until.Format(time.RFC3339)
 	}
@@ -193,7 +195,7 @@ func foldFreeze(s *State, r evidence.Record, p evidence.Freeze) {
 		approved := *e.Approved
 		approved.Override = p.Override
 		e.Approved = &approved
-		e.useOverrides(map[string][]string{p.Override: {policy.GateCalendar}}, r.Time)
+		e.useOverrides(map[string][]string{p.Override: {policy.GateCalendar}}, p.Release, approved.Class, r.Time)
 	case p.To != "" && e.Live != nil && e.Live.Release == p.To:
 		e.goBack(r.Time)
 		e.Statements = slices.Concat(e.Used.Statements, e.Statements)

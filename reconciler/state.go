@@ -300,7 +300,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 		for _, left := range p.Vetoes {
 			e.veto(left, policy.Veto{Reason: "a rollback to " + p.To + " left it", By: "the agent", At: r.Time})
 		}
-		e.spend(p.Verdict, r.Time)
+		e.spend(p.Verdict, p.To, p.Class, r.Time)
 	}
 }
 

@@ -181,7 +181,7 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 		}
 	case statement.ApproveDelete:
 		if !policy.MayDelete(voter) {
-			return fmt.Sprintf("%s is a bot, or has none of the roles %s", by.Person, strings.Join(policy.DeletionRoles, ", "))
+			return noRole(by.Person, policy.DeletionRoles)
 		}
 	case statement.Override:
 		for _, gate := range said.Gates {
@@ -195,10 +195,13 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 		switch {
 		case i < 0:
 			return "it reviews an override that there is not"
+		case state.Overrides[i].Used == nil:
+			return "the override was not used yet: there is nothing to review"
 		case state.Overrides[i].Statement.Person == by.Person:
 			return "nobody reviews an override of their own"
-		case voter.Bot:
-			return by.Person + " is a bot"
+		}
+		if class := l.Classes[state.Overrides[i].Class]; !policy.MayReview(voter, class) {
+			return noRole(by.Person, policy.ReviewRoles(class))
 		}
 	case statement.Revoke:
 		return a.revocable(state, said, by.Person)
@@ -213,7 +216,12 @@ func mayOrder(v policy.Voter, person string) string {
 	if policy.MayOrder(v) {
 		return ""
 	}
-	return fmt.Sprintf("%s is a bot, or has none of the roles %s", person, strings.Join(policy.OrderRoles, ", "))
+	return noRole(person, policy.OrderRoles)
+}
+
+// noRole says why somebody does not count.
+func noRole(person string, roles []string) string {
+	return fmt.Sprintf("%s is a bot, or has none of the roles %s", person, strings.Join(roles, ", "))
 }
 
 // revocable says why a statement cannot be taken back; "" when it can: it is one's own, and was not used up.
@@ -334,7 +342,7 @@ func without(list []policy.Statement, id string) []policy.Statement {
 
 // spend closes what an approved release used up: approvals, and overrides that opened a gate, which are to be reviewed
 // from now on.
-func (e *EnvironmentState) spend(v policy.Verdict, at time.Time) {
+func (e *EnvironmentState) spend(v policy.Verdict, release, class string, at time.Time) {
 	opened := map[string][]string{} // gates, by override
 	for _, g := range v.Gates {
 		if g.Override != "" {
@@ -342,16 +350,17 @@ func (e *EnvironmentState) spend(v policy.Verdict, at time.Time) {
 		}
 	}
 	e.Statements = nil
-	e.useOverrides(opened, at)
+	e.useOverrides(opened, release, class, at)
 }
 
-// useOverrides notes the use of some overrides, by the gates that they opened, and drops those that are over.
-func (e *EnvironmentState) useOverrides(opened map[string][]string, at time.Time) {
+// useOverrides notes that a release of a class used some overrides, by the gates that they opened, and drops those that are
+// over.
+func (e *EnvironmentState) useOverrides(opened map[string][]string, release, class string, at time.Time) {
 	var left []policy.Override
 	for _, o := range e.Overrides {
 		if gates := opened[o.Statement.ID]; len(gates) > 0 {
 			if o.Used == nil {
-				o.Used = &at
+				o.Used, o.Release, o.Class = &at, release, class
 			}
 			o.Opened = slices.Compact(slices.Sorted(slices.Values(slices.Concat(o.Opened, gates))))
 		}

@@ -68,21 +68,25 @@ agent proposes; with --from and --to nobody is asked.`,
 completes a part of it.`,
 	},
 	{
-		verb: statement.Override, about: "ENVIRONMENT", flags: []string{"gate", "reason", "ticket", "expires"},
+		verb: statement.Override, about: "ENVIRONMENT", flags: []string{"gate", "to", "reason", "ticket", "expires"},
 		required: []string{"gate", "reason", "ticket", "expires"},
-		short:    "Open gates for a while, in an emergency",
-		long: `Let releases of an environment pass although some gates say no, for at most seven days.
+		short:    "Open gates for one release, in an emergency",
+		long: `Let one release of an environment pass although some gates say no, for at most seven days.
 It is for release managers and owners of governance, and somebody else has to review it
-within three days of its use.
+within three days of its use. Which gates it can open, and who reviews, is up to the
+release's class. The release is the one that the running agent proposes or, while a freeze
+holds it, the approved one that is not live yet. --to names another; --to next names none,
+for the time before the commit exists: the first release that needs it uses it up.
 
-  purser override prod-eu --gate calendar --gate approvals --reason "orders are lost" \
-    --ticket ERP-911 --expires 2h`,
+  purser override prod-eu --gate calendar --reason "orders are lost" --ticket ERP-911 --expires 2h
+  purser override prod-eu --to next --gate calendar --reason "orders are lost" --ticket ERP-911 --expires 2h`,
 	},
 	{
 		verb: statement.Review, about: "STATEMENT", flags: []string{"reason"},
 		short: "Confirm that you looked at what an override did",
-		long: `Confirm that you looked at what somebody else's override did. STATEMENT is its ID; the
-agent completes a part of it.`,
+		long: `Confirm that you looked at what somebody else's override did, once it was used. It takes a
+role that the class of its release names (override.review or, without that, approvals).
+STATEMENT is its ID; the agent completes a part of it.`,
 	},
 	{
 		verb: statement.Lift, about: "ENVIRONMENT", flags: []string{"to", "reason", "ticket"},
@@ -148,7 +152,11 @@ func newStatementCommand(s sentence) *cobra.Command {
 		case "from":
 			flags.StringVar(&w.From, name, "", "digest of the approved release that it follows; none before the first")
 		case "to":
-			flags.StringVar(&w.To, name, "", "digest of the release that is meant; of declarations, their commit")
+			meant := "digest of the release that is meant; of declarations, their commit"
+			if s.verb == statement.Override {
+				meant = "digest of the release that is meant; next is the first that needs it"
+			}
+			flags.StringVar(&w.To, name, "", meant)
 		case "class":
 			flags.StringVar(&w.Class, name, "", "the highest class of change that is approved")
 		case "gate":
@@ -200,6 +208,8 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 	switch {
 	case subject == statement.Governance && s.verb == statement.Approve:
 		about, err = n.governance(cmd.Context(), &w.Statement, fromSaid)
+	case s.verb == statement.Override:
+		about, err = n.overridden(cmd.Context(), &w.Statement)
 	case !slices.Contains(s.flags, "to"):
 	case w.To != "" && (fromSaid || s.verb == statement.Lift) && (w.Class != "" || s.verb != statement.Approve):
 		about = []string{"Nobody was asked: it says what the command line says."}
@@ -262,7 +272,11 @@ func lines(s statement.Statement) []string {
 	if s.Verb == statement.Approve || s.Verb == statement.ApproveDelete {
 		row("From", cmp.Or(s.From, "nothing: it is the first"))
 	}
-	row("To", s.To)
+	if s.Verb == statement.Override {
+		row("To", cmp.Or(s.To, "the first release that needs it, and no other"))
+	} else {
+		row("To", s.To)
+	}
 	row("Class", s.Class)
 	row("Gates", strings.Join(s.Gates, ", "))
 	row("Reason", s.Reason)

@@ -47,7 +47,7 @@ func (n *notary) proposed(ctx context.Context, said *statement.Statement, fromSa
 			e.Proposed.Release, cmp.Or(e.From, "none"))
 	}
 	said.To = e.Proposed.Release
-	if said.Verb != statement.Lift {
+	if said.Verb != statement.Lift && said.Verb != statement.Override {
 		said.From = e.From
 	}
 	if said.Verb == statement.Approve && said.Class == "" {
@@ -61,6 +61,36 @@ func (n *notary) proposed(ctx context.Context, said *statement.Statement, fromSa
 	}
 	n.estate.on(status.Cluster)
 	return append(told(e), n.summary(ctx, e, status.Approved)...), nil
+}
+
+// nextRelease stands on the command line for an override that is bound to no release.
+const nextRelease = "next"
+
+// overridden binds an override to a release: the one that is named, the one that is proposed or, where nothing is, the one
+// that is approved and not live.
+func (n *notary) overridden(ctx context.Context, said *statement.Statement) (about []string, err error) {
+	switch said.To {
+	case "":
+	case nextRelease:
+		said.To = ""
+		return []string{"It is bound to no release: the first one that needs it uses it up."}, nil
+	default:
+		return []string{"Nobody was asked: it says what the command line says."}, nil
+	}
+	var status reconciler.EnvironmentStatus
+	if err := n.agent.ask(ctx, "environments/"+url.PathEscape(said.Environment), &status); err != nil {
+		return nil, fmt.Errorf("find out what is proposed (or say so: --to): %w", err)
+	}
+	proposed, approved := status.Proposed, status.Approved
+	switch {
+	case proposed != nil && (approved == nil || approved.Release != proposed.Release):
+		return n.proposed(ctx, said, false)
+	case approved != nil && (status.Live == nil || status.Live.Release != approved.Release):
+		said.To = approved.Release
+		return []string{shown("Under way", "%s %s", approved.Revision.Source, approved.Revision.Revision)}, nil
+	}
+	return nil, &sources.HintError{Err: fmt.Errorf("nothing is proposed for %q, and nothing is under way", said.Environment),
+		Hint: "push the release first; --to next binds the override to none, and the first release that needs it uses it up"}
 }
 
 // told is what the agent says of the proposed release.

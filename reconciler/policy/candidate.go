@@ -188,7 +188,7 @@ func Evaluate(c Candidate, f Facts, now time.Time) Verdict {
 			r = gate.ask(c, f, now)
 		}
 		r.Gate = gate.name
-		r = overridden(r, f, now)
+		r = overridden(r, c, f, now)
 		v.Gates = append(v.Gates, r)
 		v.Answer = max(v.Answer, r.Answer)
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -185,14 +186,77 @@ func TestOverride(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
+	digest := releaseB
+	hour := now.Add(-time.Hour)
+	for name, test := range map[string]struct {
+		override Override
+		class    declaration.OverrideDemand
+		opens    bool
+		says     string
+	}{
+		"no release, unused":   {Override{}, declaration.OverrideDemand{}, true, "overridden by"},
+		"no release, used":     {Override{Used: &hour, Release: digest}, declaration.OverrideDemand{}, true, "overridden by"},
+		"used by another":      {Override{Used: &hour, Release: releaseA}, declaration.OverrideDemand{}, false, "is for another release"},
+		"used by nobody knows": {Override{Used: &hour}, declaration.OverrideDemand{}, false, "is for another release"},
+		"this release":         {Override{Statement: Statement{To: digest}}, declaration.OverrideDemand{}, true, "overridden by"},
+		"another release":      {Override{Statement: Statement{To: releaseA}}, declaration.OverrideDemand{}, false, "is for another release"},
+		"a gate of the class":  {Override{}, declaration.OverrideDemand{Gates: []string{"calendar", "pause"}}, true, "overridden by"},
+		"a gate of no class":   {Override{}, declaration.OverrideDemand{Gates: []string{"calendar"}}, false, "nobody overrides this gate"},
+		"a class without any":  {Override{}, declaration.OverrideDemand{Gates: []string{}}, false, "nobody overrides this gate"},
+	} {
+		f := order(func(s *Statement) { s.To = test.override.Statement.To })
+		f.Overrides[0].Used, f.Overrides[0].Release = test.override.Used, test.override.Release
+		c := candidate(object("v1", "ConfigMap", "south-uat", "a"))
+		class := *c.Class
+		class.Spec.Override, c.Class, c.Release.Digest = test.class, &class, digest
+		for _, r := range Evaluate(c, f, now).Gates {
+			if r.Gate == "pause" && ((r.Answer == Allow) != test.opens || !strings.Contains(r.Reason, test.says)) {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+	}
 	for _, gate := range Gates() {
 		err := MayOverride(gate)
 		if never := gate == "class" || gate == "isolation" || gate == "claims" || gate == "dependencies" || gate == "veto" || gate == "review" || gate == "evidence"; (err != nil) != never {
 			t.Errorf("override of %s: %v", gate, err)
 		}
 	}
+	var classes declaration.OverrideDemand
+	tag, _ := reflect.TypeOf(classes).FieldByName("Gates")
+	for _, gate := range Gates() {
+		if named := strings.Contains(tag.Tag.Get("jsonschema")+",", "enum="+gate+","); named != (MayOverride(gate) == nil) {
+			t.Errorf("gate %s: a class can name it in override.gates: %t", gate, named)
+		}
+	}
 	if MayOverride("gravity") == nil {
 		t.Error("a gate that there is not may be overridden")
+	}
+}
+
+func TestReviewRoles(t *testing.T) {
+	approved := declaration.ReleaseClassSpec{Approvals: []declaration.Approval{{Count: 1, Roles: []string{"release-manager"}}, {Count: 1, Roles: []string{"dba", "release-manager"}}}}
+	named := approved
+	named.Override.Review = []string{"governance-owner"}
+	for name, test := range map[string]struct {
+		class *declaration.ReleaseClass
+		want  string
+	}{
+		"named":                {&declaration.ReleaseClass{Spec: named}, "governance-owner"},
+		"those of approvals":   {&declaration.ReleaseClass{Spec: approved}, "dba release-manager"},
+		"nobody approves":      {&declaration.ReleaseClass{}, "release-manager governance-owner"},
+		"not declared anymore": {nil, "release-manager governance-owner"},
+	} {
+		if got := strings.Join(ReviewRoles(test.class), " "); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+		for _, role := range strings.Fields(test.want) {
+			if !MayReview(Voter{Roles: []string{role}}, test.class) || MayReview(Voter{Roles: []string{role}, Bot: true}, test.class) {
+				t.Errorf("%s: %s", name, role)
+			}
+		}
+		if MayReview(Voter{Roles: []string{"developer"}}, test.class) || MayReview(Voter{}, test.class) {
+			t.Errorf("%s: a developer may", name)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 // Verbs of statements that gates listen to.
@@ -58,24 +60,54 @@ func MayOverride(name string) error {
 	return nil
 }
 
-// overridden turns the answer of a gate into an allow, where somebody ordered it for now.
-func overridden(r Result, f Facts, now time.Time) Result {
+// overridden turns the answer of a gate into an allow, where somebody ordered it for this release and now.
+func overridden(r Result, c Candidate, f Facts, now time.Time) Result {
 	if r.Answer == Allow || slices.Contains(neverOverridden, r.Gate) {
 		return r
 	}
-	if s := Opens(f.Overrides, f.People, r.Gate, now); s != nil {
+	s, not := Opens(f.Overrides, f.People, c.Class, r.Gate, c.Release.Digest, now)
+	if s != nil {
 		return Result{Gate: r.Gate, Answer: Allow, Override: s.ID,
 			Reason: fmt.Sprintf("overridden by %s until %s (%s, %s); without that: %s", s.Person, s.Expires.UTC().Format(time.RFC3339), s.Ticket, s.Reason, r.Reason)}
+	}
+	if not != "" {
+		r.Reason += "; " + not
 	}
 	return r
 }
 
-// Opens is the first order that opens a gate now; nil when there is none.
-func Opens(orders []Override, people map[string]Voter, gate string, now time.Time) *Statement {
+// Opens is the first order that opens a gate now for a release of a class; nil when there is none. not says why one that
+// names the gate does not open it.
+func Opens(orders []Override, people map[string]Voter, class *declaration.ReleaseClass, gate, release string, now time.Time) (s *Statement, not string) {
 	for _, o := range orders {
-		if s := o.Statement; slices.Contains(s.Gates, gate) && now.Before(s.Expires) && MayOrder(people[s.Person]) {
-			return &s
+		s := o.Statement
+		switch {
+		case !slices.Contains(s.Gates, gate) || !now.Before(s.Expires) || !MayOrder(people[s.Person]):
+		case class == nil:
+			not = fmt.Sprintf("the override %s does not count: the class is unknown", short(s.ID))
+		case !class.LetsOverride(gate):
+			not = fmt.Sprintf("the override %s does not count: for class %q nobody overrides this gate", short(s.ID), class.Meta.Name)
+		case !o.isFor(release):
+			not = fmt.Sprintf("the override %s is for another release", short(s.ID))
+		default:
+			return &s, ""
 		}
 	}
-	return nil
+	return nil, not
+}
+
+// ReviewRoles are those of which whoever reviews an override holds one, by the class of the release that used it; nil is a
+// class that is not declared any more.
+func ReviewRoles(class *declaration.ReleaseClass) []string {
+	if class != nil {
+		if roles := class.Reviewers(); len(roles) > 0 {
+			return roles
+		}
+	}
+	return OrderRoles
+}
+
+// MayReview reports whether somebody may review an override that somebody else ordered.
+func MayReview(v Voter, class *declaration.ReleaseClass) bool {
+	return !v.Bot && v.anyRole(ReviewRoles(class))
 }

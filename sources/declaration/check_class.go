@@ -31,6 +31,9 @@ func (c *check) classes() {
 			c.rank(class, doc, ranks)
 		}
 		c.roles(doc, "spec.approvals", class.Spec.Approvals)
+		for i, role := range class.Spec.Override.Review {
+			c.role(doc.mark(fmt.Sprintf("spec.override.review[%d]", i)), role)
+		}
 		for i, t := range class.Spec.Tests {
 			for j, role := range t.Roles {
 				c.role(doc.mark(fmt.Sprintf("spec.tests[%d].roles[%d]", i, j)), role)
@@ -98,6 +101,7 @@ func (c *check) consent() {
 			continue
 		}
 		c.satisfiable(demand{fmt.Sprintf("class %q", name), doc, "spec", s.Approvals, s.Signatures, s.Authorship, s.Bots})
+		c.reviewable(name, doc, s.Override)
 		for i, t := range s.Tests {
 			c.testable(name, doc, fmt.Sprintf("spec.tests[%d].roles", i), t)
 		}
@@ -211,6 +215,23 @@ func (c *check) testable(class string, doc *document, path string, t TestDemand)
 	}
 	c.g.errs.add(doc.mark(path), fmt.Sprintf("class %q cannot be satisfied", class), fmt.Sprintf("%s with the role %s has a key for statements, so nobody could sign this attestation", who, strings.Join(t.Roles, " or ")),
 		"declare such a Person, or name other roles")
+}
+
+// reviewable refuses a demand for reviews that nobody could make, unless nothing can be overridden.
+func (c *check) reviewable(class string, doc *document, o OverrideDemand) {
+	if len(o.Review) == 0 || o.Gates != nil && len(o.Gates) == 0 {
+		return
+	}
+	for _, p := range c.set.Persons {
+		if p.holdsOneOf(o.Review) && p.canSign(UseStatements) && !p.Spec.Bot {
+			return
+		}
+	}
+	if slices.ContainsFunc(o.Review, func(r string) bool { return !slices.Contains(c.set.Roles(), r) }) {
+		return // reported as unknown
+	}
+	c.g.errs.add(doc.mark("spec.override.review"), fmt.Sprintf("overrides for class %q cannot be reviewed", class),
+		fmt.Sprintf("no person with the role %s has a key for statements", strings.Join(o.Review, " or ")), "declare such a Person, or name other roles")
 }
 
 // list names some people.

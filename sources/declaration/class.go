@@ -1,6 +1,9 @@
 package declaration
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // DefaultClass is the class of an Environment that names none. Where it is not declared it has rank 0 and demands
 // nothing.
@@ -64,6 +67,27 @@ type ReleaseClassSpec struct {
 	Backup BackupDemand `json:"backup"`
 	// Whether what is live now must be healthy. any is for classes that repair what is not.
 	LiveHealth string `json:"liveHealth,omitempty" jsonschema:"enum=required,enum=any,default=any"`
+	// What an override can do, and who looks at it afterwards.
+	Override OverrideDemand `json:"override"`
+}
+
+// LetsOverride reports whether an override can open a gate for releases of the class.
+func (c *ReleaseClass) LetsOverride(gate string) bool {
+	return c.Spec.Override.Gates == nil || slices.Contains(c.Spec.Override.Gates, gate)
+}
+
+// Reviewers are the roles of which whoever reviews an override holds one; none where the class names none, not even for
+// its approvals.
+func (c *ReleaseClass) Reviewers() []string {
+	if len(c.Spec.Override.Review) > 0 {
+		return c.Spec.Override.Review
+	}
+	var roles []string
+	for _, a := range c.Spec.Approvals {
+		roles = append(roles, a.Roles...)
+	}
+	slices.Sort(roles)
+	return slices.Compact(roles)
 }
 
 // Approval asks for the consent of some people.
@@ -128,4 +152,12 @@ type BackupDemand struct {
 	MaxAge time.Duration `json:"maxAge,omitempty" jsonschema:"minimum=1s"`
 	// Greatest age of the last restore drill that passed.
 	DrillMaxAge time.Duration `json:"drillMaxAge,omitempty" jsonschema:"minimum=1s"`
+}
+
+// OverrideDemand says what an override can do to the releases of a class.
+type OverrideDemand struct {
+	// Gates that an override can open. Without it: every gate that can be overridden at all. An empty list: none.
+	Gates []string `json:"gates,omitzero" jsonschema:"uniqueItems=true,enum=signatures,enum=approvals,enum=change,enum=promotion,enum=calendar,enum=images,enum=tests,enum=backup,enum=policy,enum=prune,enum=health,enum=pause"`
+	// Roles of which whoever reviews an override afterwards holds one. Without it: the roles of approvals or, where there are none, those that may order an override.
+	Review []string `json:"review,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`
 }

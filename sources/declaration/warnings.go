@@ -58,6 +58,8 @@ func (s *Set) warnWeaker(list *Errors) {
 				less = fmt.Sprintf("%d approvals, where %q demands %d", higher.people(), lower.Meta.Name, lower.people())
 			case higher.Spec.Signatures != SignaturesRequired && lower.Spec.Signatures == SignaturesRequired:
 				less = fmt.Sprintf("no signatures, where %q does", lower.Meta.Name)
+			case higher.opensMore(lower):
+				less = fmt.Sprintf("less of overrides (override.gates) than %q", lower.Meta.Name)
 			default:
 				continue
 			}
@@ -67,6 +69,14 @@ func (s *Set) warnWeaker(list *Errors) {
 			break
 		}
 	}
+}
+
+// opensMore reports whether an override can open a gate for this class that it cannot open for the other.
+func (c *ReleaseClass) opensMore(than *ReleaseClass) bool {
+	if than.Spec.Override.Gates == nil {
+		return false
+	}
+	return c.Spec.Override.Gates == nil || slices.ContainsFunc(c.Spec.Override.Gates, func(g string) bool { return !than.LetsOverride(g) })
 }
 
 // people is how many have to approve.

@@ -29,7 +29,7 @@ const (
 	Approve       Verb = "approve"        // every landed change between From and To, up to Class
 	ApproveDelete Verb = "approve-delete" // the deletion that To is the digest of
 	Revoke        Verb = "revoke"         // Statement no longer counts
-	Override      Verb = "override"       // Gates do not hold until Expires
+	Override      Verb = "override"       // Gates do not hold until Expires, for release To or, without it, the first that needs it
 	Review        Verb = "review"         // the override Statement has been looked at
 	Lift          Verb = "lift"           // the veto of release To
 	Pause         Verb = "pause"          // nothing new goes to Environment
@@ -71,7 +71,7 @@ var rules = map[Verb]struct{ needs, may fields }{
 	Approve:       {fields{"environment", "to", "class", "expires"}, fields{"estate", "from", "reason", "ticket"}},
 	ApproveDelete: {fields{"environment", "to", "expires"}, fields{"estate", "from", "reason", "ticket"}},
 	Revoke:        {fields{"statement", "reason"}, nil},
-	Override:      {fields{"environment", "gates", "reason", "ticket", "expires"}, fields{"estate"}},
+	Override:      {fields{"environment", "gates", "reason", "ticket", "expires"}, fields{"estate", "to"}},
 	Review:        {fields{"statement"}, fields{"reason"}},
 	Lift:          {fields{"environment", "to"}, fields{"estate", "reason", "ticket"}},
 	Pause:         {fields{"environment", "reason"}, fields{"estate", "ticket"}},
