@@ -25,7 +25,6 @@ import (
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
-	"k8s.io/utils/lru"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/landed"
@@ -192,7 +191,7 @@ func newScene(t *testing.T, change files) *scene {
 	s.agent = &Agent{
 		config: config, now: s.now, logger: slog.New(slog.DiscardHandler), journal: &journal{state: NewState()},
 		renderer: render.New(render.Options{Concurrency: 1}), decrypt: render.NewDecrypter(""),
-		sources: map[string]*source{"estate": {name: "estate", repo: repo}}, releases: lru.New(100),
+		sources: map[string]*source{"estate": {name: "estate", repo: repo}}, releases: newReleaseCache(),
 		observed: map[string]*observation{}, claims: map[claim]string{}, renders: newTurns(1),
 	}
 	t.Cleanup(s.agent.renderer.Close)
@@ -405,7 +404,7 @@ func (s *scene) propose(environment string) (digest string, refused error) {
 	if err != nil {
 		return "", err
 	}
-	a.releases.Add(release.Digest, release)
+	a.releases.add(release)
 	if state.Proposed != nil && state.Proposed.Release == release.Digest {
 		return release.Digest, nil
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/utils/lru"
 
 	"github.com/purser-gitops/purser/reconciler/alert"
 	"github.com/purser-gitops/purser/reconciler/apply"
@@ -53,7 +52,7 @@ type Agent struct {
 
 	alerts   *alert.Sender
 	recorded chan struct{} // capacity 1: there is a new record, which may change what fires
-	releases *lru.Cache    // digest → *render.Release, of what was used lately
+	releases *releaseCache
 	landings landed.Cache
 
 	mu       sync.RWMutex
@@ -89,7 +88,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		config: config, options: o, now: o.Now, logger: o.Logger, metrics: metrics,
 		sources:  map[string]*source{},
 		clusters: map[string]*cluster{},
-		releases: lru.New(releasesKept),
+		releases: newReleaseCache(),
 		landings: landed.NewCache(),
 		observed: map[string]*observation{},
 		claims:   map[claim]string{},
@@ -166,9 +165,6 @@ func (a *Agent) signalAnswers() {
 		}
 	}
 }
-
-// releasesKept bounds the releases in memory, those under way; others are read back from the audit log's keep refs.
-const releasesKept = 128
 
 func (a *Agent) addCluster(c declaration.AgentCluster) error {
 	config, err := apply.RESTConfig(c.Kubeconfig, c.Context, c.InCluster)

@@ -91,7 +91,7 @@ func (a *Agent) renderHead(ctx context.Context, env *declaration.Environment, sr
 	if err != nil {
 		return "", err
 	}
-	a.releases.Add(release.Digest, release)
+	a.releases.add(release)
 	a.note(env.Meta.Name, func(o *observation) { o.rendered = outline(release) })
 	return release.Digest, nil
 }

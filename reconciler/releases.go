@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync"
 
+	"k8s.io/utils/lru"
+
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
@@ -24,6 +26,43 @@ const (
 	keptFile = "release.json"
 )
 
+// releaseCache has the releases that were used last, as many as fit into releaseBytes. Others are read back from the audit
+// log's keep refs, or unpacked.
+type releaseCache struct {
+	mu       sync.Mutex
+	bytes    int
+	byDigest *lru.Cache // *render.Release
+}
+
+// releaseBytes bounds the releases in memory, as canonical JSON; decoded they need some six times as much. A thousand
+// environments that wait, with ten small objects each, fit in.
+const releaseBytes = 8 << 20
+
+func newReleaseCache() *releaseCache {
+	c := &releaseCache{}
+	c.byDigest = lru.NewWithEvictionFunc(0, func(_ lru.Key, release any) { c.bytes -= release.(*render.Release).Bytes })
+	return c
+}
+
+// get gives a release, or nil when it is not here.
+func (c *releaseCache) get(digest string) *render.Release {
+	release, _ := c.byDigest.Get(digest)
+	found, _ := release.(*render.Release)
+	return found
+}
+
+func (c *releaseCache) add(release *render.Release) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.get(release.Digest) != nil {
+		return
+	}
+	c.byDigest.Add(release.Digest, release)
+	for c.bytes += release.Bytes; c.bytes > releaseBytes && c.byDigest.Len() > 1; {
+		c.byDigest.RemoveOldest()
+	}
+}
+
 // keep is the keep ref that makes a pointer restorable.
 func keep(environment, pointer string, release *render.Release) ([]evidence.Keep, error) {
 	encoded, err := release.Encode()
@@ -36,8 +75,8 @@ func keep(environment, pointer string, release *render.Release) ([]evidence.Keep
 // release gives the bytes behind a pointer: from memory, from the keep refs, or rendered again from its
 // revision. Whatever the way, the digest must be the pointer's.
 func (a *Agent) release(ctx context.Context, env *declaration.Environment, p Pointer) (*render.Release, error) {
-	if release, ok := a.releases.Get(p.Release); ok {
-		return release.(*render.Release), nil
+	if release := a.releases.get(p.Release); release != nil {
+		return release, nil
 	}
 	release, err := a.observation(env.Meta.Name).aside.release(p.Release)
 	if err != nil {
@@ -49,7 +88,7 @@ func (a *Agent) release(ctx context.Context, env *declaration.Environment, p Poi
 	if err != nil {
 		return nil, err
 	}
-	a.releases.Add(p.Release, release)
+	a.releases.add(release)
 	return release, nil
 }
 

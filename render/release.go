@@ -39,6 +39,7 @@ type Release struct {
 	Images        map[string]string            // "role/container" or "role/volume:name" → image
 	Declaration   *declaration.Release         // release.yaml, or nil
 	Binding       Binding
+	Bytes         int    // of the objects as canonical JSON
 	Renderer      string // [Version] that rendered it; no part of the digest
 	Inputs        Inputs // no part of the digest
 	Directory     string // that was rendered, see [Result]; no part of the digest
@@ -65,11 +66,12 @@ func NewRelease(res *Result, decl *declaration.Release, b Binding) (*Release, er
 		if _, ok := r.ObjectDigests[ref.Key()]; ok {
 			return nil, &RefusedError{Object: ref.String(), Reason: "it is in the release twice", Remedy: "remove one"}
 		}
-		d, err := digestOf(o.Object)
+		canonical, err := canonicalJSON(o.Object)
 		if err != nil {
 			return nil, fmt.Errorf("digest %s: %w", ref, err)
 		}
-		r.ObjectDigests[ref.Key()] = d
+		r.ObjectDigests[ref.Key()] = digestBytes(canonical)
+		r.Bytes += len(canonical)
 	}
 	var err error
 	if r.Digest, err = r.digest(); err != nil {

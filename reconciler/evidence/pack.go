@@ -17,7 +17,7 @@ func encodePack(objects []object, thin bool) ([]byte, error) {
 	var buf bytes.Buffer
 	buf.WriteString("PACK")
 	_ = binary.Write(&buf, binary.BigEndian, [2]uint32{2, uint32(len(objects))})
-	zw := zlib.NewWriter(&buf)
+	zw, _ := zlib.NewWriterLevel(&buf, zlib.BestSpeed) // the level is valid
 	for _, o := range objects {
 		typ, data := o.typ, o.data
 		if thin && o.base != nil {
