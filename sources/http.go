@@ -8,20 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 const (
 	uploadPack     = "git-upload-pack"
 	receiveService = "git-receive-pack"
 	userAgent      = "git/2.0 (purser)" // some servers answer Git only to agents named git/…
-	dialLimit      = 15 * time.Second   // for connecting and for the TLS or ssh handshake
 )
 
 // httpRemote speaks the smart protocol: https://git-scm.com/docs/http-protocol.
@@ -38,16 +37,8 @@ func dialHTTP(e endpoint, c credentials, auth bool, service string) (*httpRemote
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
-		TLSHandshakeTimeout:    dialLimit,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		ForceAttemptHTTP2:      true,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
 	r := &httpRemote{service: service, base: e.url, creds: c, auth: auth}
-	r.client = &http.Client{Transport: t, CheckRedirect: r.sameHost}
+	r.client = &http.Client{Transport: credential.Transport(roots), CheckRedirect: r.sameHost}
 	return r, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/skeema/knownhosts"
@@ -17,6 +18,9 @@ import (
 
 // ErrHostKey says that an ssh server is not the one known hosts names.
 var ErrHostKey = errors.New("unexpected ssh host key")
+
+// dialLimit bounds connecting and the handshake.
+const dialLimit = 15 * time.Second
 
 type sshRemote struct {
 	creds   credentials

@@ -3,7 +3,7 @@ package alert
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +22,6 @@ const (
 	answerBytes = 64 << 10 // that are read of an answer; the rest is left
 	tokenBytes  = 64 << 10
 	caBytes     = 1 << 20
-	dialLimit   = 10 * time.Second // for connecting and for the TLS handshake
 
 	retryFirst = time.Second
 	retryLast  = 30 * time.Second
@@ -51,30 +50,23 @@ func newTarget(s *Sender, address string, o Options) (*target, error) {
 	if o.TokenFile != "" && u.Scheme != "https" && !loopback {
 		return nil, fmt.Errorf("use Alertmanager %s: a token is only sent over https: use https, or leave the token file out", base)
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	var roots *x509.CertPool
 	if o.CAFile != "" {
 		pem, err := credential.ReadFile(o.CAFile, caBytes)
 		if err != nil {
 			return nil, fmt.Errorf("use Alertmanager %s: read CA file: %w", base, err)
 		}
-		if config.RootCAs, err = credential.Authorities(pem); err != nil {
+		if roots, err = credential.Authorities(pem); err != nil {
 			return nil, fmt.Errorf("use Alertmanager %s: %w: write PEM certificates to %s", base, err, o.CAFile)
 		}
 	}
+	transport := credential.Transport(roots)
+	transport.MaxIdleConnsPerHost, transport.IdleConnTimeout = 1, 2*resendEvery
 	return &target{
 		sender: s, base: base, endpoint: base + "/api/v2/alerts", tokenFile: o.TokenFile, timeout: o.Timeout,
 		logger: o.Logger.With("alertmanager", base), wake: make(chan struct{}, 1), told: map[Labels]told{},
 		client: &http.Client{
-			Transport: &http.Transport{
-				Proxy:                  http.ProxyFromEnvironment,
-				DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
-				TLSHandshakeTimeout:    dialLimit,
-				TLSClientConfig:        config,
-				ForceAttemptHTTP2:      true,
-				MaxResponseHeaderBytes: answerBytes,
-				MaxIdleConnsPerHost:    1,
-				IdleConnTimeout:        2 * resendEvery,
-			},
+			Transport: transport,
 			// The alerts, and the token, are for this host.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},

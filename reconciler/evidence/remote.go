@@ -3,11 +3,9 @@ package evidence
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -23,6 +21,7 @@ import (
 	"github.com/go-git/go-git/v5/storage"
 
 	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/credential"
 )
 
 // Remote names the audit repository.
@@ -62,16 +61,9 @@ func newRemote(r Remote, timeout time.Duration) (*remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse audit remote: %w", errors.Unwrap(err))
 	}
-	return &remote{address: r.URL, endpoint: ep, auth: r.Auth, timeout: timeout, http: &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    15 * time.Second,
-		MaxIdleConns:           4,
-		IdleConnTimeout:        30 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		ForceAttemptHTTP2:      true,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-	}}, nil
+	client := credential.Transport(nil)
+	client.MaxIdleConns, client.IdleConnTimeout = 4, 30*time.Second
+	return &remote{address: r.URL, endpoint: ep, auth: r.Auth, timeout: timeout, http: client}, nil
 }
 
 func (r *remote) close() {

@@ -1,4 +1,5 @@
-// Package credential reads tokens, passwords, keys and authorities from files, and keeps them out of what others say.
+// Package credential reads tokens, passwords, keys and authorities from files, makes the connections that they go over, and
+// keeps them out of what others say.
 package credential
 
 import (

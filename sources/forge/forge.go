@@ -2,7 +2,6 @@ package forge
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -29,7 +28,6 @@ const (
 
 const (
 	defaultTimeout = 30 * time.Second
-	dialLimit      = 15 * time.Second // for connecting and for the TLS handshake
 )
 
 // Options say which project of which forge.
@@ -108,16 +106,8 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use forge %s: %w", o.Type, err)
 	}
-	c.transport = &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
-		TLSHandshakeTimeout:    dialLimit,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		ForceAttemptHTTP2:      true,
-		MaxResponseHeaderBytes: 64 << 10,
-		MaxIdleConnsPerHost:    2,
-		IdleConnTimeout:        time.Minute,
-	}
+	c.transport = credential.Transport(roots)
+	c.transport.MaxIdleConnsPerHost, c.transport.IdleConnTimeout = 2, time.Minute
 	return c, nil
 }
 
