@@ -16,10 +16,9 @@ const maxConflicts = 100
 
 // A Merge is what merging one commit into another would leave, as far as whole files tell. Nothing is written anywhere.
 type Merge struct {
-	Base  string   // where the two histories parted
 	Tree  *Tree    // what the merge leaves; nil when there are Conflicts
 	Paths []string // where Tree differs from the commit that is merged into, sorted; each has what the merged commit has
-	Own   []string // where the merged commit differs from Base, sorted
+	Own   []string // where the merged commit differs from where the two parted, sorted
 	// Conflicts are the paths that both have changed since, each in its own way, sorted and bounded. Git might join the two
 	// line by line; this does not.
 	Conflicts []string
@@ -48,7 +47,7 @@ func (r *Repository) merge(ctx context.Context, ours, theirs string, limit int) 
 		}
 		roots[i] = node{mode: filemode.Dir, id: c.tree}
 	}
-	m := &Merge{Base: base}
+	m := &Merge{}
 	own := treeDiff{src: r.store, limit: limit}
 	if err := own.compare("", roots[0], roots[2], 0); err != nil {
 		return nil, err

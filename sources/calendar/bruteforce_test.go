@@ -145,7 +145,10 @@ func TestAnswersChangeOnlyAtEdges(t *testing.T) {
 
 func walk(t *testing.T, c *Calendar, class string, instants []time.Time) {
 	t.Helper()
-	edges := c.Edges(class, instants[0].Add(-time.Minute), 200)
+	var edges []time.Time
+	for at, more := c.NextEdge(class, instants[0].Add(-time.Minute)); more && len(edges) < 200; at, more = c.NextEdge(class, at) {
+		edges = append(edges, at)
+	}
 	last := c.At(class, instants[0])
 	for _, at := range instants[1:] {
 		a := c.At(class, at)

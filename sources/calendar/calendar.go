@@ -100,21 +100,6 @@ func (c *Calendar) NextEdge(class string, now time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Edges gives the next n times, at most 10,000, after from at which the answer for a class may change.
-func (c *Calendar) Edges(class string, from time.Time, n int) []time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	j := c.judge(class)
-	var edges []time.Time
-	for t := from.Unix(); len(edges) < min(n, maxListed); {
-		if _, t = j.edges(t); t == forever {
-			break
-		}
-		edges = append(edges, time.Unix(t, 0).In(c.zone))
-	}
-	return edges
-}
-
 // Event is one occurrence of a freeze or window.
 type Event struct {
 	Freeze     bool // else it is a window

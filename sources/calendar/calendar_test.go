@@ -138,9 +138,6 @@ func TestAfterTheLastEdge(t *testing.T) {
 	if _, ok := c.NextEdge("x", late); ok {
 		t.Error("there is an edge")
 	}
-	if edges := c.Edges("x", late, 5); len(edges) != 0 {
-		t.Errorf("edges %v", edges)
-	}
 	if events := c.Events(late, 5); len(events) != 0 {
 		t.Errorf("events %v", events)
 	}

@@ -6,11 +6,8 @@ import (
 	"github.com/purser-gitops/purser/sources/expression"
 )
 
-// What a [PolicyRule] is asked about.
-const (
-	ScopeObject  = "object"  // each rendered object that the policy matches
-	ScopeRelease = "release" // the release as a whole
-)
+// ScopeRelease has a [PolicyRule] asked about the release as a whole, not about each rendered object that the policy matches.
+const ScopeRelease = "release"
 
 // Policy is a set of rules that rendered objects have to keep. A rule that cannot be evaluated, or costs too much, is
 // broken.

@@ -2,13 +2,6 @@ package declaration
 
 import "github.com/purser-gitops/purser/sources/calendar"
 
-// What becomes of a rollout that is under way when a freeze begins.
-const (
-	InFlightFinish   = "finish"
-	InFlightPause    = "pause"
-	InFlightRollBack = "rollBack"
-)
-
 // Calendar says when releases may be approved. It never stops repair or the way back.
 type Calendar struct {
 	Meta     Meta
