@@ -2,7 +2,7 @@
 //
 // # Nouns
 //
-// A [Rule] is one kind of trouble; docs/alerts.md has a section for each. [Estate] is what is known, in the words of this
+// A rule is one kind of trouble; docs/alerts.md has a section for each. [Estate] is what is known, in the words of this
 // package; [Estate.Firing] gives the [Alert]s that fire at a time, and is pure. [Labels] identify an alert: their values
 // come from the declarations and from fixed words, so their number is bounded by the estate. What is said for people,
 // with reasons and remedies, is in the annotations.

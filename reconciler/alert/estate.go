@@ -83,55 +83,54 @@ type Audit struct {
 // Firing are the alerts that fire at a time, the worst first.
 func (e Estate) Firing(now time.Time) []Alert {
 	var firing []Alert
-	down := map[string]bool{} // clusters that explain the trouble of their environments
-	for _, c := range e.Clusters {
-		alerts := e.ofCluster(c, now)
-		down[c.Name] = len(alerts) > 0
-		firing = append(firing, alerts...)
+	add := func(r rule, labels Labels, t Trouble) bool {
+		due := t.due(r, now)
+		if due {
+			firing = append(firing, r.alert(labels, t))
+		}
+		return due
 	}
-	for _, env := range e.Environments {
-		for _, r := range environmentRules {
-			if r.byCluster && down[env.Cluster] {
-				continue
-			}
-			if t := r.find(env, now); t.due(r.Rule, now) {
-				firing = append(firing, env.alert(r.Rule, t))
+	down := map[string]bool{} // clusters that explain the trouble of their environments
+	for _, r := range rules {
+		for _, c := range e.Clusters {
+			if r.ofCluster != nil && add(r.lowered(e.tier(c)), Labels{Cluster: c.Name}, r.ofCluster(c)) {
+				down[c.Name] = true
 			}
 		}
 	}
-	for _, s := range e.Sources {
-		firing = add(firing, SourceUnreachable, Labels{Source: s.Name}, s.Unreachable, now)
+	for _, r := range rules {
+		for _, env := range e.Environments {
+			if r.ofEnvironment != nil && !(r.byCluster && down[env.Cluster]) {
+				add(r.lowered(tier(env.Purpose)), env.labels(), r.ofEnvironment(env, now))
+			}
+		}
+		for _, s := range e.Sources {
+			if r.ofSource != nil {
+				add(r, Labels{Source: s.Name}, r.ofSource(s))
+			}
+		}
+		if r.ofEstate != nil {
+			add(r, Labels{}, r.ofEstate(e))
+		}
 	}
-	firing = add(firing, GovernanceRejected, Labels{}, e.Governance.rejected(), now)
-	firing = add(firing, ApprovalWaiting, Labels{}, waiting(e.Governance.Verdict, e.Governance.Proposed, "governance"), now)
-	firing = add(firing, AuditUnreachable, Labels{}, e.Audit.Unreachable, now)
-	firing = add(firing, AuditStalled, Labels{}, e.Audit.Stalled, now)
-	firing = add(firing, SpoolFull, Labels{}, e.Audit.Full, now)
 	slices.SortFunc(firing, compare)
 	return firing
 }
 
 // due reports whether a trouble has lasted as long as its rule asks for. What began in the future has not begun.
-func (t Trouble) due(r Rule, now time.Time) bool {
-	return !t.Since.IsZero() && now.Sub(t.Since) >= r.After
+func (t Trouble) due(r rule, now time.Time) bool {
+	return !t.Since.IsZero() && now.Sub(t.Since) >= r.after
 }
 
-// add appends the alert of a rule that is not about one environment, if it is due.
-func add(firing []Alert, r Rule, labels Labels, t Trouble, now time.Time) []Alert {
-	if !t.due(r, now) {
-		return firing
-	}
-	labels.Severity = r.Severity
-	return append(firing, r.alert(labels, subject(labels), t))
+// labels are those of its alerts, which are its tenant's owners'.
+func (e Environment) labels() Labels {
+	return Labels{Environment: e.Name, Tenant: e.Tenant, Cluster: e.Cluster, Owner: strings.Join(e.Owners, ", ")}
 }
 
-// alert is what a rule says about an environment, to its tenant's owners.
-func (e Environment) alert(r Rule, t Trouble) Alert {
-	labels := Labels{
-		Environment: e.Name, Tenant: e.Tenant, Cluster: e.Cluster,
-		Severity: r.Severity.lowered(tier(e.Purpose)), Owner: strings.Join(e.Owners, ", "),
-	}
-	return r.alert(labels, subject(labels), t)
+// lowered is the rule about what matters some steps less than production.
+func (r rule) lowered(steps int) rule {
+	r.severity = r.severity.lowered(steps)
+	return r
 }
 
 // subject names what an alert is about.
@@ -147,8 +146,10 @@ func subject(l Labels) string {
 	return "the estate"
 }
 
-func (r Rule) alert(labels Labels, subject string, t Trouble) Alert {
-	labels.Name = r.Name
+// alert is what a rule says.
+func (r rule) alert(labels Labels, t Trouble) Alert {
+	about := subject(labels)
+	labels.Name, labels.Severity = r.name, r.severity
 	for _, value := range []*string{&labels.Environment, &labels.Tenant, &labels.Cluster, &labels.Source, &labels.Owner} {
 		*value = bounded(*value, labelBytes)
 	}
@@ -157,8 +158,8 @@ func (r Rule) alert(labels Labels, subject string, t Trouble) Alert {
 		why = bounded(why+"\nRemedy: "+t.Remedy, descriptionBytes)
 	}
 	return Alert{
-		Labels: labels, Since: t.Since.Add(r.After),
-		Summary: bounded(r.Summary+": "+subject, summaryBytes), Description: why,
+		Labels: labels, Since: t.Since.Add(r.after),
+		Summary: bounded(r.summary+": "+about, summaryBytes), Description: why,
 	}
 }
 
@@ -173,28 +174,18 @@ func tier(purpose string) int {
 	return 0
 }
 
-// ofCluster are the alerts about a cluster. They weigh as much as its most important environment lets them.
-func (e Estate) ofCluster(c Cluster, now time.Time) []Alert {
-	least := len(severities) - 1
-	used := false
+// tier is that of a cluster's most important environment.
+func (e Estate) tier(c Cluster) int {
+	least, used := len(severities)-1, false
 	for _, env := range e.Environments {
 		if env.Cluster == c.Name {
 			least, used = min(least, tier(env.Purpose)), true
 		}
 	}
 	if !used {
-		least = 0
+		return 0
 	}
-	var firing []Alert
-	for _, found := range []struct {
-		rule    Rule
-		trouble Trouble
-	}{{ClusterReplaced, c.Replaced}, {ClusterUnreachable, c.Unreachable}} {
-		r := found.rule
-		r.Severity = r.Severity.lowered(least)
-		firing = add(firing, r, Labels{Cluster: c.Name}, found.trouble, now)
-	}
-	return firing
+	return least
 }
 
 // rejected is why the newest declarations are not in force, if they will not be by themselves.

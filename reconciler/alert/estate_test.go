@@ -213,7 +213,7 @@ func TestTooManyAlertsLeaveTheWorst(t *testing.T) {
 	}
 	firing := make([]Alert, alertsMost+5)
 	for i := range firing {
-		firing[i] = Alert{Labels: Labels{Name: Failing.Name, Environment: string(rune('a'+i%26)) + time.Duration(i).String(), Severity: Info}}
+		firing[i] = Alert{Labels: Labels{Name: "PurserEnvironmentFailing", Environment: string(rune('a'+i%26)) + time.Duration(i).String(), Severity: Info}}
 	}
 	firing[len(firing)-1].Severity = Critical
 	s.Set(firing)
@@ -231,14 +231,14 @@ func TestRulesAreDocumented(t *testing.T) {
 	}
 	documented := regexp.MustCompile("(?m)^\\| \\[`(Purser\\w+)`\\]\\(#(\\w+)\\) \\| (\\w+) \\| ([^|]+) \\|").FindAllStringSubmatch(string(text), -1)
 	var want, got []string
-	for _, r := range Rules() {
+	for _, r := range rules {
 		after := "at once"
-		if r.After > 0 {
-			after = strings.NewReplacer("m0s", "m", "h0m0s", "h").Replace(r.After.String())
+		if r.after > 0 {
+			after = strings.NewReplacer("m0s", "m", "h0m0s", "h").Replace(r.after.String())
 		}
-		want = append(want, strings.Join([]string{r.Name, strings.ToLower(r.Name), string(r.Severity), after}, " "))
-		if !strings.Contains(string(text), "\n### "+r.Name+"\n") {
-			t.Errorf("docs/alerts.md has no section %s, which is its runbook", r.Name)
+		want = append(want, strings.Join([]string{r.name, strings.ToLower(r.name), string(r.severity), after}, " "))
+		if !strings.Contains(string(text), "\n### "+r.name+"\n") {
+			t.Errorf("docs/alerts.md has no section %s, which is its runbook", r.name)
 		}
 	}
 	for _, d := range documented {

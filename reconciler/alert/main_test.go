@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,7 +89,8 @@ func testOptions(logs io.Writer) Options {
 // sample is an alert of an environment.
 func sample(environment string, since time.Time) Alert {
 	e := Environment{Name: environment, Purpose: "production", Tenant: "north", Cluster: "shop", Owners: []string{"owner-1", "owner-2"}}
-	return e.alert(Unhealthy, Trouble{Since: since.Add(-Unhealthy.After), Why: "web: 1 of 3 pods", Remedy: "push"})
+	r := rules[slices.IndexFunc(rules, func(r rule) bool { return r.name == "PurserEnvironmentUnhealthy" })]
+	return r.alert(e.labels(), Trouble{Since: since.Add(-r.after), Why: "web: 1 of 3 pods", Remedy: "push"})
 }
 
 // alertmanager is the address of a shared one.

@@ -44,9 +44,9 @@ func (m *metrics) set(firing []Alert) {
 	for _, a := range firing {
 		count[[2]string{a.Name, string(a.Severity)}]++
 	}
-	for _, r := range Rules() {
+	for _, r := range rules {
 		for _, s := range severities {
-			m.firing.WithLabelValues(r.Name, string(s)).Set(count[[2]string{r.Name, string(s)}])
+			m.firing.WithLabelValues(r.name, string(s)).Set(count[[2]string{r.name, string(s)}])
 		}
 	}
 }

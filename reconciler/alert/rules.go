@@ -9,70 +9,52 @@ import (
 	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
-// Rule is one kind of trouble.
-type Rule struct {
-	Name     string        // label alertname, and the section of docs/alerts.md
-	Severity Severity      // in production, and of what belongs to no environment
-	After    time.Duration // how long the trouble lasts before the alert fires
-	Summary  string
+// rule is one kind of trouble, and finds it in what it is about.
+type rule struct {
+	name     string        // label alertname, and the section of docs/alerts.md
+	severity Severity      // in production, and of what belongs to no environment
+	after    time.Duration // how long the trouble lasts before the alert fires
+	summary  string
+
+	ofEstate      func(Estate) Trouble
+	ofCluster     func(Cluster) Trouble
+	ofSource      func(Source) Trouble
+	ofEnvironment func(Environment, time.Time) Trouble
+	byCluster     bool // where its cluster is in trouble, that explains an environment's
 }
 
-// The rules about environments.
-var (
-	ReviewOverdue = Rule{"PurserReviewOverdue", Critical, 0, "An override was not reviewed in time"}
-	FreezeBreach  = Rule{"PurserFreezeBreach", Critical, 0, "A release went out against the calendar by an override"}
-	Unhealthy     = Rule{"PurserEnvironmentUnhealthy", Critical, time.Minute, "What runs is not healthy"}
-	Failing       = Rule{"PurserEnvironmentFailing", Warning, 5 * time.Minute, "Reconciliation fails"}
-	Stalled       = Rule{"PurserEnvironmentStalled", Warning, time.Minute, "Reconciliation needs a person"}
-	ReleaseDenied = Rule{"PurserReleaseDenied", Warning, time.Minute, "The newest release is denied"}
-	// ApprovalWaiting is about governance as well.
-	ApprovalWaiting = Rule{"PurserApprovalWaiting", Warning, 24 * time.Hour, "A change waits for approval"}
-	DriftContested  = Rule{"PurserDriftContested", Warning, 0, "Somebody undoes each repair"}
-	DriftUnrepaired = Rule{"PurserDriftUnrepaired", Warning, 2 * time.Minute, "Drift is not repaired"}
-	Orphaned        = Rule{"PurserEnvironmentOrphaned", Warning, 0, "Objects are left of what is no longer declared"}
-	Expired         = Rule{"PurserEnvironmentExpired", Warning, 0, "The declared end has passed"}
-)
-
-// The rules about the rest of the estate.
-var (
-	ClusterUnreachable = Rule{"PurserClusterUnreachable", Critical, time.Minute, "The Kubernetes API cannot be reached"}
-	ClusterReplaced    = Rule{"PurserClusterReplaced", Critical, 0, "Another cluster answers"}
-	SourceUnreachable  = Rule{"PurserSourceUnreachable", Warning, 5 * time.Minute, "A repository cannot be read"}
-	GovernanceRejected = Rule{"PurserGovernanceRejected", Warning, time.Minute, "The newest declarations are not in force"}
-	AuditUnreachable   = Rule{"PurserAuditUnreachable", Critical, 5 * time.Minute, "The audit remote takes no records"}
-	AuditStalled       = Rule{"PurserAuditStalled", Critical, 0, "The audit log needs a person"}
-	SpoolFull          = Rule{"PurserSpoolFull", Critical, 0, "Too many records wait for the audit remote"}
-)
-
-// Rules are all rules.
-func Rules() []Rule {
-	rules := []Rule{ClusterUnreachable, ClusterReplaced, SourceUnreachable, GovernanceRejected, AuditUnreachable, AuditStalled, SpoolFull}
-	for _, r := range environmentRules {
-		rules = append(rules, r.Rule)
-	}
-	return rules
-}
-
-// environmentRule finds its trouble in an environment.
-type environmentRule struct {
-	Rule
-	find func(Environment, time.Time) Trouble
-	// byCluster: where the cluster is in trouble, that explains it.
-	byCluster bool
-}
-
-var environmentRules = []environmentRule{
-	{Rule: ReviewOverdue, find: reviewOverdue},
-	{Rule: FreezeBreach, find: freezeBreach},
-	{Rule: Unhealthy, find: func(e Environment, _ time.Time) Trouble { return e.Ill }},
-	{Rule: Failing, find: func(e Environment, _ time.Time) Trouble { return e.Failing }, byCluster: true},
-	{Rule: Stalled, find: stalled, byCluster: true},
-	{Rule: ReleaseDenied, find: releaseDenied},
-	{Rule: ApprovalWaiting, find: func(e Environment, _ time.Time) Trouble { return waiting(e.Verdict, e.Proposed, e.Name) }},
-	{Rule: DriftContested, find: func(e Environment, _ time.Time) Trouble { return e.Contested }},
-	{Rule: DriftUnrepaired, find: func(e Environment, _ time.Time) Trouble { return e.Drift }, byCluster: true},
-	{Rule: Orphaned, find: orphaned},
-	{Rule: Expired, find: expired},
+var rules = []rule{
+	{name: "PurserClusterUnreachable", severity: Critical, after: time.Minute, summary: "The Kubernetes API cannot be reached",
+		ofCluster: func(c Cluster) Trouble { return c.Unreachable }},
+	{name: "PurserClusterReplaced", severity: Critical, summary: "Another cluster answers",
+		ofCluster: func(c Cluster) Trouble { return c.Replaced }},
+	{name: "PurserSourceUnreachable", severity: Warning, after: 5 * time.Minute, summary: "A repository cannot be read",
+		ofSource: func(s Source) Trouble { return s.Unreachable }},
+	{name: "PurserGovernanceRejected", severity: Warning, after: time.Minute, summary: "The newest declarations are not in force",
+		ofEstate: func(e Estate) Trouble { return e.Governance.rejected() }},
+	{name: "PurserAuditUnreachable", severity: Critical, after: 5 * time.Minute, summary: "The audit remote takes no records",
+		ofEstate: func(e Estate) Trouble { return e.Audit.Unreachable }},
+	{name: "PurserAuditStalled", severity: Critical, summary: "The audit log needs a person",
+		ofEstate: func(e Estate) Trouble { return e.Audit.Stalled }},
+	{name: "PurserSpoolFull", severity: Critical, summary: "Too many records wait for the audit remote",
+		ofEstate: func(e Estate) Trouble { return e.Audit.Full }},
+	{name: "PurserReviewOverdue", severity: Critical, summary: "An override was not reviewed in time", ofEnvironment: reviewOverdue},
+	{name: "PurserFreezeBreach", severity: Critical, summary: "A release went out against the calendar by an override", ofEnvironment: freezeBreach},
+	{name: "PurserEnvironmentUnhealthy", severity: Critical, after: time.Minute, summary: "What runs is not healthy",
+		ofEnvironment: func(e Environment, _ time.Time) Trouble { return e.Ill }},
+	{name: "PurserEnvironmentFailing", severity: Warning, after: 5 * time.Minute, summary: "Reconciliation fails",
+		ofEnvironment: func(e Environment, _ time.Time) Trouble { return e.Failing }, byCluster: true},
+	{name: "PurserEnvironmentStalled", severity: Warning, after: time.Minute, summary: "Reconciliation needs a person", ofEnvironment: stalled, byCluster: true},
+	{name: "PurserReleaseDenied", severity: Warning, after: time.Minute, summary: "The newest release is denied", ofEnvironment: releaseDenied},
+	{name: "PurserApprovalWaiting", severity: Warning, after: 24 * time.Hour, summary: "A change waits for approval",
+		ofEstate:      func(e Estate) Trouble { return waiting(e.Governance.Verdict, e.Governance.Proposed, policy.Governance) },
+		ofEnvironment: func(e Environment, _ time.Time) Trouble { return waiting(e.Verdict, e.Proposed, e.Name) }},
+	{name: "PurserDriftContested", severity: Warning, summary: "Somebody undoes each repair",
+		ofEnvironment: func(e Environment, _ time.Time) Trouble { return e.Contested }},
+	{name: "PurserDriftUnrepaired", severity: Warning, after: 2 * time.Minute, summary: "Drift is not repaired",
+		ofEnvironment: func(e Environment, _ time.Time) Trouble { return e.Drift }, byCluster: true},
+	{name: "PurserEnvironmentOrphaned", severity: Warning, summary: "Objects are left of what is no longer declared", ofEnvironment: orphaned},
+	{name: "PurserEnvironmentExpired", severity: Warning, summary: "The declared end has passed", ofEnvironment: expired},
 }
 
 // reviewOverdue finds overrides that were used and that nobody else looked at in time.
