@@ -29,6 +29,11 @@ func isolation(c Candidate, f Facts, _ time.Time) Result {
 	return allow("every object is the tenant's to touch")
 }
 
+// Isolated asks the gate isolation alone: an environment whose own release it denies can be told before anybody proposes one.
+func Isolated(c Candidate, scopes map[string]bool) Result {
+	return isolation(c, Facts{Scopes: scopes}, time.Time{})
+}
+
 // Meet notes whose namespaces the release touches besides its own: those of other environments of the same cluster. What
 // their gates keep out would come in through this one.
 func (c *Candidate) Meet(set *declaration.Set) {

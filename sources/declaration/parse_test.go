@@ -392,6 +392,9 @@ func TestSampleGovernance(t *testing.T) {
 		if len(set.Classes) != 4 || len(set.Persons) != 8 || len(set.Policies) == 0 || set.Calendars["retail"].Compiled == nil {
 			t.Fatalf("%s: got %+v", name, set)
 		}
+		if w := set.Warnings(); len(w) > 0 {
+			t.Errorf("%s: it is warned of:\n%v", name, w)
+		}
 		if p, ok := set.Keyring.PersonByAccount("apps", "DBA-1", 31); !ok || p.Name != "dba-1" {
 			t.Errorf("%s: dba-1 is not known by the account, but %+v", name, p)
 		}

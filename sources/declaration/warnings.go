@@ -46,8 +46,8 @@ func (s *Set) warnLoose(list *Errors) {
 	}
 }
 
-// warnWeaker is about classes that a release.yaml may name to get by with fewer people, or without signatures: it may
-// raise a release to a class of higher rank.
+// warnWeaker is about classes that a release.yaml may name to get by with fewer people, or without signatures or promotion: it
+// may raise a release to a class of higher rank.
 func (s *Set) warnWeaker(list *Errors) {
 	ranked := slices.SortedFunc(maps.Values(s.Classes), func(a, b *ReleaseClass) int { return cmp.Compare(a.Spec.Rank, b.Spec.Rank) })
 	for i, higher := range ranked {
@@ -58,6 +58,8 @@ func (s *Set) warnWeaker(list *Errors) {
 				less = fmt.Sprintf("%d approvals, where %q demands %d", higher.people(), lower.Meta.Name, lower.people())
 			case higher.Spec.Signatures != SignaturesRequired && lower.Spec.Signatures == SignaturesRequired:
 				less = fmt.Sprintf("no signatures, where %q does", lower.Meta.Name)
+			case !higher.Spec.Promotion.Required && lower.Spec.Promotion.Required:
+				less = fmt.Sprintf("no promotion, where %q does", lower.Meta.Name)
 			case higher.opensMore(lower):
 				less = fmt.Sprintf("less of overrides (override.gates) than %q", lower.Meta.Name)
 			default:
