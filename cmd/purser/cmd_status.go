@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -157,15 +158,19 @@ func short(p *reconciler.Pointer) string {
 }
 
 func reasonOf(e reconciler.EnvironmentStatus) string {
-	switch {
-	case e.Orphaned:
+	if e.Orphaned {
 		return "no longer declared; its objects stay"
-	case e.Reason != "":
-		return e.Reason
-	case e.HealthWhy != "":
-		return e.HealthWhy
 	}
-	return ""
+	reason := cmp.Or(e.Reason, e.HealthWhy)
+	if e.Hold == nil || strings.HasPrefix(reason, "paused by ") {
+		return reason
+	}
+	return strings.TrimSuffix("paused "+held(e.Hold)+"; "+reason, "; ") // whatever the last decision says, nothing comes before that ends
+}
+
+// held says who holds an environment, since when and why.
+func held(h *policy.Hold) string {
+	return fmt.Sprintf("by %s since %s: %s", h.Person, h.Since.Local().Format(time.RFC3339), h.Reason)
 }
 
 func printEnvironment(w io.Writer, e reconciler.EnvironmentStatus) error {
@@ -174,6 +179,9 @@ func printEnvironment(w io.Writer, e reconciler.EnvironmentStatus) error {
 	}
 	row("Environment", "%s", e.Name)
 	row("Where", "cluster %s, namespace %s, tenant %s", e.Cluster, e.Namespace, e.Tenant)
+	if e.Hold != nil {
+		row("Paused", "%s", held(e.Hold))
+	}
 	if e.Since.IsZero() { // nobody looked at it since the agent's start
 		row("Outcome", "%s", e.Outcome)
 	} else {

@@ -24,6 +24,7 @@ const usage = `Usage:
 
 LIST is a comma-separated list of servers (default all); what they need is started too:
   %s
+It needs a checkout of the repository, whose examples/lab has what the servers are built from.
 DIR defaults to a new temporary folder, which is removed at the end.
 
 Exit codes: that of CMD; 1 when the lab fails; 2 on wrong usage.
