@@ -231,11 +231,11 @@ func TestWhatAFreezeTakesBackIsACandidateAsBefore(t *testing.T) {
 	h.add(evidence.TypeChange, "dev", 0, evidence.Change{From: b, To: c, Landed: []string{"c2"}})
 	plan = h.plan(2, b, item("x", apply.Created, ""))
 	h.outcome(2, plan, b, evidence.OutcomeApplied, item("x", apply.Created, ""))
-	h.add(evidence.TypeFreeze, "dev", 2, evidence.Freeze{Release: "other", To: a, Freeze: "black-friday"}) // about what is not approved
+	h.add(evidence.TypeFreeze, "dev", 2, evidence.Freeze{Release: "other", To: a, Name: "black-friday"}) // about what is not approved
 	if e := h.fold().environment("dev"); e.Approved.Release != b {
 		t.Fatalf("approved is %s", e.Approved.Release)
 	}
-	h.add(evidence.TypeFreeze, "dev", 2, evidence.Freeze{Release: b, To: a, Rule: "rollBack", Freeze: "black-friday"})
+	h.add(evidence.TypeFreeze, "dev", 2, evidence.Freeze{Release: b, To: a, Rule: "rollBack", Name: "black-friday"})
 	e := h.fold().environment("dev")
 	if e.Approved.Release != a || e.Approved.Origin != policy.OriginRollback || e.Proposed.Release != c || e.Verdict != nil || len(e.Vetoes) > 0 {
 		t.Errorf("approved %+v, proposed %+v, vetoes %v", e.Approved, e.Proposed, e.Vetoes)

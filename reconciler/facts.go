@@ -99,7 +99,7 @@ func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentSta
 	f.Statements = l.believed(state.Statements)
 	f.Overrides = l.orders(state.Overrides)
 	if c := state.Caught; c != nil && c.To != "" {
-		f.Caught = &policy.Caught{Release: c.Release, Freeze: c.Freeze.Freeze, At: c.At}
+		f.Caught = &policy.Caught{Release: c.Release, Freeze: c.Freeze.Name, At: c.At}
 	}
 	if v, vetoed := state.Vetoes[c.Release.Digest]; vetoed {
 		f.Veto = &v

@@ -67,10 +67,10 @@ func caught(e *EnvironmentState, l *law, env *declaration.Environment, now time.
 	}
 	switch at := k.Compiled.At(e.Approved.Class, now); {
 	case at.Holds != "":
-		f.Freeze, f.Rule, f.Until, f.Reason = at.Holds, at.InFlight, at.HoldsUntil, why(k, at.Holds)
+		f.Name, f.Rule, f.Until, f.Reason = at.Holds, at.InFlight, at.HoldsUntil, why(k, at.Holds)
 	case before != nil && now.Before(before.At): // what was seen in force is not over because the clock went back
 		f = before.Freeze
-		f.Until, f.Reason = &before.At, fmt.Sprintf("freeze %q was in force already when the clock went back", f.Freeze)
+		f.Until, f.Reason = &before.At, fmt.Sprintf("freeze %q was in force already when the clock went back", f.Name)
 	default:
 		return nil
 	}
@@ -101,7 +101,7 @@ func why(k *declaration.Calendar, freeze string) string {
 
 // news reports whether a freeze does something that is not recorded yet.
 func (c *Caught) news(f *evidence.Freeze) bool {
-	return c == nil || c.Release != f.Release || c.Calendar != f.Calendar || c.Freeze.Freeze != f.Freeze || c.Rule != f.Rule ||
+	return c == nil || c.Release != f.Release || c.Calendar != f.Calendar || c.Freeze.Name != f.Name || c.Rule != f.Rule ||
 		f.To != "" || c.Override != f.Override
 }
 
@@ -151,7 +151,7 @@ func (a *Agent) recordFreeze(name string, f evidence.Freeze) error {
 		Type: evidence.TypeFreeze, Environment: name, Deployment: a.journal.environment(name).Deployment.Number,
 		Subjects: []evidence.Subject{releaseSubject(name, f.Release)}, Predicate: f,
 	}); err != nil {
-		return fmt.Errorf("record what freeze %q does: %w", f.Freeze, err)
+		return fmt.Errorf("record what freeze %q does: %w", f.Name, err)
 	}
 	a.at("caught")
 	if f.Override != "" {
@@ -163,7 +163,7 @@ func (a *Agent) recordFreeze(name string, f evidence.Freeze) error {
 		a.mu.Unlock()
 	}
 	a.logger.Warn("a freeze caught a release under way", "environment", name, "release", f.Release, "calendar", f.Calendar,
-		"freeze", f.Freeze, "rule", f.Rule, "override", f.Override)
+		"freeze", f.Name, "rule", f.Rule, "override", f.Override)
 	return nil
 }
 

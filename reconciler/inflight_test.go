@@ -213,7 +213,7 @@ func TestFreezeTakesBackWhatIsNotHealthy(t *testing.T) {
 		if r.Type == evidence.TypeFreeze {
 			var f evidence.Freeze
 			decode(t, r, &f)
-			if f.Rule != "rollBack" || f.Freeze != "black-friday" || f.Release != second || f.To != first || r.Time.Before(freezeBegins) {
+			if f.Rule != "rollBack" || f.Name != "black-friday" || f.Release != second || f.To != first || r.Time.Before(freezeBegins) {
 				t.Errorf("record %d at %s: %+v", r.Index, r.Time, f)
 			}
 		}

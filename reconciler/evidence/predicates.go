@@ -332,8 +332,8 @@ type Veto struct {
 type Freeze struct {
 	Release  string     `json:"release"`
 	Calendar string     `json:"calendar"`
-	Freeze   string     `json:"freeze"` // name of the freeze
-	Rule     string     `json:"rule"`   // pause or rollBack
+	Name     string     `json:"freeze"`
+	Rule     string     `json:"rule"` // pause or rollBack
 	Until    *time.Time `json:"until,omitempty"`
 	To       string     `json:"to,omitempty"`       // what is approved again
 	Override string     `json:"override,omitempty"` // the statement that lets the release go on

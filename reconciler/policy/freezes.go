@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// Caught is a release that a freeze took back while it was under way.
+type Caught struct {
+	Release string    `json:"release"`
+	Freeze  string    `json:"freeze"`
+	At      time.Time `json:"at"`
+}
+
 // freezes passes when no freeze of the environment's calendar holds for the class, and, if the class has windows, one is
 // open for long enough.
 func freezes(c Candidate, f Facts, now time.Time) Result {

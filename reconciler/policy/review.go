@@ -6,44 +6,6 @@ import (
 	"time"
 )
 
-// Hold is a person's order to leave an environment as it is.
-type Hold struct {
-	Person string    `json:"person"`
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-}
-
-// pause waits while a person holds the environment.
-func pause(_ Candidate, f Facts, _ time.Time) Result {
-	if h := f.Hold; h != nil {
-		return Result{Answer: Wait, Reason: fmt.Sprintf("paused by %s since %s: %s", h.Person, h.Since.UTC().Format(time.RFC3339), h.Reason), Hint: "purser resume"}
-	}
-	return allow("nobody holds the environment")
-}
-
-// Caught is a release that a freeze took back while it was under way.
-type Caught struct {
-	Release string    `json:"release"`
-	Freeze  string    `json:"freeze"`
-	At      time.Time `json:"at"`
-}
-
-// Veto keeps one release away until a person lifts it.
-type Veto struct {
-	Reason string    `json:"reason"`
-	By     string    `json:"by"` // person, or the agent
-	At     time.Time `json:"at"`
-}
-
-// veto denies a release that failed before, or that somebody took back.
-func veto(_ Candidate, f Facts, _ time.Time) Result {
-	if v := f.Veto; v != nil {
-		return Result{Answer: Deny, Reason: fmt.Sprintf("vetoed at %s by %s: %s", v.At.UTC().Format(time.RFC3339), v.By, v.Reason),
-			Hint: "push another release, or purser lift"}
-	}
-	return allow("the release is not vetoed")
-}
-
 // ReviewDue is how long after an override was used somebody else has to have reviewed it.
 const ReviewDue = 72 * time.Hour
 
