@@ -209,7 +209,7 @@ func (a *Agent) environmentTroubles(d *declaration.Environment, state Environmen
 	if d.Spec.Expires != nil {
 		env.Expires = *d.Spec.Expires
 	}
-	if p := state.Proposed; p != nil && (state.Approved == nil || state.Approved.Release != p.Release) {
+	if p := state.Proposed; p != nil && !state.Approved.is(p.Release) {
 		env.Proposed = p.At
 	}
 	if state.Refused != nil {

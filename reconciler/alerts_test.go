@@ -118,12 +118,12 @@ func TestGovernanceTroubles(t *testing.T) {
 	if got := governanceTroubles(Governance{}, true, first, now); got != (alert.Governance{}) {
 		t.Errorf("in force: %+v", got)
 	}
-	got := governanceTroubles(Governance{Refused: refused, RefusedAt: now.Add(-time.Hour)}, true, first, now)
+	got := governanceTroubles(Governance{Candidacy: Candidacy{Refused: refused, RefusedAt: now.Add(-time.Hour)}}, true, first, now)
 	if !got.Refused.Since.Equal(now.Add(-time.Hour)) || got.Refused.Why != "main@sha1:1: purser/dev.yaml:3:1: no" || !got.Missing.Since.IsZero() {
 		t.Errorf("refused: %+v", got)
 	}
 	governanceTroubles(Governance{}, false, first, now)
-	got = governanceTroubles(Governance{Refused: refused}, false, first, now.Add(time.Minute))
+	got = governanceTroubles(Governance{Candidacy: Candidacy{Refused: refused}}, false, first, now.Add(time.Minute))
 	if !got.Missing.Since.Equal(now) || !strings.Contains(got.Missing.Why, "dev.yaml:3:1") {
 		t.Errorf("none in force: %+v", got)
 	}

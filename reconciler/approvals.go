@@ -42,11 +42,6 @@ func (a *Agent) recordApprovals(environment string, known []KnownApproval, d evi
 
 // foldApproval remembers an approval until something is approved.
 func foldApproval(s *State, r evidence.Record, p evidence.Approval) {
-	known := KnownApproval{Record: r.Index, Vote: p.Vote}
-	if r.Environment == "" {
-		s.Governance.Approvals = append(slices.Clone(s.Governance.Approvals), known)
-		return
-	}
-	e := s.environment(r.Environment)
-	e.Approvals = append(slices.Clone(e.Approvals), known)
+	c := s.candidacy(r.Environment)
+	c.Approvals = append(slices.Clone(c.Approvals), KnownApproval{Record: r.Index, Vote: p.Vote})
 }

@@ -21,7 +21,7 @@ import (
 func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant *declaration.Tenant) Outcome {
 	name := env.Meta.Name
 	state := a.journal.environment(name)
-	if state.Proposed == nil || state.Approved != nil && state.Approved.Release == state.Proposed.Release {
+	if state.Proposed == nil || state.Approved.is(state.Proposed.Release) {
 		return Outcome{}
 	}
 	law := a.inForce()
@@ -217,7 +217,7 @@ func dependencyOf(name string, e EnvironmentState) policy.Dependency {
 	switch {
 	case e.Approved == nil:
 		d.State = "without an approved release"
-	case e.Live == nil || e.Live.Release != e.Approved.Release:
+	case !e.Live.is(e.Approved.Release):
 		d.State = "not live yet"
 	case e.Health != nil && !wellEnough(health.Status(e.Health.To)):
 		d.State = e.Health.To
@@ -296,7 +296,7 @@ func (e *EnvironmentState) besides(release string) []string {
 
 // supersede closes the account of a release that was approved and never became live.
 func (a *Agent) supersede(name string, before EnvironmentState, by string) error {
-	if before.Approved == nil || before.Live != nil && before.Live.Release == before.Approved.Release {
+	if before.Approved == nil || before.Live.is(before.Approved.Release) {
 		return nil
 	}
 	draft := evidence.Draft{

@@ -186,7 +186,7 @@ func (a *Agent) edge(env *declaration.Environment) Outcome {
 // foldFreeze takes what a freeze did.
 func foldFreeze(s *State, r evidence.Record, p evidence.Freeze) {
 	e := s.environment(r.Environment)
-	if e.Approved == nil || e.Approved.Release != p.Release {
+	if !e.Approved.is(p.Release) {
 		return
 	}
 	e.Caught = &Caught{Freeze: p, At: r.Time}
@@ -196,7 +196,7 @@ func foldFreeze(s *State, r evidence.Record, p evidence.Freeze) {
 		approved.Override = p.Override
 		e.Approved = &approved
 		e.useOverrides(map[string][]string{p.Override: {policy.GateCalendar}}, p.Release, approved.Class, r.Time)
-	case p.To != "" && e.Live != nil && e.Live.Release == p.To:
+	case p.To != "" && e.Live.is(p.To):
 		e.goBack(r.Time)
 		e.Statements = slices.Concat(e.Used.Statements, e.Statements)
 		e.Used = Used{}

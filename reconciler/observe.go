@@ -57,7 +57,7 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	name := env.Meta.Name
 	state := a.journal.environment(name)
 	d := state.Deployment
-	if d.Phase != PhaseLive && (d.Phase != PhaseApplied || state.Approved == nil || state.Approved.Release != d.Release) {
+	if d.Phase != PhaseLive && (d.Phase != PhaseApplied || !state.Approved.is(d.Release)) {
 		return Outcome{} // there is nothing, or nothing that could become live
 	}
 	watched := a.clusters[env.Spec.Cluster].watcher.Watches(name)

@@ -46,11 +46,11 @@ func progress(e EnvironmentState, release string) (state forge.StatusState, text
 	d := e.Deployment
 	veto, vetoed := e.Vetoes[release]
 	switch {
-	case e.Live != nil && e.Live.Release == release:
+	case e.Live.is(release):
 		return forge.Success, "live since " + answer.Time(e.Live.At), true
 	case vetoed:
 		return forge.Failure, "vetoed: " + veto.Reason, false
-	case e.Approved != nil && e.Approved.Release == release:
+	case e.Approved.is(release):
 		switch {
 		case e.Blocked != nil:
 			return forge.Failure, "approved, and cannot be planned: " + strings.Join(e.Blocked.Errors, "; "), false
@@ -62,9 +62,9 @@ func progress(e EnvironmentState, release string) (state forge.StatusState, text
 			return forge.Pending, "being applied", false
 		}
 		return forge.Pending, "approved; it is applied next", false
-	case e.Proposed != nil && e.Proposed.Release == release && e.Verdict != nil:
+	case e.Proposed.is(release) && e.Verdict != nil:
 		return answer.StateOf(e.Verdict.Answer), answer.Sentence(*e.Verdict), false
-	case e.Proposed != nil && e.Proposed.Release == release:
+	case e.Proposed.is(release):
 		return forge.Pending, "being judged", false
 	}
 	return forge.Pending, "part of a release that another one follows", false
@@ -102,8 +102,7 @@ func (n *answers) follow() {
 	for i := range n.following {
 		f := &n.following[i]
 		e := n.agent.journal.environment(f.environment)
-		of := func(p *Pointer) bool { return p != nil && p.Release == f.release }
-		if _, vetoed := e.Vetoes[f.release]; !vetoed && e.Approved != nil && !of(e.Proposed) && !of(e.Approved) && !of(e.Live) {
+		if _, vetoed := e.Vetoes[f.release]; !vetoed && e.Approved != nil && !e.Proposed.is(f.release) && !e.Approved.is(f.release) && !e.Live.is(f.release) {
 			f.release = e.Approved.Release // it came along with a later one
 		}
 	}
@@ -144,7 +143,7 @@ func (n *answers) resume(ctx context.Context, l *law) {
 			continue
 		}
 		n.resumed[name] = true
-		if e.Approved == nil || e.Live != nil && e.Live.Release == e.Approved.Release && now.Sub(e.Live.At) > toldAgain {
+		if e.Approved == nil || e.Live.is(e.Approved.Release) && now.Sub(e.Live.At) > toldAgain {
 			continue
 		}
 		o := offeredAs(e.Approved, nil)

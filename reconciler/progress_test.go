@@ -25,8 +25,8 @@ func TestProgress(t *testing.T) {
 		final bool
 	}{
 		"just proposed":                  {EnvironmentState{Proposed: pointer("b"), Live: pointer("a"), Approved: pointer("a")}, forge.Pending, "being judged", false},
-		"waits":                          {EnvironmentState{Proposed: pointer("b"), Verdict: wait}, forge.Pending, "waits: approvals: needs 1 more", false},
-		"denied":                         {EnvironmentState{Proposed: pointer("b"), Verdict: deny}, forge.Failure, "denied: policy: no limits; approvals: needs 1 more", false},
+		"waits":                          {EnvironmentState{Proposed: pointer("b"), Candidacy: Candidacy{Verdict: wait}}, forge.Pending, "waits: approvals: needs 1 more", false},
+		"denied":                         {EnvironmentState{Proposed: pointer("b"), Candidacy: Candidacy{Verdict: deny}}, forge.Failure, "denied: policy: no limits; approvals: needs 1 more", false},
 		"approved":                       {EnvironmentState{Proposed: pointer("b"), Approved: pointer("b"), Live: pointer("a")}, forge.Pending, "approved", false},
 		"planned":                        {EnvironmentState{Approved: pointer("b"), Deployment: Deployment{Release: "b", Phase: PhasePlanned}}, forge.Pending, "being applied", false},
 		"applied":                        {EnvironmentState{Approved: pointer("b"), Deployment: Deployment{Release: "b", Phase: PhaseApplied}}, forge.Pending, "applied", false},

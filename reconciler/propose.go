@@ -41,7 +41,7 @@ func (a *Agent) propose(ctx context.Context, env *declaration.Environment) Outco
 		a.refuse(name, state.Refused, evidence.Refused{Revision: revision, Stage: evidence.StageRender, Errors: messages(err)})
 		return Outcome{Kind: Stalled, Reason: "refused: " + firstLine(err), Hint: "push a commit that renders"}
 	}
-	if state.Proposed != nil && state.Proposed.Release == digest && state.Refused == nil {
+	if state.Proposed.is(digest) && state.Refused == nil {
 		return Outcome{}
 	}
 	release, err := a.release(ctx, env, Pointer{Release: digest, Revision: evidence.Revision{Source: src.name, Revision: head.String()}})
@@ -227,10 +227,10 @@ func originOf(state EnvironmentState, approved, release *render.Release) policy.
 // restores reports whether a release is the way back: to what is live while another one is approved, or to what
 // was live before.
 func restores(state EnvironmentState, release string) bool {
-	if state.Approved != nil && state.Approved.Release == release && state.Deployment.Release == release {
+	if state.Approved.is(release) && state.Deployment.Release == release {
 		return false // it is there already
 	}
-	return state.Live != nil && state.Live.Release == release || state.Previous != nil && state.Previous.Release == release
+	return state.Live.is(release) || state.Previous.is(release)
 }
 
 // landed lists the landed changes since the approved revision that alter what one of the releases reads, and those that

@@ -39,7 +39,7 @@ func (e *EnvironmentState) soakEnds(at time.Time) {
 func (e *EnvironmentState) soakHealth(p evidence.Health, at time.Time) {
 	well := wellEnough(health.Status(p.To))
 	n := len(e.Soaks)
-	if n == 0 || e.Soaks[n-1].Release != p.Release || e.Live == nil || e.Live.Release != p.Release || e.Deployment.Phase != PhaseLive {
+	if n == 0 || e.Soaks[n-1].Release != p.Release || !e.Live.is(p.Release) || e.Deployment.Phase != PhaseLive {
 		return
 	}
 	if !well {

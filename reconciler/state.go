@@ -28,22 +28,26 @@ type State struct {
 	owners map[claim]string // object → environment that owns it; follows from the inventories
 }
 
+// Candidacy is what is known of what is offered, and of those who have a say in it, since something was approved.
+type Candidacy struct {
+	Verdict    *policy.Verdict    `json:"verdict,omitempty"` // about what is proposed
+	JudgedAt   time.Time          `json:"judgedAt,omitzero"` // since when Verdict's answer is what it is
+	Refused    *evidence.Refused  `json:"refused,omitempty"` // newest input that could not be proposed
+	RefusedAt  time.Time          `json:"refusedAt,omitzero"`
+	Offers     landed.Offers      `json:"offers"`
+	Statements []policy.Statement `json:"statements,omitempty"` // of people who approve
+	Approvals  []KnownApproval    `json:"approvals,omitempty"`
+}
+
 // Governance says which commit's declarations are in force.
 type Governance struct {
 	Approved *evidence.Revision `json:"approved,omitempty"`
-	Refused  *evidence.Refused  `json:"refused,omitempty"` // newest refused commit, until a newer one is approved
-	// RefusedAt is when Refused was first refused for its reasons.
-	RefusedAt time.Time `json:"refusedAt,omitzero"`
-	Since     time.Time `json:"since"`
+	Since    time.Time          `json:"since"`
 
 	Proposed   *evidence.Revision `json:"proposed,omitempty"` // newest commit that was offered and parsed
 	ProposedAt time.Time          `json:"proposedAt,omitzero"`
-	Verdict    *policy.Verdict    `json:"verdict,omitempty"` // about Proposed
-	JudgedAt   time.Time          `json:"judgedAt,omitzero"` // since when Verdict's answer is what it is
-	Offers     landed.Offers      `json:"offers"`
-	Statements []policy.Statement `json:"statements,omitempty"` // of people, since the approved commit
-	Root       []policy.Statement `json:"root,omitempty"`       // of holders of root keys, since the approved commit
-	Approvals  []KnownApproval    `json:"approvals,omitempty"`  // recorded since the approved commit
+	Candidacy
+	Root []policy.Statement `json:"root,omitempty"` // of holders of root keys, since the approved commit
 }
 
 // EnvironmentState holds the pointers of one environment and what surrounds them. Folding a record replaces what its
@@ -54,10 +58,7 @@ type EnvironmentState struct {
 	Live     *Pointer `json:"live,omitempty"`     // newest fully rolled out and healthy
 	Previous *Pointer `json:"previous,omitempty"` // live before Live
 
-	Verdict    *policy.Verdict   `json:"verdict,omitempty"` // about Proposed
-	JudgedAt   time.Time         `json:"judgedAt,omitzero"` // since when Verdict's answer is what it is
-	Refused    *evidence.Refused `json:"refused,omitempty"` // newest input that could not become a release
-	RefusedAt  time.Time         `json:"refusedAt,omitzero"`
+	Candidacy
 	Blocked    *evidence.Refused `json:"blocked,omitempty"` // why what is approved cannot be planned
 	BlockedAt  time.Time         `json:"blockedAt,omitzero"`
 	Deployment Deployment        `json:"deployment"`
@@ -71,15 +72,12 @@ type EnvironmentState struct {
 	DriftSince  time.Time          `json:"driftSince,omitzero"` // something is known to differ
 	Contests    map[string]Contest `json:"contests,omitempty"`  // by object key
 
-	Offers     landed.Offers          `json:"offers"`               // since the approved release
-	Soaks      []policy.Soak          `json:"soaks,omitempty"`      // newest last
-	Statements []policy.Statement     `json:"statements,omitempty"` // approvals since the approved release
-	Approvals  []KnownApproval        `json:"approvals,omitempty"`  // recorded since the approved release
-	Overrides  []policy.Override      `json:"overrides,omitempty"`  // in force, or to be reviewed
-	Hold       *policy.Hold           `json:"hold,omitempty"`
-	Vetoes     map[string]policy.Veto `json:"vetoes,omitempty"` // by release
-	Caught     *Caught                `json:"caught,omitempty"` // by a freeze: the release that was under way last
-	Used       Used                   `json:"used,omitzero"`    // for releases that are approved and not live
+	Soaks     []policy.Soak          `json:"soaks,omitempty"`     // newest last
+	Overrides []policy.Override      `json:"overrides,omitempty"` // in force, or to be reviewed
+	Hold      *policy.Hold           `json:"hold,omitempty"`
+	Vetoes    map[string]policy.Veto `json:"vetoes,omitempty"` // by release
+	Caught    *Caught                `json:"caught,omitempty"` // by a freeze: the release that was under way last
+	Used      Used                   `json:"used,omitzero"`    // for releases that are approved and not live
 
 	Records int `json:"records"` // of this environment
 }
@@ -107,6 +105,9 @@ type Pointer struct {
 	At       time.Time         `json:"at"`      // when the pointer moved here
 	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
 }
+
+// is reports whether the pointer is there, and names a release.
+func (p *Pointer) is(release string) bool { return p != nil && p.Release == release }
 
 // Deployment is the newest attempt to make a release live.
 type Deployment struct {
@@ -169,6 +170,14 @@ func (s *State) environment(name string) *EnvironmentState {
 		s.Environments[name] = e
 	}
 	return e
+}
+
+// candidacy is that of an environment, "" for the declarations.
+func (s *State) candidacy(environment string) *Candidacy {
+	if environment == "" {
+		return &s.Governance.Candidacy
+	}
+	return &s.environment(environment).Candidacy
 }
 
 // recorded counts the records of an environment, "" being the estate as a whole.
@@ -272,18 +281,17 @@ func foldChange(s *State, r evidence.Record, p evidence.Change) {
 
 func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	if r.Environment == "" {
-		g := &s.Governance
-		g.Verdict, g.JudgedAt = &p.Verdict, judgedAt(g.Verdict, g.JudgedAt, p.Verdict, r.Time)
+		s.Governance.judge(p.Verdict, r.Time)
 		if p.Verdict.Answer == policy.Allow {
 			s.Governance = Governance{Approved: &p.Revision, Since: r.Time}
 		}
 		return
 	}
 	e := s.environment(r.Environment)
-	if e.Proposed == nil || e.Proposed.Release != p.To {
+	if !e.Proposed.is(p.To) {
 		return // about a release that is no longer proposed
 	}
-	e.Verdict, e.JudgedAt = &p.Verdict, judgedAt(e.Verdict, e.JudgedAt, p.Verdict, r.Time)
+	e.judge(p.Verdict, r.Time)
 	if p.Verdict.Answer == policy.Allow {
 		if d := &e.Deployment; d.Number > 0 && d.Phase != PhaseLive && d.Release != p.To {
 			d.Phase = PhaseSuperseded
@@ -304,25 +312,22 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	}
 }
 
-// judgedAt is since when the answer is what it is after one more verdict.
-func judgedAt(before *policy.Verdict, since time.Time, v policy.Verdict, at time.Time) time.Time {
-	if before != nil && before.Answer == v.Answer {
-		return since
+// judge takes one more verdict.
+func (c *Candidacy) judge(v policy.Verdict, at time.Time) {
+	if c.Verdict == nil || c.Verdict.Answer != v.Answer {
+		c.JudgedAt = at
 	}
-	return at
+	c.Verdict = &v
 }
 
 func foldRefused(s *State, r evidence.Record, p evidence.Refused) {
-	if r.Environment == "" {
-		s.Governance.Refused, s.Governance.RefusedAt = &p, r.Time
+	if p.Stage == evidence.StagePlan {
+		e := s.environment(r.Environment)
+		e.Blocked, e.BlockedAt = &p, r.Time
 		return
 	}
-	e := s.environment(r.Environment)
-	if p.Stage == evidence.StagePlan {
-		e.Blocked, e.BlockedAt = &p, r.Time
-	} else {
-		e.Refused, e.RefusedAt = &p, r.Time
-	}
+	c := s.candidacy(r.Environment)
+	c.Refused, c.RefusedAt = &p, r.Time
 }
 
 func foldSuperseded(s *State, r evidence.Record, p evidence.Superseded) {
@@ -410,7 +415,7 @@ func foldHealth(s *State, r evidence.Record, p evidence.Health) {
 func foldLive(s *State, r evidence.Record, p evidence.Live) {
 	e := s.environment(r.Environment)
 	live := Pointer{Release: p.Release, Revision: p.Revision, At: r.Time, FirstAt: r.Time}
-	if e.Approved != nil && e.Approved.Release == p.Release {
+	if e.Approved.is(p.Release) {
 		live.Origin, live.FirstAt, live.Images = e.Approved.Origin, e.Approved.FirstAt, e.Approved.Images
 	}
 	if e.Live != nil && e.Live.Release != p.Release {

@@ -270,7 +270,7 @@ func (a *Agent) vetoByStatement(said statement.Statement, by identity.Signature,
 	v := evidence.Veto{Release: said.To, Reason: said.Reason, By: by.Person, Statement: id, Lifted: said.Verb == statement.Lift}
 	if said.Verb == statement.Abort {
 		switch {
-		case state.Approved == nil || state.Live != nil && state.Live.Release == state.Approved.Release:
+		case state.Approved == nil || state.Live.is(state.Approved.Release):
 			return nil // nothing is under way; the statement is recorded
 		case v.Release == "":
 			v.Release = state.Approved.Release
@@ -382,7 +382,7 @@ func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
 	} else {
 		e.veto(p.Release, policy.Veto{Reason: p.Reason, By: p.By, At: r.Time})
 	}
-	if !p.Lifted && e.Approved != nil && e.Approved.Release == p.Release && e.Live != nil && e.Live.Release != p.Release {
+	if !p.Lifted && e.Approved.is(p.Release) && e.Live != nil && e.Live.Release != p.Release {
 		e.goBack(r.Time)
 		e.Used = Used{} // whoever lifts the veto asks for new approvals
 	}
