@@ -167,7 +167,8 @@ func (r *reader) answer(w http.ResponseWriter, request *http.Request) {
 		answer = []reconciler.EnvironmentStatus{{Name: "prod-eu"}}
 	case "environments/prod-eu", "environments/staging":
 		env := strings.TrimPrefix(path, "environments/")
-		answer = reconciler.EnvironmentStatus{Name: env, Approved: pointer(env), Live: pointer(env), Previous: pointer(env)}
+		before := &reconciler.Pointer{Release: "sha256:" + strings.Repeat("0", 64), Revision: revision}
+		answer = reconciler.EnvironmentStatus{Name: env, Proposed: pointer(env), Approved: before, Live: before, Previous: pointer(env)}
 	case "environments/prod-eu/explain":
 		said := policy.Statement{ID: "4f1c2d9e" + strings.Repeat("0", 56)}
 		answer = reconciler.Explanation{
