@@ -196,9 +196,25 @@ func (f *forgeWorld) rename(u *labtest.GiteaUser, login string) {
 	u.Login = login
 }
 
+// TestForgeBesideTheAgent has a forge fail, and people go on, while the agent runs.
+func TestForgeBesideTheAgent(t *testing.T) {
+	t.Parallel()
+	f := newForgeWorld(t, map[string]string{"outage": "reviewed", "cached": "reviewed", "both": "reviewed", "again": "reviewed"})
+	f.forgeFails(t)
+	f.forgeAnswersAnOlderState(t)
+	f.twoAtOnce(t)
+	f.revertOfARevert(t)
+	f.recorded(t, 1, map[string][]string{
+		"outage": {"release-manager-1 review"}, "cached": {"release-manager-2 statement"},
+		"both":  {"release-manager-1 statement", "release-manager-2 review"},
+		"again": {"release-manager-1 review", "release-manager-1 review", "release-manager-2 statement"},
+	})
+}
+
 // TestPullRequestsOnGitea plays what people do on a forge, and looks at what goes live.
 func TestPullRequestsOnGitea(t *testing.T) {
-	classes := map[string]string{"outage": "reviewed", "cached": "reviewed", "both": "reviewed", "again": "reviewed"}
+	t.Parallel()
+	classes := map[string]string{}
 	for _, c := range forgeCases {
 		classes[c.name] = "reviewed"
 		if c.class != "" {
@@ -206,10 +222,6 @@ func TestPullRequestsOnGitea(t *testing.T) {
 		}
 	}
 	f := newForgeWorld(t, classes)
-	f.forgeFails(t)
-	f.forgeAnswersAnOlderState(t)
-	f.twoAtOnce(t)
-	f.revertOfARevert(t)
 	f.protection(true, "branch main of estate is not protected: whoever may write to the project can push to it")
 	f.stop() // it finds all that follows at once
 	for _, c := range forgeCases {
@@ -218,10 +230,12 @@ func TestPullRequestsOnGitea(t *testing.T) {
 	if _, _, err := f.owner.API.CreateBranchProtection(f.owner.Login, f.repo.Name, sdk.CreateBranchProtectionOption{RuleName: "main", RequiredApprovals: 1}); err != nil {
 		t.Fatal(err)
 	}
+	f.settings.interval = "10s" // so many that wait would ask the forge all the time
 	f.run()
 	f.protection(false, "branch main of estate is protected; who may land changes there without a review is unknown")
 	f.untilAnswers("evil-merge", policy.Wait)
 	f.approvesIn("release-manager-2", "evil-merge") // who made the edit
+	f.agent.Reload()
 	for _, c := range forgeCases {
 		if c.answer == policy.Allow {
 			f.untilRunning(c.name, "two")
@@ -240,7 +254,10 @@ func TestPullRequestsOnGitea(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	f.recorded(t)
+	f.recorded(t, 2, map[string][]string{
+		"approved": {"release-manager-1 review"}, "squash": {"release-manager-1 review"}, "rebase": {"release-manager-1 review"},
+		"renamed": {"release-manager-3 review"}, "signed": {"release-manager-1 review"},
+	})
 }
 
 // protection waits until the agent knows how the branch is protected, which it tells wherever approvals are of interest.
@@ -261,17 +278,11 @@ func (f *forgeWorld) protection(known bool, says string) {
 	})
 }
 
-// recorded checks the approvals in the log: those that counted, and no others.
-func (f *forgeWorld) recorded(t *testing.T) {
+// recorded checks the log: the approvals that counted, and no others, and how often the branch's protection changed.
+func (f *forgeWorld) recorded(t *testing.T, changes int, want map[string][]string) {
 	records := f.records()
 	clone := f.clone()
 	got := approvalsIn(t, records)
-	want := map[string][]string{
-		"approved": {"release-manager-1 review"}, "squash": {"release-manager-1 review"}, "rebase": {"release-manager-1 review"},
-		"renamed": {"release-manager-3 review"}, "signed": {"release-manager-1 review"}, "outage": {"release-manager-1 review"},
-		"cached": {"release-manager-2 statement"}, "both": {"release-manager-1 statement", "release-manager-2 review"},
-		"again": {"release-manager-1 review", "release-manager-1 review", "release-manager-2 statement"},
-	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the approvals on record are %v, want %v", got, want)
 	}
@@ -284,8 +295,8 @@ func (f *forgeWorld) recorded(t *testing.T) {
 			protections++
 		}
 	}
-	if protections != 2 {
-		t.Errorf("%d changes of the branch's protection are on record, want 2", protections)
+	if protections != changes {
+		t.Errorf("%d changes of the branch's protection are on record, want %d", protections, changes)
 	}
 }
 

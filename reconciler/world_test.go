@@ -65,6 +65,7 @@ type settings struct {
 	auditURL   string
 	estateAuth string       // YAML of the source's auth
 	auth       sources.Auth // of who pushes statements
+	interval   string       // between two polls of the source; default 1s
 	timeout    string       // of the source; default 10s
 	clusters   string       // YAML of further clusters
 	more       string       // YAML of the agent's spec
@@ -149,7 +150,7 @@ spec:
   sources:
     - name: estate
       url: %s
-      interval: 1s
+      interval: %s
       timeout: %s
 %s  clusters:
     - name: lab
@@ -157,7 +158,7 @@ spec:
 %s  audit:
     url: %s
     signingKeyFile: signing
-%s`, w.settings.estateURL, cmp.Or(w.settings.timeout, "10s"), w.settings.estateAuth, w.settings.kubeconfig, w.settings.clusters, w.settings.auditURL, w.settings.more)
+%s`, w.settings.estateURL, cmp.Or(w.settings.interval, "1s"), cmp.Or(w.settings.timeout, "10s"), w.settings.estateAuth, w.settings.kubeconfig, w.settings.clusters, w.settings.auditURL, w.settings.more)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
