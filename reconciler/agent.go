@@ -20,6 +20,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources"
+	"github.com/purser-gitops/purser/sources/credential"
 	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/identity"
 )
@@ -120,6 +121,10 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	if err != nil {
 		return nil, fmt.Errorf("load trusted keys: %w", err)
 	}
+	since, err := pinnedCheckpoint(config.Audit)
+	if err != nil {
+		return nil, err
+	}
 	// First of all: it locks the data directory against a second agent.
 	a.journal, err = openJournal(ctx, evidence.Options{
 		Dir:        filepath.Join(config.DataDir, "audit"),
@@ -129,6 +134,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		Key:        key,
 		Trusted:    trusted,
 		Init:       o.Init,
+		Since:      since,
 		Now:        o.Now,
 		Logger:     o.Logger.With("component", "evidence"),
 		Registerer: o.Registerer,
@@ -265,6 +271,18 @@ func (a *Agent) Close() error {
 		errs = append(errs, a.journal.log.Close(now))
 	}
 	return errors.Join(errs...)
+}
+
+// pinnedCheckpoint is what the log must contain; nil where the configuration pins nothing.
+func pinnedCheckpoint(c declaration.AgentAudit) ([]byte, error) {
+	if c.CheckpointFile == "" {
+		return nil, nil
+	}
+	data, err := credential.ReadFile(c.CheckpointFile, 64<<10)
+	if err != nil {
+		return nil, fmt.Errorf("read the pinned checkpoint: %w", err)
+	}
+	return data, nil
 }
 
 // trustedKeys are the keys whose records count: those of the file, or the agent's own.

@@ -39,6 +39,9 @@ func (a *Agent) attempt(ctx context.Context, t task) (result, error) {
 			return r, errors.Join(err, s.problem)
 		}
 	}
+	if err := a.behind(t, plan); err != nil {
+		return r, err
+	}
 	a.at("planned")
 	intent, err := a.intend(ctx, t, s, plan)
 	if err != nil {

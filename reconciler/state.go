@@ -18,10 +18,12 @@ import (
 type State struct {
 	Governance   Governance                   `json:"governance"`
 	Environments map[string]*EnvironmentState `json:"environments"`
-	ClusterUIDs  map[string]string            `json:"clusterUIDs"` // UID of kube-system, by cluster, as of the first plan
-	Records      int                          `json:"records"`     // of the estate as a whole
-	At           time.Time                    `json:"at"`          // of the last record
-	Statements   map[string]bool              `json:"statements"`  // IDs of all that were ever seen
+	ClusterUIDs  map[string]string            `json:"clusterUIDs"`      // UID of kube-system, by cluster, as of the first plan
+	Records      int                          `json:"records"`          // of the estate as a whole
+	At           time.Time                    `json:"at"`               // of the last record
+	Epoch        int                          `json:"epoch,omitempty"`  // newest one that began with a possible gap
+	EpochAt      time.Time                    `json:"epochAt,omitzero"` // when it began
+	Statements   map[string]bool              `json:"statements"`       // IDs of all that were ever seen
 	// Protections are those of the followed branches, by source and branch.
 	Protections map[string]evidence.Protection `json:"protections,omitempty"`
 
@@ -78,6 +80,9 @@ type EnvironmentState struct {
 	Vetoes    map[string]policy.Veto `json:"vetoes,omitempty"` // by release
 	Caught    *Caught                `json:"caught,omitempty"` // by a freeze: the release that was under way last
 	Used      Used                   `json:"used,omitzero"`    // for releases that are approved and not live
+
+	// Sure is the newest epoch in which something was planned, or a person confirmed that the log is not behind the cluster.
+	Sure int `json:"sure,omitempty"`
 
 	Records int `json:"records"` // of this environment
 }
@@ -201,6 +206,9 @@ func (s *State) Fold(r evidence.Record) error {
 	defer func() {
 		if r.Time.After(s.At) {
 			s.At = r.Time
+		}
+		if r.Gap {
+			s.Epoch, s.EpochAt = r.Epoch, r.Time
 		}
 	}()
 	fold, known := folds[r.Type]
@@ -339,6 +347,7 @@ func foldSuperseded(s *State, r evidence.Record, p evidence.Superseded) {
 
 func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	e := s.environment(r.Environment)
+	e.Sure = r.Epoch
 	if s.ClusterUIDs[p.Cluster] == "" {
 		s.ClusterUIDs[p.Cluster] = p.ClusterUID
 	}

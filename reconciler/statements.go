@@ -321,6 +321,9 @@ func foldStatement(s *State, r evidence.Record, p evidence.Statement) {
 		e.Hold = &policy.Hold{Person: p.Person, Reason: said.Reason, Since: r.Time}
 	case statement.Resume:
 		e.Hold = nil
+		if !said.At.Before(s.EpochAt.Truncate(time.Second)) { // else a log that was set back hears it again, and nobody looked
+			e.Sure = r.Epoch
+		}
 	}
 }
 

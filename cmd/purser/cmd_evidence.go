@@ -33,7 +33,7 @@ func newEvidenceCommand() *cobra.Command {
 		Args: cobra.NoArgs, // else an unknown command below it is no error
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newEvidenceLogCommand(), newEvidenceShowCommand(), newEvidenceVerifyCommand())
+	cmd.AddCommand(newEvidenceLogCommand(), newEvidenceShowCommand(), newEvidenceVerifyCommand(), newEvidenceCheckpointCommand())
 	return cmd
 }
 
@@ -170,6 +170,59 @@ approvals must name their records. It needs a clone and the public keys that you
 	out.flag(cmd)
 	cmd.Flags().StringVar(&c.since, "since", "", "file with a checkpoint that you kept: the log must continue it")
 	return cmd
+}
+
+func newEvidenceCheckpointCommand() *cobra.Command {
+	var c clone
+	var writer string
+	cmd := &cobra.Command{
+		Use:   "checkpoint",
+		Short: "Print the newest checkpoint, to keep it elsewhere",
+		Long: `Check the whole log and print its newest checkpoint: a few lines that stand for all records
+so far. Keep them where the audit repository's owner cannot change them. "purser evidence
+verify --since FILE" proves that the log still contains it, and an agent whose configuration
+names the file (audit.checkpointFile) does not start with a log that lacks it.
+
+  purser evidence checkpoint --repo audit.git --keys signing.pub > checkpoint
+` + evidenceExits,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := c.verify(cmd, func(evidence.Record) {})
+			if err != nil {
+				return err
+			}
+			if err := report.explain(); err != nil {
+				return err
+			}
+			newest, err := newestCheckpoint(report.Branches, writer)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), newest)
+			return err
+		},
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVar(&c.since, "since", "", "file with a checkpoint that you kept: the log must continue it")
+	cmd.Flags().StringVar(&writer, "writer", "", "name of the log's writer, where the repository has logs of several")
+	return cmd
+}
+
+// newestCheckpoint is that of a writer's last branch; branches come in order.
+func newestCheckpoint(branches []evidence.BranchReport, writer string) (string, error) {
+	newest := ""
+	for _, b := range branches {
+		switch {
+		case writer == "" && b.Writer != branches[0].Writer:
+			return "", exit{usageExit, fmt.Errorf("there are logs of several writers, %s and %s: name one with --writer", branches[0].Writer, b.Writer)}
+		case writer == "" || b.Writer == writer:
+			newest = b.Checkpoint
+		}
+	}
+	if newest == "" {
+		return "", fmt.Errorf("there is no log of writer %q", writer)
+	}
+	return newest, nil
 }
 
 // readCheckpoint reads a kept checkpoint, which is a few lines.

@@ -106,6 +106,26 @@ func (p *Plan) Changed() []Entry {
 	return list
 }
 
+// Strange are the objects that applying the plan would write, and that bear the environment's mark with a digest that is
+// neither the one planned nor that of the inventory: another release was applied to them.
+func (p *Plan) Strange(owned Inventory) []render.Ref {
+	known := make(map[string]string, len(owned))
+	for _, item := range owned {
+		known[item.Ref.Key()] = item.Digest
+	}
+	var list []render.Ref
+	for _, s := range p.steps {
+		if s.live == nil || s.live.GetLabels()[labelEnvironment] != p.Environment {
+			continue
+		}
+		borne := s.live.GetAnnotations()[annotationDigest]
+		if borne != "" && borne != s.entry.Digest && borne != known[s.entry.Ref.Key()] {
+			list = append(list, s.entry.Ref)
+		}
+	}
+	return list
+}
+
 // Err is the problems as one error that decides scheduling, nil when there are none.
 func (p *Plan) Err() error {
 	return joinProblems("plan "+p.Environment, p.problems)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -32,6 +33,8 @@ func (l *Log) begin(ctx context.Context) error {
 	}
 	branch, found := l.newestBranch(have)
 	switch {
+	case l.pin != nil && have["refs/heads/"+l.pin.branch].IsZero():
+		return l.pin.broken("the audit remote has no such branch")
 	case found:
 		err = l.rebuild(ctx, have, branch)
 	case l.o.Init:
@@ -69,7 +72,11 @@ func (l *Log) newestBranch(have refs) (name string, found bool) {
 // rebuild fetches the branch, verifies all of it and continues it in a new
 // epoch.
 func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
-	want := refs{"refs/heads/" + branch: have["refs/heads/"+branch]}
+	branches := l.sincePin(have, branch)
+	want := refs{}
+	for _, name := range branches {
+		want["refs/heads/"+name] = have["refs/heads/"+name]
+	}
 	for ref, hash := range have {
 		if strings.HasPrefix(ref, keepPrefix) {
 			want[ref] = hash
@@ -85,10 +92,13 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	}
 	defer func() { _ = r.discard() }() // swept at the next start at the latest
 	b := rebuilder{log: l, branch: branch}
-	v := newVerifier(r, l.o.Trusted, VerifyOptions{branch: branch, OnRecord: b.take})
+	v := newVerifier(r, l.o.Trusted, VerifyOptions{branches: branches, Since: l.o.Since, OnRecord: b.take})
 	report, err := v.run(ctx)
 	if err != nil {
 		return fmt.Errorf("rebuild evidence directory: %w", err)
+	}
+	if v.broken != "" {
+		return l.pin.broken(v.broken)
 	}
 	if len(report.Problems) > 0 {
 		return &StalledError{
@@ -141,6 +151,22 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	return nil
 }
 
+// sincePin are the branches to fetch, oldest first: the newest and, for the pinned checkpoint, those from its year on.
+func (l *Log) sincePin(have refs, newest string) []string {
+	names := []string{newest}
+	if l.pin == nil {
+		return names
+	}
+	for ref := range have {
+		name, ok := strings.CutPrefix(ref, "refs/heads/")
+		if year, mine := l.names.year(name); ok && mine && name != newest && year >= l.pin.year {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // rebuilder turns verified records into archive and edges.
 type rebuilder struct {
 	log       *Log
@@ -153,6 +179,9 @@ type rebuilder struct {
 }
 
 func (b *rebuilder) take(r Record, envelope []byte) error {
+	if r.Branch != b.branch {
+		return nil // of a year before, which was fetched for the pinned checkpoint
+	}
 	if b.frontier.Size == 0 {
 		if err := b.log.archive.open(b.branch, 0); err != nil {
 			return err

@@ -27,6 +27,9 @@ type Options struct {
 	// Init allows a new log where the audit remote has no branch of it. Without
 	// it an empty remote is refused: it may be the wrong or an emptied one.
 	Init bool
+	// Since is a signed checkpoint that the log must contain, as the branch's file checkpoint has it; nil for none. A log that
+	// was set back to before it is not opened.
+	Since []byte
 	// State gives what the caller folded from all records so far; it opens the
 	// branch of a new year. It is called inside Add, on its goroutine, and must
 	// not call the log. A caller that adds and folds under one lock of its own
@@ -58,6 +61,8 @@ type Log struct {
 	wake     chan struct{} // capacity 1: something to publish, or closing
 	flushing chan struct{} // capacity 1: held by the one who flushes the spool
 	pace     pace
+	stray    stray        // used by Open and Run alone
+	pin      *pin         // nil for none; never changes
 	known    *pushSession // refs and capabilities of the remote after the last batch, or nil; used by Run alone
 
 	mu       sync.Mutex
@@ -182,6 +187,9 @@ func (l *Log) open(ctx context.Context) (err error) {
 	if l.remote, err = newRemote(l.o.Remote, l.o.Timeout); err != nil {
 		return err
 	}
+	if err := l.readPin(); err != nil {
+		return err
+	}
 	l.state, err = loadState(l.o.Dir)
 	known := !errors.Is(err, fs.ErrNotExist)
 	if err != nil && known {
@@ -228,6 +236,9 @@ func (l *Log) resume(ctx context.Context) error {
 	if n := l.head.index(); acknowledged > n {
 		return damaged(l.spool.dir, fmt.Errorf("%d records were acknowledged, it ends after %d", acknowledged, n))
 	}
+	if err := l.checkPin(); err != nil {
+		return err
+	}
 	l.shown = p.index()
 	if l.state.Pending != nil {
 		l.shown += uint64(l.state.Pending.Records) // unless the remote says otherwise
@@ -238,7 +249,7 @@ func (l *Log) resume(ctx context.Context) error {
 		l.lastErr = err
 		return nil
 	}
-	arrived, err := l.checkTip(refs)
+	arrived, err := l.checkTip(ctx, refs)
 	if err == nil && !arrived {
 		l.shown = p.index()
 	}
@@ -310,7 +321,7 @@ func (l *Log) eachBranch(fn func(branch string, base, size uint64) error) error 
 // checkTip compares the remote's branch with what this log left there. It says
 // whether the pending push has arrived. Anything else on the branch is not this
 // log's: it stalls.
-func (l *Log) checkTip(refs refs) (arrived bool, err error) {
+func (l *Log) checkTip(ctx context.Context, refs refs) (arrived bool, err error) {
 	p := l.state.Published
 	tip := refs["refs/heads/"+p.Branch]
 	if l.state.Pending != nil && tip == l.state.Pending.hash() {
@@ -319,19 +330,7 @@ func (l *Log) checkTip(refs refs) (arrived bool, err error) {
 	if tip == p.Tip {
 		return false, nil
 	}
-	what := fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, replaced or written by another", p.Branch, tip, p.Tip)
-	switch {
-	case tip.IsZero() && len(refs) == 0:
-		what = fmt.Sprintf("the audit remote is empty, this writer left branch %s at %s", p.Branch, p.Tip)
-	case tip.IsZero():
-		what = fmt.Sprintf("branch %s of the audit remote is gone, this writer left it at %s", p.Branch, p.Tip)
-	case p.Tip.IsZero():
-		what = fmt.Sprintf("branch %s of the audit remote is at %s, this writer never pushed to it", p.Branch, tip)
-	}
-	return false, &StalledError{
-		What: what,
-		Hint: "find out who changed it; push the branch back to where this writer left it, or continue what is there from an empty directory (it declares a gap)",
-	}
+	return false, l.moved(ctx, refs)
 }
 
 // Epoch is the writer's epoch, from 1. gap says that this epoch began without

@@ -20,7 +20,7 @@ type VerifyOptions struct {
 	// its file's bytes. Its error ends the verification.
 	OnRecord func(r Record, envelope []byte) error
 
-	branch string // verify this one only and do not ask for its predecessors
+	branches []string // verify these only and do not ask for their predecessors; nil is all
 }
 
 // logPrefix begins the names of branches that are logs.
@@ -53,6 +53,7 @@ type verifier struct {
 	logs    []*branchLog
 	kept    map[string]keptAt // writer and ref → newest
 	since   *checkpoint
+	broken  string // why the log does not contain since
 	months  map[string]map[string]plumbing.Hash
 	// approvals since something was allowed, by writer and environment
 	approvals map[string][]recordedVote
@@ -103,7 +104,7 @@ func (v *verifier) branches() []string {
 	var names []string
 	for ref := range v.refs {
 		name, ok := strings.CutPrefix(ref, "refs/heads/")
-		if ok && (name == v.o.branch || v.o.branch == "" && strings.HasPrefix(name, logPrefix)) {
+		if ok && (slices.Contains(v.o.branches, name) || v.o.branches == nil && strings.HasPrefix(name, logPrefix)) {
 			names = append(names, name)
 		}
 	}
@@ -133,11 +134,13 @@ func (v *verifier) checkSince() {
 			continue
 		}
 		if b.next < v.since.Size {
+			v.broken = fmt.Sprintf("the branch ends after %d", b.next)
 			v.report.add(Problem{Kind: Incomplete, Branch: b.Branch, Seq: &b.next,
 				What: fmt.Sprintf("the branch ends here; the earlier checkpoint counts %d records", v.since.Size)})
 		}
 		return
 	}
+	v.broken = "there is no such branch"
 	v.report.add(Problem{Kind: Incomplete, What: "no branch continues the earlier checkpoint of " + v.since.Origin})
 }
 
@@ -176,7 +179,7 @@ func (v *verifier) checkPrevious(b *branchLog) {
 	}
 	at := slices.IndexFunc(v.logs, func(other *branchLog) bool { return other.Branch == b.previous.Branch })
 	if at < 0 {
-		if v.o.branch == "" {
+		if v.o.branches == nil {
 			problem(Incomplete, "the branch before, %s, is not in this repository", b.previous.Branch)
 		}
 		return
@@ -254,7 +257,7 @@ func (v *verifier) checkBeside(ref string, logs map[string]*branchLog) {
 	}
 	b, ok := logs[branch]
 	switch {
-	case !ok && v.o.branch == "":
+	case !ok && v.o.branches == nil:
 		problem(Incomplete, "it belongs to %s, which is not in this repository", branch)
 	case !ok || !b.read:
 	case seq >= b.next:

@@ -468,7 +468,7 @@ func TestVerifyYears(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d: %v", name, r.ExitCode(), c.exit, r.Problems)
 		}
 	}
-	r := f.verify(f.bare, VerifyOptions{branch: "audit/2027"})
+	r := f.verify(f.bare, VerifyOptions{branches: []string{"audit/2027"}})
 	if r.ExitCode() != ExitComplete || r.Records != 3 {
 		t.Errorf("one year: %+v", r)
 	}

@@ -172,6 +172,8 @@ type AgentAudit struct {
 	SigningKeyFile string `json:"signingKeyFile" jsonschema:"required,format=file"`
 	// Public keys of all writers whose records count. Default: the signing key's own.
 	TrustedKeysFile string `json:"trustedKeysFile,omitempty" jsonschema:"format=file"`
+	// File with a checkpoint of the log (see purser evidence checkpoint). The agent does not start with a log that was set back to before it.
+	CheckpointFile string `json:"checkpointFile,omitempty" jsonschema:"format=file"`
 }
 
 // AgentConcurrency bounds what runs at the same time.
