@@ -340,19 +340,17 @@ func (a *Agent) recordStart() error {
 		}
 	})
 	for name, e := range open {
-		outcome, cause := evidence.OutcomeInterrupted, errInterrupted
+		cause := errInterrupted
 		if i := e.Deployment.Intent; i.Purpose == evidence.PurposeRelease && a.journal.log.Unshown(i.Record) {
-			outcome, cause = evidence.OutcomeAbandoned, errUnseen
+			cause = errUnseen
 			a.note(name, func(o *observation) { o.abandoned = i.Record })
 		}
-		if err := a.recordOutcome(name, e.Deployment, outcome, nil, cause); err != nil {
+		if err := a.closeIntent(name, cause); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-var errInterrupted = errors.New("the agent ended before it knew the outcome")
 
 func (a *Agent) stopDraft(ctx context.Context) evidence.Draft {
 	reason := "a stage ended"

@@ -24,14 +24,9 @@ func (a *Agent) recordApprovals(environment string, known []KnownApproval, d evi
 			records = append(records, known[i].Record)
 			continue
 		}
-		draft := evidence.Draft{
-			Type: evidence.TypeApproval, Environment: environment,
-			Predicate: evidence.Approval{Vote: v, Word: evidence.WordOf(v), Source: d.Revision.Source, From: d.From, To: d.To, Class: d.Class},
-		}
-		if environment != "" {
-			draft.Subjects = []evidence.Subject{releaseSubject(environment, d.To)}
-		}
-		r, err := a.journal.record(draft)
+		r, err := a.journal.record(ofRelease(evidence.TypeApproval, environment, d.To, evidence.Approval{
+			Vote: v, Word: evidence.WordOf(v), Source: d.Revision.Source, From: d.From, To: d.To, Class: d.Class,
+		}))
 		if err != nil {
 			return nil, fmt.Errorf("record the approval of %s: %w", v.Person, err)
 		}

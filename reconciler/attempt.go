@@ -99,12 +99,6 @@ func (t task) longestPause(stuck []apply.Entry) time.Duration {
 	return interval
 }
 
-var (
-	errUnrecorded = errors.New("the outcome could not be recorded when it was known")
-	errUnseen     = errors.New("intent not seen in the audit remote: nothing was changed")
-	errFrozen     = errors.New("a freeze began before the first change: nothing was changed")
-)
-
 // deployment is the number of the deployment that the attempt belongs to. A release starts a new one.
 func (t task) deployment() int {
 	if t.purpose == evidence.PurposeRelease {

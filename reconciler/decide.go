@@ -255,11 +255,8 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 	if err != nil {
 		return fmt.Errorf("encode the rules of the decision: %w", err)
 	}
-	draft := evidence.Draft{
-		Type: evidence.TypeDecision, Environment: name,
-		Subjects: []evidence.Subject{releaseSubject(name, release.Digest)}, Predicate: decision,
-		Blobs: []evidence.Blob{{Name: evidence.InputsBlob, Data: inputs}, {Name: evidence.RulesBlob, Data: rules}},
-	}
+	draft := ofRelease(evidence.TypeDecision, name, release.Digest, decision)
+	draft.Blobs = []evidence.Blob{{Name: evidence.InputsBlob, Data: inputs}, {Name: evidence.RulesBlob, Data: rules}}
 	if v.Answer == policy.Allow {
 		kept, err := keep(name, keepApproved, release)
 		if err != nil {
@@ -299,11 +296,7 @@ func (a *Agent) supersede(name string, before EnvironmentState, by string) error
 	if before.Approved == nil || before.Live.is(before.Approved.Release) {
 		return nil
 	}
-	draft := evidence.Draft{
-		Type: evidence.TypeSuperseded, Environment: name,
-		Subjects:  []evidence.Subject{releaseSubject(name, before.Approved.Release)},
-		Predicate: evidence.Superseded{Release: before.Approved.Release, By: by},
-	}
+	draft := ofRelease(evidence.TypeSuperseded, name, before.Approved.Release, evidence.Superseded{Release: before.Approved.Release, By: by})
 	if before.Deployment.Release == before.Approved.Release {
 		draft.Deployment = before.Deployment.Number
 	}

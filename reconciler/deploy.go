@@ -17,11 +17,11 @@ func (a *Agent) deploy(ctx context.Context, env *declaration.Environment) Outcom
 		return Outcome{}
 	}
 	if i := state.Deployment.Intent; i != nil { // its outcome could not be recorded: the disk or the spool was full
-		outcome, cause := evidence.OutcomeInterrupted, errUnrecorded
+		cause := errUnrecorded
 		if a.observation(env.Meta.Name).abandoned == i.Record {
-			outcome, cause = evidence.OutcomeAbandoned, errUnseen
+			cause = errUnseen
 		}
-		if err := a.recordOutcome(env.Meta.Name, state.Deployment, outcome, nil, cause); err != nil {
+		if err := a.closeIntent(env.Meta.Name, cause); err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 		state = a.journal.environment(env.Meta.Name)

@@ -25,7 +25,7 @@ func (a *Agent) execute(ctx context.Context, t task, s survey, plan *apply.Plan,
 	if applyErr != nil {
 		outcome = evidence.OutcomeFailed
 	}
-	if err := a.recordOutcome(name, a.journal.environment(name).Deployment, outcome, set, applyErr); err != nil {
+	if err := a.recordOutcome(name, outcome, set, applyErr); err != nil {
 		return Outcome{}, s.failed, errors.Join(applyErr, err)
 	}
 	a.at("recorded")
@@ -75,8 +75,9 @@ func givesUp(set apply.ChangeSet) bool {
 	return slices.ContainsFunc(set, func(c apply.Change) bool { return c.Error == "" && (c.Action == apply.Deleted || c.Released) })
 }
 
-// recordOutcome records the outcome of the open intent of a deployment.
-func (a *Agent) recordOutcome(name string, d Deployment, outcome string, set apply.ChangeSet, cause error) error {
+// recordOutcome records the outcome of the open intent of an environment.
+func (a *Agent) recordOutcome(name, outcome string, set apply.ChangeSet, cause error) error {
+	d := a.journal.environment(name).Deployment
 	if d.Intent == nil {
 		return fmt.Errorf("deployment %d of %q has no open intent", d.Number, name)
 	}
@@ -95,10 +96,9 @@ func (a *Agent) recordOutcome(name string, d Deployment, outcome string, set app
 	if cause != nil {
 		result.Error = joinLines(messages(cause))
 	}
-	_, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeApply, Environment: name, Deployment: d.Number,
-		Subjects: []evidence.Subject{releaseSubject(name, d.Intent.Release)}, Predicate: result,
-	})
+	draft := ofRelease(evidence.TypeApply, name, d.Intent.Release, result)
+	draft.Deployment = d.Number
+	_, err := a.journal.record(draft)
 	return err
 }
 

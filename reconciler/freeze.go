@@ -142,15 +142,14 @@ func (a *Agent) late(env *declaration.Environment) (Outcome, bool, error) {
 	if f := caught(&state, a.inForce(), env, a.now()); f == nil || f.Override != "" {
 		return Outcome{}, false, nil
 	}
-	err := a.recordOutcome(env.Meta.Name, state.Deployment, evidence.OutcomeAbandoned, nil, errFrozen)
+	err := a.closeIntent(env.Meta.Name, errFrozen)
 	return Outcome{Kind: Waiting, Reason: errFrozen.Error(), After: time.Millisecond}, true, err
 }
 
 func (a *Agent) recordFreeze(name string, f evidence.Freeze) error {
-	if _, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeFreeze, Environment: name, Deployment: a.journal.environment(name).Deployment.Number,
-		Subjects: []evidence.Subject{releaseSubject(name, f.Release)}, Predicate: f,
-	}); err != nil {
+	draft := ofRelease(evidence.TypeFreeze, name, f.Release, f)
+	draft.Deployment = a.journal.environment(name).Deployment.Number
+	if _, err := a.journal.record(draft); err != nil {
 		return fmt.Errorf("record what freeze %q does: %w", f.Name, err)
 	}
 	a.at("caught")

@@ -24,17 +24,14 @@ func (a *Agent) intend(ctx context.Context, t task, s survey, plan *apply.Plan) 
 	if t.purpose == evidence.PurposeRepair && len(state.Drift) > 0 {
 		drift = &state.DriftRecord
 	}
-	intent, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypePlan, Environment: name, Deployment: t.deployment(),
-		Subjects: []evidence.Subject{releaseSubject(name, s.release.Digest)},
-		Predicate: evidence.Plan{
-			Release: s.release.Digest, Revision: t.to.Revision, Purpose: t.purpose,
-			Cluster: t.env.Spec.Cluster, Namespace: t.env.Spec.Namespace, Tenant: tenantOf(t.env), ClusterUID: s.uid, Attempt: state.Deployment.Repairs + 1,
-			Summary: plan.Summary(), Items: planItems(plan, state.Inventory),
-			Drift: drift,
-		},
-		Blobs: []evidence.Blob{{Name: "diff", Data: diff}},
+	draft := ofRelease(evidence.TypePlan, name, s.release.Digest, evidence.Plan{
+		Release: s.release.Digest, Revision: t.to.Revision, Purpose: t.purpose,
+		Cluster: t.env.Spec.Cluster, Namespace: t.env.Spec.Namespace, Tenant: tenantOf(t.env), ClusterUID: s.uid, Attempt: state.Deployment.Repairs + 1,
+		Summary: plan.Summary(), Items: planItems(plan, state.Inventory),
+		Drift: drift,
 	})
+	draft.Deployment, draft.Blobs = t.deployment(), []evidence.Blob{{Name: "diff", Data: diff}}
+	intent, err := a.journal.record(draft)
 	if err != nil {
 		return evidence.Record{}, err
 	}
@@ -44,7 +41,7 @@ func (a *Agent) intend(ctx context.Context, t task, s survey, plan *apply.Plan) 
 	if err := a.seen(ctx, name, intent.Index); err != nil {
 		err = fmt.Errorf("%w: %w", errUnseen, err)
 		a.note(name, func(o *observation) { o.abandoned = intent.Index })
-		return intent, errors.Join(err, a.recordOutcome(name, a.journal.environment(name).Deployment, evidence.OutcomeAbandoned, nil, err))
+		return intent, errors.Join(err, a.closeIntent(name, err))
 	}
 	return intent, nil
 }
@@ -76,4 +73,22 @@ func (a *Agent) seen(ctx context.Context, name string, intent uint64) error {
 			}
 		})
 	}
+}
+
+// Why an intent ended without its attempt having come to an outcome.
+var (
+	errInterrupted = errors.New("the agent ended before it knew the outcome")
+	errUnrecorded  = errors.New("the outcome could not be recorded when it was known")
+	errUnseen      = errors.New("intent not seen in the audit remote: nothing was changed")
+	errFrozen      = errors.New("a freeze began before the first change: nothing was changed")
+)
+
+// closeIntent records the outcome of an open intent of which none is known: abandoned, where nothing was changed, else
+// interrupted, for some of it may have happened.
+func (a *Agent) closeIntent(name string, cause error) error {
+	outcome := evidence.OutcomeInterrupted
+	if errors.Is(cause, errUnseen) || errors.Is(cause, errFrozen) {
+		outcome = evidence.OutcomeAbandoned
+	}
+	return a.recordOutcome(name, outcome, nil, cause)
 }

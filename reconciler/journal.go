@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
@@ -56,6 +57,16 @@ func (j *journal) record(d evidence.Draft) (evidence.Record, error) {
 	err = j.fold(r)
 	j.told()
 	return r, err
+}
+
+// ofRelease drafts a record about a release of an environment; environment is "" for the declarations, which are no release.
+func ofRelease(kind, environment, release string, predicate any) evidence.Draft {
+	d := evidence.Draft{Type: kind, Environment: environment, Predicate: predicate}
+	if environment != "" {
+		algorithm, value, _ := strings.Cut(release, ":")
+		d.Subjects = []evidence.Subject{{Name: environment, Digest: map[string]string{algorithm: value}}}
+	}
+	return d
 }
 
 // durable waits until a record and all before it survive a loss of power.

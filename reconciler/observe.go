@@ -172,11 +172,11 @@ func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Repor
 	if last.Release == release && last.To == string(r.Status) {
 		return nil
 	}
-	_, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeHealth, Environment: name, Deployment: state.Deployment.Number,
-		Subjects:  []evidence.Subject{releaseSubject(name, release)},
-		Predicate: evidence.Health{Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message},
+	draft := ofRelease(evidence.TypeHealth, name, release, evidence.Health{
+		Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message,
 	})
+	draft.Deployment = state.Deployment.Number
+	_, err := a.journal.record(draft)
 	if err == nil {
 		if r.Status == health.Healthy && state.Deployment.Phase == PhaseLive && state.Health != nil {
 			a.metrics.restore.WithLabelValues(name).Observe(max(a.now().Sub(state.HealthAt), 0).Seconds())
@@ -211,10 +211,9 @@ func (a *Agent) goLive(ctx context.Context, env *declaration.Environment, state 
 			}
 		}
 	}
-	if _, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeLive, Environment: name, Deployment: state.Deployment.Number,
-		Subjects: []evidence.Subject{releaseSubject(name, approved.Release)}, Predicate: live, Keep: kept,
-	}); err != nil {
+	draft := ofRelease(evidence.TypeLive, name, approved.Release, live)
+	draft.Deployment, draft.Keep = state.Deployment.Number, kept
+	if _, err := a.journal.record(draft); err != nil {
 		return Outcome{Kind: Failed, Reason: err.Error()}
 	}
 	a.at("live")

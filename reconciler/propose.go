@@ -196,12 +196,8 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 	if err != nil {
 		return fmt.Errorf("encode release diff: %w", err)
 	}
-	draft := evidence.Draft{
-		Type: evidence.TypeChange, Environment: env.Meta.Name,
-		Subjects:  []evidence.Subject{releaseSubject(env.Meta.Name, release.Digest)},
-		Predicate: change,
-		Blobs:     []evidence.Blob{{Name: "diff", Data: text}},
-	}
+	draft := ofRelease(evidence.TypeChange, env.Meta.Name, release.Digest, change)
+	draft.Blobs = []evidence.Blob{{Name: "diff", Data: text}}
 	if _, err := a.journal.record(draft); err != nil {
 		return err
 	}
@@ -258,10 +254,7 @@ func (a *Agent) refuse(environment string, last *evidence.Refused, r evidence.Re
 	for _, message := range r.Errors {
 		a.logger.Error("refused", "environment", environment, "revision", r.Revision.Revision, "error", message)
 	}
-	if _, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeRefused, Environment: environment,
-		Predicate: r,
-	}); err != nil {
+	if _, err := a.journal.record(evidence.Draft{Type: evidence.TypeRefused, Environment: environment, Predicate: r}); err != nil {
 		a.logger.Error("refusal not recorded", "environment", environment, "error", err)
 	}
 }
@@ -300,9 +293,3 @@ const (
 )
 
 func firstLine(err error) string { return messages(err)[0] }
-
-// releaseSubject names a release in a record's subjects.
-func releaseSubject(environment, digest string) evidence.Subject {
-	algorithm, value, _ := strings.Cut(digest, ":")
-	return evidence.Subject{Name: environment, Digest: map[string]string{algorithm: value}}
-}

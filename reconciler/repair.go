@@ -184,12 +184,9 @@ func (a *Agent) recordDrift(name string, p evidence.Drift, differ []apply.Entry)
 	if err != nil {
 		return fmt.Errorf("encode drift: %w", err)
 	}
-	if _, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeDrift, Environment: name, Deployment: state.Deployment.Number,
-		Subjects:  []evidence.Subject{releaseSubject(name, p.Release)},
-		Predicate: p,
-		Blobs:     []evidence.Blob{{Name: "diff", Data: diff}},
-	}); err != nil {
+	draft := ofRelease(evidence.TypeDrift, name, p.Release, p)
+	draft.Deployment, draft.Blobs = state.Deployment.Number, []evidence.Blob{{Name: "diff", Data: diff}}
+	if _, err := a.journal.record(draft); err != nil {
 		return err
 	}
 	a.at("drifted")

@@ -279,10 +279,7 @@ func (a *Agent) vetoByStatement(said statement.Statement, by identity.Signature,
 	if !v.Lifted {
 		a.metrics.failures.WithLabelValues(said.Environment, causeVeto).Inc()
 	}
-	_, err := a.journal.record(evidence.Draft{
-		Type: evidence.TypeVeto, Environment: said.Environment,
-		Subjects: []evidence.Subject{releaseSubject(said.Environment, v.Release)}, Predicate: v,
-	})
+	_, err := a.journal.record(ofRelease(evidence.TypeVeto, said.Environment, v.Release, v))
 	return err
 }
 
