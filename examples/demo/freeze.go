@@ -75,11 +75,12 @@ func (d *demo) freeze(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return d.reviewed(ctx, override)
+	return d.reviewed(ctx, override, end)
 }
 
-// reviewed shows that nothing new goes to prod-eu once the review of an override is overdue, until somebody else made it.
-func (d *demo) reviewed(ctx context.Context, override string) error {
+// reviewed shows that nothing new goes to prod-eu once the review of an override is overdue, until somebody else made it, and
+// that the next release has to wait for the end of the freeze all the same: the override was for one.
+func (d *demo) reviewed(ctx context.Context, override string, end time.Time) error {
 	used := time.Now()
 	if err := errors.Join(
 		d.edit(shopFolder+"release.yaml", "  class: emergency\n", ""),
@@ -90,7 +91,7 @@ func (d *demo) reviewed(ctx context.Context, override string) error {
 	}
 	d.say("   developer-2 pushes the next release. Unless somebody reviews the override, this is how it is in three days:")
 	late := used.Add(policy.ReviewDue + time.Hour)
-	if err := d.explain(ctx, shop, late, denyExit, "review deny", "by release-manager-2 was to be reviewed by", "calendar allow"); err != nil {
+	if err := d.explain(ctx, shop, late, denyExit, "review deny", "by release-manager-2 was to be reviewed by"); err != nil {
 		return err
 	}
 	for _, person := range []string{"release-manager-2", "release-manager-1"} { // nobody reviews their own
@@ -98,11 +99,11 @@ func (d *demo) reviewed(ctx context.Context, override string) error {
 			return err
 		}
 	}
-	if err := d.explain(ctx, shop, late, waitExit, "review allow", "needs 1 more of release-manager"); err != nil {
+	if _, err := d.tell(ctx, "release-manager-1", "approve", shop); err != nil {
 		return err
 	}
-	return d.goesLive(ctx, shop, func() error {
-		_, err := d.tell(ctx, "release-manager-1", "approve", shop)
+	if err := d.explain(ctx, shop, time.Time{}, waitExit, "review allow", "approvals allow", "calendar wait", "is for another release"); err != nil {
 		return err
-	})
+	}
+	return d.explain(ctx, shop, end.Add(time.Minute), 0, "calendar allow")
 }
