@@ -168,8 +168,7 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 			}
 			w.write("purser/dev.yaml", w.environment("dev", "apps/dev", ""))
 			w.write(kustomization, "resources: [objects.yaml]\n")
-			w.write("apps/dev/objects.yaml", configMaps(5, "good again"))
-			w.push("Something good")
+			w.setValue("good again")
 			w.untilLive("dev", "good again")
 			w.records()
 		})
@@ -285,8 +284,7 @@ func TestLiveIsRepairedWhileAnApprovedReleaseIsStuck(t *testing.T) {
 	})
 	w.setByHand("c3", "by hand")
 	w.waitFor("what is live is repaired", func(ctx context.Context) error { return w.runs(ctx, "one") })
-	w.write("apps/dev/objects.yaml", configMaps(5, "three"))
-	w.push("A release that works")
+	w.setValue("three")
 	w.untilLive("dev", "three")
 	everyIntentHasOneOutcome(t, w.records())
 }

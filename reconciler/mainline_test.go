@@ -22,8 +22,7 @@ func TestPushBecomesLiveAndRecorded(t *testing.T) {
 	w := newWorld(t, nil)
 	w.run()
 	first := w.untilLive("dev", "one")
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	second := w.untilLive("dev", "two")
 	if first == second {
 		t.Fatal("a changed release has the same digest")
@@ -154,12 +153,9 @@ func TestSuspendedEnvironmentIsWatchedAndLeft(t *testing.T) {
 	w.untilLive("dev", "two")
 }
 
-// TestRemovedEnvironmentIsOrphaned leaves the objects of a declaration that disappeared.
-func TestRemovedEnvironmentIsOrphaned(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	w.run()
-	w.untilLive("dev", "one")
+// orphan removes the declaration of dev.
+func (w *world) orphan() {
+	w.t.Helper()
 	w.git("rm", "--quiet", "purser/dev.yaml")
 	w.write("purser/estate.yaml", "apiVersion: purser.dev/v1alpha1\nkind: Estate\nmetadata: {name: sample}\nspec: {}\n")
 	w.push("Remove dev")
@@ -169,6 +165,15 @@ func TestRemovedEnvironmentIsOrphaned(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestRemovedEnvironmentIsOrphaned leaves the objects of a declaration that disappeared.
+func TestRemovedEnvironmentIsOrphaned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	w.orphan()
 	if err := w.runs(t.Context(), "one"); err != nil {
 		t.Errorf("an orphaned environment was changed: %v", err)
 	}

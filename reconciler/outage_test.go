@@ -59,8 +59,7 @@ func TestAPIServerOutage(t *testing.T) {
 			if err := proxy.Set(test.fault); err != nil {
 				t.Fatal(err)
 			}
-			w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-			w.push("Release two")
+			w.setValue("two")
 			ends := time.Now().Add(test.lasts)
 			for time.Now().Before(ends) {
 				if dev := find(w.agent.Status(), "dev"); dev.Live == nil {
@@ -130,8 +129,7 @@ func TestClusterThatHangsDelaysNoOther(t *testing.T) {
 	w.run()
 	w.untilLive("dev", "one")
 	start := time.Now()
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.untilLive("dev", "two")
 	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("a hanging cluster delayed another one's release to %s", took)
@@ -217,12 +215,7 @@ func TestGitServerDown(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 1s}"))
 	})
-	proxy, err := lab.NewProxy(lab.ProxyOptions{Upstream: w.lab.GitURL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { proxy.Close() })
-	w.settings.estateURL = strings.Replace(w.estate.URL, w.lab.GitURL, proxy.URL, 1)
+	proxy := w.gitProxy(&w.settings.estateURL)
 	w.run()
 	w.untilLive("dev", "one")
 	if err := proxy.Set(lab.Fault{Mode: lab.Refuse}); err != nil {
@@ -236,8 +229,7 @@ func TestGitServerDown(t *testing.T) {
 	})
 	w.setByHand("c3", "by hand")
 	w.waitFor("repair goes on without the Git server", func(ctx context.Context) error { return w.runs(ctx, "one") })
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	if err := proxy.Clear(); err != nil {
 		t.Fatal(err)
 	}
@@ -258,8 +250,7 @@ func TestAuditRemoteTrouble(t *testing.T) {
 	}
 	w.setByHand("c3", "by hand")
 	w.waitFor("repair goes on", func(ctx context.Context) error { return w.runs(ctx, "one") })
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.until("the trouble is reported", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if !strings.Contains(s.Evidence.Problem, "closed for the audit") {
 			return fmt.Errorf("evidence says %q; dev is %s: %s", s.Evidence.Problem, dev.Outcome, dev.Reason)
@@ -289,8 +280,7 @@ func TestClockMovedBack(t *testing.T) {
 	back.Store(int64(24 * time.Hour))
 	w.setByHand("c3", "by hand")
 	w.waitFor("repair goes on", func(ctx context.Context) error { return w.runs(ctx, "one") })
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.untilLive("dev", "two")
 	everyIntentHasOneOutcome(t, w.records())
 }
@@ -305,8 +295,7 @@ func TestAuditBranchEmptied(t *testing.T) {
 	branch := w.auditBranch()
 	tip := w.auditGit("rev-parse", branch)
 	w.auditGit("update-ref", "-d", branch)
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.until("the loss is reported", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if !strings.Contains(s.Evidence.Problem, "is gone") || dev.Outcome != "waiting" {
 			return fmt.Errorf("evidence says %q; dev is %s: %s", s.Evidence.Problem, dev.Outcome, dev.Reason)
@@ -350,8 +339,7 @@ func TestDiskFull(t *testing.T) {
 	if err := fill(filler); err != nil {
 		t.Fatal(err)
 	}
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.waitFor("the full disk is named", func(context.Context) error { return w.logged("no space left on device") })
 	if err := w.runs(t.Context(), "one"); err != nil {
 		t.Errorf("a release was applied that could not be recorded: %v", err)

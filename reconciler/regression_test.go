@@ -47,8 +47,7 @@ func TestLiveIsRepairedWhileAReleaseWaits(t *testing.T) {
 	if err := w.audit.RejectPushes("closed for the audit"); err != nil {
 		t.Fatal(err)
 	}
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.until("two is approved and waits", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Approved.Release == dev.Live.Release || dev.Outcome != "waiting" {
 			return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)
@@ -68,8 +67,7 @@ func TestRevertLeavesTheVolume(t *testing.T) {
 	w.write("apps/dev/objects.yaml", configMaps(5, "two")+"---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n")
 	w.push("Release two with a volume")
 	w.waitFor("two runs", func(ctx context.Context) error { return w.runs(ctx, "two") })
-	w.write("apps/dev/objects.yaml", configMaps(5, "one"))
-	w.push("Revert")
+	w.setValue("one")
 	labtest.Eventually(t, "one runs again", func(ctx context.Context) error {
 		if err := w.runs(ctx, "one"); err != nil {
 			dev := find(w.agent.Status(), "dev")
@@ -88,8 +86,7 @@ func TestRevertOfManyObjects(t *testing.T) {
 	w.write("apps/dev/objects.yaml", configMaps(30, "two"))
 	w.push("Release two with 25 more objects")
 	w.untilLive("dev", "two")
-	w.write("apps/dev/objects.yaml", configMaps(5, "one"))
-	w.push("Revert")
+	w.setValue("one")
 	labtest.Eventually(t, "one runs again", func(ctx context.Context) error {
 		if err := w.runs(ctx, "one"); err != nil {
 			dev := find(w.agent.Status(), "dev")
@@ -162,29 +159,32 @@ func TestFailedRepairIsRetried(t *testing.T) {
 	}
 }
 
-// TestReAddedElsewhereIsRefused: remove, re-add elsewhere: another namespace, with generous prune limits.
-func TestReAddedElsewhereIsRefused(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, nil)
-	w.run()
-	w.untilLive("dev", "one")
-	w.git("rm", "--quiet", "purser/dev.yaml")
-	w.write("purser/estate.yaml", "apiVersion: purser.dev/v1alpha1\nkind: Estate\nmetadata: {name: sample}\nspec: {}\n")
-	w.push("Remove dev")
-	w.until("dev is orphaned", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
-		if !dev.Orphaned {
-			return errors.New("it is still declared")
-		}
-		return nil
-	})
+// moveDev declares dev in another namespace.
+func (w *world) moveDev() {
+	w.t.Helper()
 	w.write("purser/dev.yaml", strings.Replace(w.environment("dev", "apps/dev", ""), "namespace: "+w.namespace, "namespace: elsewhere", 1))
-	w.push("Add dev in another namespace")
+	w.push("Move dev")
+}
+
+func (w *world) untilMoveRefused() {
+	w.t.Helper()
 	w.until("the move is refused", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if s.Refused == nil {
 			return fmt.Errorf("accepted: namespace %s, inventory %v, %s %s", dev.Namespace, dev.Inventory, dev.Outcome, dev.Reason)
 		}
 		return nil
 	})
+}
+
+// TestReAddedElsewhereIsRefused: remove, re-add elsewhere: another namespace, with generous prune limits.
+func TestReAddedElsewhereIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	w.orphan()
+	w.moveDev()
+	w.untilMoveRefused()
 }
 
 // TestMoveIsRefusedOnANewMachine: a new machine whose governance head moved an environment meanwhile.
@@ -194,16 +194,10 @@ func TestMoveIsRefusedOnANewMachine(t *testing.T) {
 	w.run()
 	w.untilLive("dev", "one")
 	w.stop()
-	w.write("purser/dev.yaml", strings.Replace(w.environment("dev", "apps/dev", ""), "namespace: "+w.namespace, "namespace: elsewhere", 1))
-	w.push("Move dev")
+	w.moveDev()
 	w.moveMachine()
 	w.run()
-	w.until("the move is refused", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
-		if s.Refused == nil {
-			return fmt.Errorf("accepted: namespace %s, inventory %v, %s %s", dev.Namespace, dev.Inventory, dev.Outcome, dev.Reason)
-		}
-		return nil
-	})
+	w.untilMoveRefused()
 }
 
 // TestEnvironmentHasOneWorker: one environment in two queues.
@@ -243,8 +237,7 @@ func TestOutcomeThatCouldNotBeRecorded(t *testing.T) {
 	w.run()
 	w.untilLive("dev", "one")
 	hung := w.hangWrites(proxy, "")
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	<-hung
 	time.Sleep(500 * time.Millisecond)
 	spool := filepath.Join(w.dir, "data", "audit", "spool")
@@ -289,8 +282,7 @@ func TestStopWhileAClusterHangs(t *testing.T) {
 	w.run()
 	w.untilLive("dev", "one")
 	hung := w.hangWrites(proxy, "")
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	<-hung
 	start := time.Now()
 	w.stop()
@@ -435,15 +427,7 @@ func TestReAddedOnAnotherClusterIsRefused(t *testing.T) {
 	w.settings.clusters = fmt.Sprintf("    - name: far\n      kubeconfig: %s\n", other.Kubeconfig)
 	w.run()
 	w.untilLive("dev", "one")
-	w.git("rm", "--quiet", "purser/dev.yaml")
-	w.write("purser/estate.yaml", "apiVersion: purser.dev/v1alpha1\nkind: Estate\nmetadata: {name: sample}\nspec: {}\n")
-	w.push("Remove dev")
-	w.until("dev is orphaned", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
-		if !dev.Orphaned {
-			return errors.New("it is still declared")
-		}
-		return nil
-	})
+	w.orphan()
 	labtest.CreateNamespace(t, &other.Endpoints, "elsewhere")
 	kube := kubernetes.NewForConfigOrDie(labtest.Config(t, &other.Endpoints))
 	if _, err := kube.RbacV1().RoleBindings("elsewhere").Create(t.Context(), &rbacv1.RoleBinding{
@@ -486,19 +470,13 @@ func TestReAddedOnAnotherClusterIsRefused(t *testing.T) {
 func TestStopWhileTheAuditRemoteHangs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	proxy, err := lab.NewProxy(lab.ProxyOptions{Upstream: w.lab.GitURL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { proxy.Close() })
-	w.settings.auditURL = strings.Replace(w.audit.URL, w.lab.GitURL, proxy.URL, 1)
+	proxy := w.gitProxy(&w.settings.auditURL)
 	w.run()
 	w.untilLive("dev", "one")
 	if err := proxy.Set(lab.Fault{Mode: lab.Hang}); err != nil {
 		t.Fatal(err)
 	}
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	w.until("planned", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Deployment.Intent == nil {
 			return errors.New("no intent")
@@ -526,8 +504,7 @@ func TestYearTurns(t *testing.T) {
 	w.run()
 	w.untilLive("dev", "one")
 	ahead.Store(int64(366 * 24 * time.Hour))
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	two := w.untilLive("dev", "two")
 	before := find(w.agent.Status(), "dev")
 	w.stop()
@@ -539,8 +516,7 @@ func TestYearTurns(t *testing.T) {
 		}
 		return nil
 	})
-	w.write("apps/dev/objects.yaml", configMaps(5, "three"))
-	w.push("three")
+	w.setValue("three")
 	w.untilLive("dev", "three")
 }
 

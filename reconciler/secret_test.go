@@ -44,8 +44,7 @@ func TestEncryptedSecretIsDecryptedInMemoryOnly(t *testing.T) {
 		t.Error("the Secret in the cluster does not hold the decrypted value")
 	}
 	w.write("apps/dev/secret.yaml", string(encrypted)+"# touched\n")
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.untilLive("dev", "two")
 	if strings.Contains(w.logs.String(), value) || strings.Contains(fmt.Sprintf("%+v", w.agent.Status()), value) {
 		t.Error("the value is in the log or the status")

@@ -136,8 +136,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 				t.Fatalf("the agent did not come to %s: %v", point, err)
 			}
 			agent = w.agentProcess("")
-			w.write("apps/dev/objects.yaml", configMaps(5, "three"))
-			w.push("Release three")
+			w.setValue("three")
 			w.untilProcessLive("three")
 			agent.end(syscall.SIGTERM)
 			records := w.records()
@@ -277,8 +276,7 @@ func TestSoakKills(t *testing.T) {
 		time.Sleep(rand.N(700 * time.Millisecond))
 	}
 	// Only an agent that is up runs this one: it is there to be told to end.
-	w.write("apps/dev/objects.yaml", configMaps(5, "the end"))
-	w.push("the end")
+	w.setValue("the end")
 	w.untilProcessLive("the end")
 	w.setByHand("c4", "after the end") // the only one that does not look fought over
 	w.waitFor("a last edit is healed", func(ctx context.Context) error { return w.runs(ctx, "the end") })

@@ -245,19 +245,13 @@ func TestRepairGoesOnAfterAnAbandonedIntent(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 5s, timeout: 6s}"))
 	})
-	proxy, err := lab.NewProxy(lab.ProxyOptions{Upstream: w.lab.GitURL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { proxy.Close() })
-	w.settings.auditURL = strings.Replace(w.audit.URL, w.lab.GitURL, proxy.URL, 1)
+	proxy := w.gitProxy(&w.settings.auditURL)
 	w.run()
 	w.untilLive("dev", "one")
 	if err := proxy.Set(lab.Fault{Mode: lab.Hang}); err != nil {
 		t.Fatal(err)
 	}
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	w.until("the intent is abandoned", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Approved.Release == dev.Live.Release || dev.Deployment.Intent != nil || dev.Deployment.Number < 2 {
 			return fmt.Errorf("dev is %s: %s; deployment %+v", dev.Outcome, dev.Reason, dev.Deployment)
@@ -325,8 +319,7 @@ func TestContestedObjectDelaysNoRelease(t *testing.T) {
 		}
 		return nil
 	})
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	w.holds("c2", "two")
 }
 
@@ -350,8 +343,7 @@ func TestWaitingForTheAuditRemoteCostsNothing(t *testing.T) {
 	if err := w.audit.RejectPushes("closed for the audit"); err != nil {
 		t.Fatal(err)
 	}
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("two")
+	w.setValue("two")
 	w.until("two is approved and waits", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		if dev.Approved.Release == dev.Live.Release || dev.Outcome != "waiting" {
 			return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)

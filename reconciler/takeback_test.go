@@ -54,8 +54,7 @@ func TestForgedMarksAreTakenBack(t *testing.T) {
 	w.patchByHand("c0", "dashboard", `{"data":{"value":"0"},"metadata":{"annotations":{"purser.dev/digest":null}}}`)
 	w.patchByHand("c1", "dashboard", `{"data":{"value":"1"},"metadata":{"labels":{"purser.dev/environment":"twin"}}}`)
 	w.replaceByHand("c4", "dashboard", "4")
-	w.write("apps/dev/objects.yaml", configMaps(5, "two"))
-	w.push("Release two")
+	w.setValue("two")
 	w.untilLive("dev", "two")
 	if err := w.labelled(t.Context(), "two"); err != nil {
 		t.Error(err)
