@@ -72,7 +72,7 @@ func (a *agent) start(ctx context.Context) error {
 	exited := make(chan error, 1)
 	go func() { exited <- a.cmd.Wait() }()
 	a.exited = exited
-	return until(ctx, 30*time.Second, func() error {
+	return until(ctx, func() error {
 		select {
 		case err := <-exited:
 			exited <- err
@@ -102,7 +102,7 @@ func (a *agent) signal(s syscall.Signal) error {
 			return fmt.Errorf("purser run ended: %w%s", err, a.tail())
 		}
 		return nil
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		return errors.Join(errors.New("purser run does not end"), a.cmd.Process.Kill())
 	}
 }

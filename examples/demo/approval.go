@@ -99,7 +99,7 @@ func (d *demo) together(ctx context.Context) error {
 		return err
 	}
 	d.say("   Two branches are merged and pushed at once: one by developer-1, one by release-manager-1.")
-	if err := until(ctx, 30*time.Second, func() error { return d.authors("developer-1", "release-manager-1") }); err != nil {
+	if err := until(ctx, func() error { return d.authors("developer-1", "release-manager-1") }); err != nil {
 		return err
 	}
 	if _, err := d.tell(ctx, "release-manager-1", "approve", shop); err != nil {

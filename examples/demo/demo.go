@@ -207,8 +207,11 @@ func (d *demo) edit(file, before, after string) error {
 	return os.WriteFile(path, bytes.Replace(text, []byte(before), []byte(after), 1), 0o644)
 }
 
+// patience is how long anything may take on a busy machine.
+const patience = 3 * time.Minute
+
 // until asks again until the answer is good or patience ends.
-func until(ctx context.Context, patience time.Duration, ask func() error) error {
+func until(ctx context.Context, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)

@@ -31,7 +31,7 @@ func (d *demo) heal(ctx context.Context) error {
 		return err
 	}
 	d.say("   Somebody edits the Deployment web of %s and deletes its Service.", namespace)
-	if err := until(ctx, 30*time.Second, func() error {
+	if err := until(ctx, func() error {
 		web, err := deployments.Get(ctx, "web", metav1.GetOptions{})
 		if err == nil && web.Spec.Template.Spec.Containers[0].Image != container.Image {
 			err = errors.New("the image is not restored")
@@ -55,7 +55,7 @@ func (d *demo) showDrift(ctx context.Context, environment string) error {
 		return d.command(ctx, 0, d.purser, append([]string{"evidence", args[0], "--repo", clone, "--keys", keys}, args[1:]...)...)
 	}
 	var records []struct{ Index uint64 }
-	if err := until(ctx, 30*time.Second, func() error { // the records of a repair are published after it
+	if err := until(ctx, func() error { // the records of a repair are published after it
 		if _, err := d.command(ctx, 0, "git", "clone", "--quiet", "--mirror", d.audit.URL, clone); err != nil {
 			if _, err := d.command(ctx, 0, "git", "-C", clone, "fetch", "--quiet"); err != nil {
 				return err

@@ -43,7 +43,7 @@ func (d *demo) goLive(ctx context.Context) error {
 	if err := d.agent.start(ctx); err != nil {
 		return err
 	}
-	if err := until(ctx, time.Minute, func() error { return d.allLive(ctx) }); err != nil {
+	if err := until(ctx, func() error { return d.allLive(ctx) }); err != nil {
 		return err
 	}
 	d.say("   All environments are live and healthy %.1f s after the agent's start.", time.Since(start).Seconds())
@@ -70,7 +70,7 @@ func (d *demo) allLive(ctx context.Context) error {
 // status shows what the agent knows, once everything is in order.
 func (d *demo) status(ctx context.Context) error {
 	out := ""
-	if err := until(ctx, 30*time.Second, func() (err error) {
+	if err := until(ctx, func() (err error) {
 		out, err = d.command(ctx, 0, d.purser, "status", "--server", d.agent.server)
 		return err
 	}); err != nil {
@@ -106,11 +106,11 @@ func (d *demo) release(ctx context.Context) error {
 		return err
 	}
 	pushed := time.Since(start)
-	if err := until(ctx, time.Minute, func() error { return d.runsImage(ctx, "north-dev", digest) }); err != nil {
+	if err := until(ctx, func() error { return d.runsImage(ctx, "north-dev", digest) }); err != nil {
 		return err
 	}
 	applied := time.Since(start)
-	if err := until(ctx, time.Minute, func() error { return d.liveAfter("dev", before["dev"]) }); err != nil {
+	if err := until(ctx, func() error { return d.liveAfter("dev", before["dev"]) }); err != nil {
 		return err
 	}
 	d.say("   pushed after %.2f s, applied after %.2f s (of which up to 1 s until the next poll), live after %.2f s",
@@ -202,7 +202,7 @@ func (d *demo) refuse(ctx context.Context) error {
 		return err
 	}
 	var refusals []string
-	if err := until(ctx, 30*time.Second, func() error {
+	if err := until(ctx, func() error {
 		s, err := d.agent.status()
 		if err != nil {
 			return err
@@ -242,7 +242,7 @@ func (d *demo) refuse(ctx context.Context) error {
 	if err := d.push(ctx); err != nil {
 		return err
 	}
-	return until(ctx, 30*time.Second, func() error {
+	return until(ctx, func() error {
 		s, err := d.agent.status()
 		if err != nil {
 			return err
@@ -273,7 +273,7 @@ func (d *demo) kill(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	if err := until(ctx, 30*time.Second, func() error {
+	if err := until(ctx, func() error {
 		e, err := d.agent.environment("qa")
 		if err == nil && (e.Proposed == nil || e.Proposed.Release == before["qa"]) {
 			err = errors.New("the release is not proposed yet")
@@ -289,13 +289,13 @@ func (d *demo) kill(ctx context.Context) error {
 	if err := d.agent.start(ctx); err != nil {
 		return err
 	}
-	if err := until(ctx, time.Minute, func() error { return d.liveAfter("qa", before["qa"]) }); err != nil {
+	if err := until(ctx, func() error { return d.liveAfter("qa", before["qa"]) }); err != nil {
 		return err
 	}
 	if err := d.runsImage(ctx, "north-qa", qaDigest); err != nil {
 		return err
 	}
-	if err := until(ctx, 30*time.Second, func() error { return d.allLive(ctx) }); err != nil {
+	if err := until(ctx, func() error { return d.allLive(ctx) }); err != nil {
 		return err
 	}
 	return d.status(ctx)

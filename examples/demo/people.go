@@ -103,7 +103,7 @@ func (d *demo) explain(ctx context.Context, environment string, at time.Time, co
 		words = append(words, "--at", at.UTC().Format(time.RFC3339))
 	}
 	out := ""
-	if err := until(ctx, 30*time.Second, func() (err error) {
+	if err := until(ctx, func() (err error) {
 		if out, err = d.command(ctx, code, d.purser, append(words, "--server", d.agent.server)...); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (d *demo) untilGoverned(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, 30*time.Second, func() error {
+	return until(ctx, func() error {
 		s, err := d.agent.status()
 		if err == nil && (s.Governance == nil || !strings.HasSuffix(s.Governance.Revision, strings.TrimSpace(head))) {
 			err = fmt.Errorf("not in force yet: %+v", s.GovernanceVerdict)
@@ -158,7 +158,7 @@ func (d *demo) goesLive(ctx context.Context, environment string, do func() error
 	if err := do(); err != nil {
 		return err
 	}
-	if err := until(ctx, time.Minute, func() error { return d.liveAfter(environment, before[environment]) }); err != nil {
+	if err := until(ctx, func() error { return d.liveAfter(environment, before[environment]) }); err != nil {
 		return err
 	}
 	d.say("   %s is live %.1f s later.", environment, time.Since(start).Seconds())
