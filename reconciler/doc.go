@@ -20,9 +20,25 @@
 //	repair.go      record drift, and attempt to restore what may be restored now
 //	observe.go     look at the health of what runs; healthy and fully applied moves the live pointer
 //
-// Beside it, answers.go tells forges what the gates say of open pull requests and what became of those that landed.
+// What the stages rest on:
 //
-// [Agent.reconcile] is their table of contents. It is level-triggered: called again at any time, with any
+//	agent.go       the agent: its parts, its loops, its end
+//	reconcile.go   one reconciliation, stage after stage; queue.go, turns.go and outcome.go say who is next, and when again
+//	state.go       what the records say happened; journal.go writes one and folds it
+//	releases.go    the bytes of a release: in memory, in the keep refs, or rendered again
+//	place.go       where an environment is, and that it is still there; owner.go, behind.go: whose objects are in the way
+//	law.go         the governance in force, by which everything is judged
+//	facts.go       what the gates are told, with attestations.go, soaks.go, approvals.go, protection.go
+//	statements.go  what people say besides pull requests
+//
+// Beside the pipeline, answers.go, preview.go and progress.go tell forges what the gates say of open pull requests and what
+// became of those that landed; status.go, explain.go, http.go, metrics.go and alerts.go tell people how things are.
+//
+// Its sub-packages know nothing of each other but the gates, package policy, whose verdicts they record, raise or word:
+// landed tells what landed and by whom, apply speaks to clusters, evidence keeps the records, answer writes to forges, and
+// alert tells Alertmanager.
+//
+// [Agent.reconcile] is the pipeline's table of contents. It is level-triggered: called again at any time, with any
 // state, it does what is still to be done. Its outcome says when it runs again.
 //
 // Invariants:
