@@ -24,7 +24,7 @@ spec:
 func (d *demo) declareFreeze(ctx context.Context) (end time.Time, err error) {
 	const local = "2006-01-02T15:04"
 	now := time.Now().UTC()
-	end = now.Add(24 * time.Hour).Truncate(time.Minute)
+	end = now.Add(12 * time.Hour).Truncate(time.Minute)
 	text := fmt.Appendf(nil, calendar, now.Add(-24*time.Hour).Format(local), end.Format(local))
 	if err := errors.Join(
 		d.actAs(ctx, "owner-1"),
