@@ -92,7 +92,12 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	}
 	defer func() { _ = r.discard() }() // swept at the next start at the latest
 	b := rebuilder{log: l, branch: branch}
-	v := newVerifier(r, l.o.Trusted, VerifyOptions{branches: branches, Since: l.o.Since, OnRecord: b.take})
+	newest, _ := l.names.year(branch)
+	later := func(name string) bool { // what was kept for it outlives the branch
+		year, mine := l.names.year(name)
+		return mine && year > newest
+	}
+	v := newVerifier(r, l.o.Trusted, VerifyOptions{branches: branches, later: later, Since: l.o.Since, OnRecord: b.take})
 	report, err := v.run(ctx)
 	if err != nil {
 		return fmt.Errorf("rebuild evidence directory: %w", err)
@@ -102,8 +107,8 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	}
 	if len(report.Problems) > 0 {
 		return &StalledError{
-			What: fmt.Sprintf("the audit remote's branch %s does not verify: %s", branch, report.Problems[0]),
-			Hint: "run purser evidence verify on a clone",
+			What: fmt.Sprintf("the audit remote does not verify: %s", report.Problems[0]), // which names its branch
+			Hint: "run purser evidence verify on a clone; what is missing, bring back from a clone that has it (git push)",
 		}
 	}
 	if err := b.flush(); err != nil {

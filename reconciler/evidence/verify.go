@@ -20,7 +20,8 @@ type VerifyOptions struct {
 	// its file's bytes. Its error ends the verification.
 	OnRecord func(r Record, envelope []byte) error
 
-	branches []string // verify these only and do not ask for their predecessors; nil is all
+	branches []string               // verify these only and do not ask for their predecessors; nil is all
+	later    func(name string) bool // with branches: whether a branch would follow them all
 }
 
 // logPrefix begins the names of branches that are logs.
@@ -257,7 +258,7 @@ func (v *verifier) checkBeside(ref string, logs map[string]*branchLog) {
 	}
 	b, ok := logs[branch]
 	switch {
-	case !ok && v.o.branches == nil:
+	case !ok && (v.o.branches == nil || v.o.later(branch)):
 		problem(Incomplete, "it belongs to %s, which is not in this repository", branch)
 	case !ok || !b.read:
 	case seq >= b.next:
