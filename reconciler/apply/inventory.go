@@ -21,7 +21,12 @@ const (
 type Item struct {
 	Ref    render.Ref `json:"ref"`
 	Digest string     `json:"digest,omitempty"`
+	// Tried are the digests that attempts since then may have applied or not, newest last, mostTried at most.
+	Tried []string `json:"tried,omitempty"`
 }
+
+// mostTried bounds Item.Tried where release after release fails. Of an older attempt nothing is known any more.
+const mostTried = 8
 
 // Inventory lists the objects that an environment owns, sorted by key, each once.
 type Inventory []Item
@@ -50,16 +55,13 @@ func (inv Inventory) Merge(cs ChangeSet) Inventory {
 	}
 	for _, c := range cs {
 		key := c.Ref.Key()
-		old, had := items[key]
+		old := items[key]
 		switch c.Action {
 		case Created, Configured, Unchanged:
-			switch {
-			case c.Error == "":
+			if c.Error == "" {
 				items[key] = Item{Ref: c.Ref, Digest: c.Digest}
-			case !had:
-				items[key] = Item{Ref: c.Ref}
-			default:
-				items[key] = Item{Ref: c.Ref, Digest: old.Digest}
+			} else {
+				items[key] = Item{Ref: c.Ref, Digest: old.Digest, Tried: old.tried(c.Digest)}
 			}
 		case Deleted:
 			if c.Error == "" {
@@ -77,4 +79,13 @@ func (inv Inventory) Merge(cs ChangeSet) Inventory {
 	}
 	slices.SortFunc(out, func(a, b Item) int { return strings.Compare(a.Ref.Key(), b.Ref.Key()) })
 	return out
+}
+
+// tried is Tried with one more digest.
+func (it Item) tried(digest string) []string {
+	if digest == "" || digest == it.Digest || slices.Contains(it.Tried, digest) {
+		return it.Tried
+	}
+	list := append(slices.Clone(it.Tried), digest)
+	return list[max(0, len(list)-mostTried):]
 }

@@ -107,19 +107,19 @@ func (p *Plan) Changed() []Entry {
 }
 
 // Strange are the objects that applying the plan would write, and that bear the environment's mark with a digest that is
-// neither the one planned nor that of the inventory: another release was applied to them.
+// neither the one planned nor one that the inventory knows of: another release was applied to them.
 func (p *Plan) Strange(owned Inventory) []render.Ref {
-	known := make(map[string]string, len(owned))
+	known := make(map[string]Item, len(owned))
 	for _, item := range owned {
-		known[item.Ref.Key()] = item.Digest
+		known[item.Ref.Key()] = item
 	}
 	var list []render.Ref
 	for _, s := range p.steps {
-		if s.live == nil || s.live.GetLabels()[labelEnvironment] != p.Environment {
+		if s.live == nil || s.entry.Action == Skipped || s.live.GetLabels()[labelEnvironment] != p.Environment {
 			continue
 		}
 		borne := s.live.GetAnnotations()[annotationDigest]
-		if borne != "" && borne != s.entry.Digest && borne != known[s.entry.Ref.Key()] {
+		if item := known[s.entry.Ref.Key()]; borne != "" && borne != s.entry.Digest && borne != item.Digest && !slices.Contains(item.Tried, borne) {
 			list = append(list, s.entry.Ref)
 		}
 	}

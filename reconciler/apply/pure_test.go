@@ -19,7 +19,10 @@ func TestInventoryMerge(t *testing.T) {
 	ref := func(name string) render.Ref {
 		return render.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "n", Name: name}
 	}
-	inv := Inventory{{ref("old"), "1"}, {ref("held"), "1"}, {ref("changed"), "1"}, {ref("failed"), "1"}, {ref("left"), "1"}, {ref("kept"), "1"}}
+	inv := Inventory{
+		{Ref: ref("old"), Digest: "1"}, {Ref: ref("held"), Digest: "1"}, {Ref: ref("changed"), Digest: "1"}, {Ref: ref("failed"), Digest: "1"},
+		{Ref: ref("left"), Digest: "1"}, {Ref: ref("kept"), Digest: "1"},
+	}
 	got := inv.Merge(ChangeSet{
 		{Ref: ref("new"), Action: Created, Digest: "2"},
 		{Ref: ref("maybe"), Action: Created, Digest: "2", Error: "timeout"},
@@ -199,5 +202,51 @@ func TestDressMovesStringData(t *testing.T) {
 	data, _, _ := unstructured.NestedStringMap(u.Object, "data")
 	if data["password"] != "eA==" || u.Object["stringData"] != nil || u.Object["status"] != nil {
 		t.Errorf("keys: %v", len(data))
+	}
+}
+
+// A digest that an interrupted attempt may have applied is no stranger's, and what is left as it is does not matter.
+func TestStrange(t *testing.T) {
+	ref := render.Ref{Version: "v1", Kind: "ConfigMap", Namespace: "n", Name: "a"}
+	live := func(environment, digest string) *unstructured.Unstructured {
+		u := &unstructured.Unstructured{Object: map[string]any{}}
+		u.SetLabels(map[string]string{labelEnvironment: environment})
+		u.SetAnnotations(map[string]string{annotationDigest: digest})
+		return u
+	}
+	inventory := Inventory{{Ref: ref, Digest: "applied", Tried: []string{"tried", "tried later"}}}
+	for name, c := range map[string]struct {
+		live    *unstructured.Unstructured
+		action  string
+		strange bool
+	}{
+		"absent":              {nil, Created, false},
+		"as planned":          {live("dev", "planned"), Configured, false},
+		"as applied":          {live("dev", "applied"), Configured, false},
+		"as tried":            {live("dev", "tried"), Configured, false},
+		"as tried, to delete": {live("dev", "tried later"), Deleted, false},
+		"unknown":             {live("dev", "unknown"), Configured, true},
+		"unknown, to delete":  {live("dev", "unknown"), Deleted, true},
+		"unknown, left alone": {live("dev", "unknown"), Skipped, false},
+		"somebody else's":     {live("qa", "unknown"), Configured, false},
+	} {
+		p := &Plan{Environment: "dev", steps: []*step{{live: c.live, entry: Entry{Ref: ref, Action: c.action, Digest: "planned"}}}}
+		if got := p.Strange(inventory); (len(got) > 0) != c.strange {
+			t.Errorf("%s: strange are %v", name, got)
+		}
+	}
+}
+
+func TestTriedDigestsAreBounded(t *testing.T) {
+	inventory := Inventory{}
+	for i := range 2 * mostTried {
+		before := inventory
+		inventory = before.Merge(ChangeSet{{Ref: render.Ref{Kind: "ConfigMap", Name: "a"}, Action: Configured, Digest: fmt.Sprint(i), Error: "timeout"}})
+		if i > 0 && before[0].Tried[0] == inventory[0].Tried[0] != (i < mostTried) {
+			t.Errorf("after %d attempts it knows %v, before %v", i+1, inventory[0].Tried, before[0].Tried)
+		}
+	}
+	if got := inventory[0].Tried; len(got) != mostTried || got[mostTried-1] != fmt.Sprint(2*mostTried-1) {
+		t.Errorf("it knows %v", got)
 	}
 }
