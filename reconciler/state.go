@@ -21,7 +21,7 @@ type State struct {
 	ClusterUIDs  map[string]string            `json:"clusterUIDs"`      // UID of kube-system, by cluster, as of the first plan
 	Records      int                          `json:"records"`          // of the estate as a whole
 	At           time.Time                    `json:"at"`               // of the last record
-	Epoch        int                          `json:"epoch,omitempty"`  // newest one that began with a possible gap
+	Epoch        int                          `json:"epoch,omitempty"`  // of the records; it began with a possible gap. 0: the first
 	EpochAt      time.Time                    `json:"epochAt,omitzero"` // when it began
 	Statements   map[string]bool              `json:"statements"`       // IDs of all that were ever seen
 	// Protections are those of the followed branches, by source and branch.
@@ -81,8 +81,9 @@ type EnvironmentState struct {
 	Caught    *Caught                `json:"caught,omitempty"` // by a freeze: the release that was under way last
 	Used      Used                   `json:"used,omitzero"`    // for releases that are approved and not live
 
-	// Sure is the newest epoch in which something was planned, or a person confirmed that the log is not behind the cluster.
-	Sure int `json:"sure,omitempty"`
+	// SureEpoch is the newest epoch in which a release was planned, for which every object is looked at, or a person confirmed
+	// that the log is not behind the cluster.
+	SureEpoch int `json:"sureEpoch,omitempty"`
 
 	Records int `json:"records"` // of this environment
 }
@@ -207,7 +208,7 @@ func (s *State) Fold(r evidence.Record) error {
 		if r.Time.After(s.At) {
 			s.At = r.Time
 		}
-		if r.Gap {
+		if r.Epoch > 1 && r.Epoch > s.Epoch { // not r.Gap: at a year's turn the log itself writes the record that has it
 			s.Epoch, s.EpochAt = r.Epoch, r.Time
 		}
 	}()
@@ -347,14 +348,13 @@ func foldSuperseded(s *State, r evidence.Record, p evidence.Superseded) {
 
 func foldPlan(s *State, r evidence.Record, p evidence.Plan) {
 	e := s.environment(r.Environment)
-	e.Sure = r.Epoch
 	if s.ClusterUIDs[p.Cluster] == "" {
 		s.ClusterUIDs[p.Cluster] = p.ClusterUID
 	}
 	e.Place = Place{Cluster: p.Cluster, Namespace: p.Namespace, Tenant: p.Tenant}
 	d := &e.Deployment
 	if p.Purpose == evidence.PurposeRelease {
-		e.Blocked = nil
+		e.Blocked, e.SureEpoch = nil, r.Epoch
 		next := Deployment{Number: r.Deployment, Release: p.Release, Phase: PhasePlanned}
 		if d.Release == p.Release {
 			next.FailedAt = d.FailedAt

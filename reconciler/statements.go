@@ -205,10 +205,27 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 		}
 	case statement.Revoke:
 		return a.revocable(state, said, by.Person)
-	default: // lift, pause, resume, abort
+	case statement.Resume:
+		if refused := mayOrder(voter, by.Person); refused != "" {
+			return refused
+		}
+		return a.saidTooEarly(state, said)
+	default: // lift, pause, abort
 		return mayOrder(voter, by.Person)
 	}
 	return ""
+}
+
+// saidTooEarly says why a resume does not confirm that the log lacks nothing; "" when it does, or nothing has to be confirmed.
+// One from before the data directory began anew is heard again by a log that was set back, and nobody looked.
+func (a *Agent) saidTooEarly(state EnvironmentState, said statement.Statement) string {
+	sure, began := false, time.Time{}
+	a.journal.read(func(s *State) { sure, began = s.sure(state), s.EpochAt })
+	if sure || !said.At.Before(began.Truncate(time.Second)) {
+		return ""
+	}
+	return fmt.Sprintf("it was said at %s, and the data directory began anew at %s: say it again, by a clock that is right",
+		said.At.UTC().Format(time.RFC3339), began.UTC().Format(time.RFC3339))
 }
 
 // mayOrder says why somebody may not give orders about an environment; "" when they may.
@@ -317,10 +334,7 @@ func foldStatement(s *State, r evidence.Record, p evidence.Statement) {
 	case statement.Pause:
 		e.Hold = &policy.Hold{Person: p.Person, Reason: said.Reason, Since: r.Time}
 	case statement.Resume:
-		e.Hold = nil
-		if !said.At.Before(s.EpochAt.Truncate(time.Second)) { // else a log that was set back hears it again, and nobody looked
-			e.Sure = r.Epoch
-		}
+		e.Hold, e.SureEpoch = nil, r.Epoch
 	}
 }
 
