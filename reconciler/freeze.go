@@ -125,7 +125,7 @@ func (a *Agent) freeze(env *declaration.Environment, state EnvironmentState) (ou
 	}
 	outcome = Outcome{Kind: Waiting, Reason: fmt.Sprintf("approved before the freeze: calendar %q: %s", f.Calendar, f.Reason)}
 	if class := a.inForce().Classes[state.Approved.Class]; class != nil && class.LetsOverride(policy.GateCalendar) {
-		outcome.Hint = fmt.Sprintf("purser override %s --gate %s lets it go on", env.Meta.Name, policy.GateCalendar)
+		outcome.Hint = fmt.Sprintf("purser override %s --gate %s --to %s lets it go on", env.Meta.Name, policy.GateCalendar, state.Approved.Release)
 	}
 	if f.Until != nil {
 		outcome.Reason += "; it goes on at " + f.Until.Format(time.RFC3339)

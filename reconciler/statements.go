@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/identity"
 	"github.com/purser-gitops/purser/sources/statement"
 )
@@ -233,7 +234,7 @@ func mayOrder(v policy.Voter, person string) string {
 	if policy.MayOrder(v) {
 		return ""
 	}
-	return noRole(person, policy.OrderRoles)
+	return noRole(person, declaration.OrderRoles)
 }
 
 // noRole says why somebody does not count.

@@ -52,9 +52,9 @@
 //	{"binding":{"cluster":…,"health":…,"namespace":…},
 //	 "declaration":null|{"attestations":[…],"change":{…},"class":…,"migration":…,"modules":[…],"version":…},
 //	 "format":"purser.dev/release/v1",
-//	 "images":{"<role>/<container>":"<image>","<role>/volume:<name>":"<image>",…},
 //	 "objects":{"<Ref.Key>":"sha256:…",…}}
 //
-// An object's digest is that of its own canonical JSON. The lists attestations and
+// An object's digest is that of its own canonical JSON. What follows from the
+// objects, such as the image set, is no part of it. The lists attestations and
 // modules are left out where they are empty.
 package render

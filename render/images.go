@@ -33,7 +33,7 @@ type imageUse struct {
 // templates, and "role/volume:name" to that of every image volume. Where two
 // objects give one key different images, theirs are told apart as
 // "role/container#Kind.name", and where that is not enough as
-// "role/container#Kind.namespace/name".
+// "role/container#Kind.namespace/name", with "[2]" and so on for namesakes in one pod.
 func imageSet(objs []*unstructured.Unstructured) map[string]string {
 	var uses []imageUse
 	for _, o := range objs {
@@ -44,12 +44,15 @@ func imageSet(objs []*unstructured.Unstructured) map[string]string {
 		}
 		pod, _, _ := unstructured.NestedMap(o.Object, at...)
 		role := roleOf(o, pod)
-		for name, image := range podImages(pod) {
+		seen := map[string]int{}
+		podImages(pod, func(name, image string) {
 			key := role + "/" + name
-			uses = append(uses, imageUse{[3]string{
-				key, fmt.Sprintf("%s#%s.%s", key, ref.Kind, ref.Name), fmt.Sprintf("%s#%s.%s/%s", key, ref.Kind, ref.Namespace, ref.Name),
-			}, image})
-		}
+			object := fmt.Sprintf("%s#%s.%s/%s", key, ref.Kind, ref.Namespace, ref.Name)
+			if seen[name]++; seen[name] > 1 { // the API server refuses that in most kinds, not in all
+				object += fmt.Sprintf("[%d]", seen[name])
+			}
+			uses = append(uses, imageUse{[3]string{key, fmt.Sprintf("%s#%s.%s", key, ref.Kind, ref.Name), object}, image})
+		})
 	}
 	first, differ := map[string]string{}, map[string]bool{}
 	for _, u := range uses {
@@ -73,10 +76,9 @@ func imageSet(objs []*unstructured.Unstructured) map[string]string {
 	return images
 }
 
-// podImages gives what a pod runs and mounts: container → image, and volume:name → image. No container has a colon in its
-// name.
-func podImages(pod map[string]any) map[string]string {
-	images := map[string]string{}
+// podImages gives what a pod runs and mounts: the image of each container, and as volume:name that of each volume. No
+// container has a colon in its name.
+func podImages(pod map[string]any, give func(name, image string)) {
 	each := func(list string, note func(m map[string]any, name string)) {
 		items, _, _ := unstructured.NestedSlice(pod, "spec", list)
 		for _, item := range items {
@@ -88,16 +90,15 @@ func podImages(pod map[string]any) map[string]string {
 	for _, list := range []string{"initContainers", "containers", "ephemeralContainers"} {
 		each(list, func(m map[string]any, name string) {
 			if image, _ := m["image"].(string); image != "" {
-				images[name] = image
+				give(name, image)
 			}
 		})
 	}
 	each("volumes", func(m map[string]any, name string) {
 		if image, _, _ := unstructured.NestedString(m, "image", "reference"); image != "" {
-			images["volume:"+name] = image
+			give("volume:"+name, image)
 		}
 	})
-	return images
 }
 
 func roleOf(o *unstructured.Unstructured, pod map[string]any) string {

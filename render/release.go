@@ -98,7 +98,6 @@ func (r *Release) digest() (string, error) {
 	return digestOf(map[string]any{
 		"format":      releaseFormat,
 		"objects":     anyMap(r.ObjectDigests),
-		"images":      anyMap(r.Images),
 		"declaration": declarationValue(r.Declaration),
 		"binding":     map[string]any{"cluster": r.Binding.Cluster, "namespace": r.Binding.Namespace, "health": health},
 	})

@@ -64,8 +64,8 @@ func TestDigestVectors(t *testing.T) {
 	for _, c := range []struct{ name, got, want string }{
 		{"object", bare.ObjectDigests["/ConfigMap/north-dev/settings"], "sha256:61cf173a3527681843a7b1880b5824dfa2c733fef49759924c285bc70b3cdc93"},
 		{"web", full.ObjectDigests["apps/Deployment/north-dev/web"], "sha256:a7219980399ef46b0851664c6112ba68408957a372f088f1afa7174c365699db"},
-		{"bare release", bare.Digest, "sha256:93af6fadad9f772dfb2c47dc85c5effb167dde74c7a5e4dfad057db12b4ad3ac"},
-		{"full release", full.Digest, "sha256:20ecb0bedbad43c11337d99f86da5907de690c80f599d1d299ee2895343ca4f7"},
+		{"bare release", bare.Digest, "sha256:9e52d633e3331ba08f3ba1af786dd6a4aeb298a2499220845f3d12fb28db84c4"},
+		{"full release", full.Digest, "sha256:74d624101d5f12bbb8298d3b32f82466c19562a82395442ad652ea37d4e73ad0"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: digest is %s, want %s", c.name, c.got, c.want)
@@ -261,6 +261,16 @@ func TestImagesOfTwoNamespaces(t *testing.T) {
 	}
 	want = map[string]string{"web/odoo": "odoo:1"}
 	if got := mustRelease(t, result(t, web("one", "odoo:1"), web("two", "odoo:1")), nil, Binding{}).Images; !maps.Equal(got, want) {
+		t.Errorf("images are %v, want %v", got, want)
+	}
+}
+
+// TestImagesOfNamesakesInOnePod has one container's image hidden by that of its namesake, in a kind whose pods nobody checks.
+func TestImagesOfNamesakesInOnePod(t *testing.T) {
+	two := `{"apiVersion":"apps/v1","kind":"ControllerRevision","metadata":{"name":"r","namespace":"n"},"data":{"spec":{"template":{"spec":{"containers":[` +
+		`{"name":"odoo","image":"odoo:1"},{"name":"odoo","image":"odoo:2"}]}}}}}`
+	want := map[string]string{"r/odoo#ControllerRevision.n/r": "odoo:1", "r/odoo#ControllerRevision.n/r[2]": "odoo:2"}
+	if got := mustRelease(t, result(t, two), nil, Binding{}).Images; !maps.Equal(got, want) {
 		t.Errorf("images are %v, want %v", got, want)
 	}
 }

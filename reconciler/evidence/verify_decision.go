@@ -105,8 +105,8 @@ func (b *branchLog) checkDecision(r Record) (*policy.Inputs, error) {
 		return nil, nil
 	}
 	in, err := b.decisions.inputs(r)
-	if errors.Is(err, errNoInputs) {
-		return nil, nil // told of already, or erased
+	if errors.Is(err, errNoInputs) || errors.Is(err, policy.ErrOtherGates) { // the former told of already, or erased
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err

@@ -31,8 +31,16 @@ type Rules struct {
 	People    map[string]Voter
 }
 
+// GatesVersion is that of what the gates answer. It changes with every change that gives the same inputs another answer, so
+// that old decisions are not taken for wrong ones.
+const GatesVersion = 1
+
+// ErrOtherGates says that gates of another version judged.
+var ErrOtherGates = errors.New("the decision was made by other gates")
+
 // stored is the form of Inputs in a record: rules are given by name.
 type stored struct {
+	Gates     int // GatesVersion that judged
 	Candidate Candidate
 	Facts     Facts
 	At        time.Time
@@ -47,7 +55,7 @@ func (in Inputs) Evaluate() Verdict { return Evaluate(in.Candidate, in.Facts, in
 // Encode writes the inputs, without the rules and without what no gate looks at: the content of objects, unless there are
 // policies about it, and the fields of the release diff, which gave the class.
 func (in Inputs) Encode() ([]byte, error) {
-	s := stored{Candidate: in.Candidate, Facts: in.Facts, At: in.At}
+	s := stored{Gates: GatesVersion, Candidate: in.Candidate, Facts: in.Facts, At: in.At}
 	c := &s.Candidate
 	whole := len(c.Policies) > 0
 	c.Release, c.Approved = slim(c.Release, whole), slim(c.Approved, whole)
@@ -93,6 +101,10 @@ func DecodeRules(data []byte) (*Rules, error) {
 
 // Decode reads encoded inputs that were judged by these rules.
 func (r *Rules) Decode(data []byte) (Inputs, error) {
+	var by struct{ Gates int }
+	if err := json.Unmarshal(data, &by); err == nil && by.Gates != GatesVersion {
+		return Inputs{}, fmt.Errorf("%w: version %d, not %d", ErrOtherGates, by.Gates, GatesVersion)
+	}
 	var s stored
 	if err := decode(data, &s); err != nil {
 		return Inputs{}, fmt.Errorf("decode the inputs of a decision: %w", err)

@@ -36,11 +36,8 @@ type Statement struct {
 // DeletionRoles may let a release delete more than the limits.
 var DeletionRoles = []string{RoleReleaseManager, "dba"}
 
-// OrderRoles may give orders about an environment: override gates, pause, resume, abort, lift a veto.
-var OrderRoles = []string{RoleReleaseManager, "governance-owner"}
-
 // MayOrder reports whether somebody may give orders about an environment.
-func MayOrder(v Voter) bool { return !v.Bot && v.anyRole(OrderRoles) }
+func MayOrder(v Voter) bool { return !v.Bot && v.anyRole(declaration.OrderRoles) }
 
 // neverOverridden are the gates that hold against everybody: without evidence nobody could review the override, and
 // tenants, owners of objects and the right to sign are not the releasing person's to give.
@@ -100,11 +97,9 @@ func Opens(orders []Override, people map[string]Voter, class *declaration.Releas
 // class that is not declared any more.
 func ReviewRoles(class *declaration.ReleaseClass) []string {
 	if class != nil {
-		if roles := class.Reviewers(); len(roles) > 0 {
-			return roles
-		}
+		return class.Reviewers()
 	}
-	return OrderRoles
+	return declaration.OrderRoles
 }
 
 // MayReview reports whether somebody may review an override that somebody else ordered.

@@ -76,8 +76,11 @@ func (c *ReleaseClass) LetsOverride(gate string) bool {
 	return c.Spec.Override.Gates == nil || slices.Contains(c.Spec.Override.Gates, gate)
 }
 
-// Reviewers are the roles of which whoever reviews an override holds one; none where the class names none, not even for
-// its approvals.
+// OrderRoles may give orders about an environment: override gates, pause, resume, abort, lift a veto.
+var OrderRoles = []string{"release-manager", "governance-owner"}
+
+// Reviewers are the roles of which whoever reviews an override holds one: those that the class names, or those of its
+// approvals or, where nobody has to approve, those that may override.
 func (c *ReleaseClass) Reviewers() []string {
 	if len(c.Spec.Override.Review) > 0 {
 		return c.Spec.Override.Review
@@ -85,6 +88,9 @@ func (c *ReleaseClass) Reviewers() []string {
 	var roles []string
 	for _, a := range c.Spec.Approvals {
 		roles = append(roles, a.Roles...)
+	}
+	if len(roles) == 0 {
+		return OrderRoles
 	}
 	slices.Sort(roles)
 	return slices.Compact(roles)

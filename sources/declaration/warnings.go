@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Warnings tells what is allowed and hardly meant: rules that anybody can take away, and rules that nothing can pass. They
@@ -13,6 +14,7 @@ func (s *Set) Warnings() Errors {
 	var list Errors
 	s.warnLoose(&list)
 	s.warnWeaker(&list)
+	s.warnReviews(&list)
 	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
 		class := s.Classes[name]
 		if class.Spec.Authorship == AuthorshipForge && len(class.Spec.Approvals) > 0 {
@@ -69,6 +71,34 @@ func (s *Set) warnWeaker(list *Errors) {
 				fmt.Sprintf("it has the higher rank, so release.yaml may raise a release out of %q", lower.Meta.Name),
 				fmt.Sprintf("demand as much, or give it a lower rank than %d", lower.Spec.Rank))
 			break
+		}
+	}
+}
+
+// warnReviews is about people whose overrides nobody else could review: three days later nothing would be released anymore.
+func (s *Set) warnReviews(list *Errors) {
+	able := func(roles []string, but string) []string {
+		var names []string
+		for name, p := range s.Persons {
+			if name != but && !p.Spec.Bot && p.holdsOneOf(roles) && p.canSign(UseStatements) {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
+		class := s.Classes[name]
+		if o := class.Spec.Override; class.Position == (Position{}) || o.Gates != nil && len(o.Gates) == 0 {
+			continue
+		}
+		for _, person := range able(OrderRoles, "") {
+			if len(able(class.Reviewers(), person)) == 0 {
+				list.add(class.Position, fmt.Sprintf("nobody could review what %s overrides for class %q", person, name),
+					fmt.Sprintf("no other person with the role %s has a key for statements, and an overdue review denies every release", strings.Join(class.Reviewers(), " or ")),
+					"declare another such Person, name roles in spec.override.review, or let nothing be overridden (override.gates: [])")
+				break
+			}
 		}
 	}
 }
