@@ -71,7 +71,7 @@ func TestAuditRewound(t *testing.T) {
 
 	w.setValue("three")
 	w.until("the loss is reported", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
-		for _, words := range []string{"it was rewound, to the first ", "git push " + w.audit.URL + " " + tip + ":" + branch, "instead forgets the ", "statement about dev"} {
+		for _, words := range []string{"it was rewound, replaced or written by another", "git push '" + w.audit.URL + "' '" + tip + ":" + branch + "'", "instead forgets "} {
 			if !strings.Contains(s.Evidence.Problem, words) {
 				return fmt.Errorf("evidence does not say %q: %q", words, s.Evidence.Problem)
 			}
@@ -89,7 +89,8 @@ func TestAuditRewound(t *testing.T) {
 			t.Errorf("%s a start gives %v", when, err)
 		}
 	}
-	refused("with its directory", "instead forgets the ")
+	refused("with its directory", "it was rewound, to the first ")
+	refused("with its directory", "statement about dev")
 
 	keys := w.dir
 	w.moveMachine()

@@ -33,6 +33,24 @@ func (a *archive) segment(branch string, seq uint64) string {
 	return filepath.Join(a.dir, filepath.FromSlash(branch), fmt.Sprintf("%05d.jsonl", seq/segmentRecords))
 }
 
+// bytes is how much all files together hold.
+func (a *archive) bytes() (total int64, err error) {
+	err = filepath.WalkDir(a.dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measure archive: %w", err)
+	}
+	return total, nil
+}
+
 func (a *archive) idsPath(branch string) string {
 	return filepath.Join(a.dir, filepath.FromSlash(branch), "ids")
 }

@@ -3,6 +3,7 @@ package evidence
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 	ctx, cancel := context.WithTimeout(ctx, rebuildFactor*l.o.Timeout)
 	defer cancel()
 	l.o.Logger.Info("rebuilding evidence directory from the audit remote", "branch", branch)
-	r, err := l.fetchTemporary(ctx, want)
+	r, err := l.fetchTemporary(ctx, want, math.MaxInt64)
 	if err != nil {
 		return fmt.Errorf("rebuild evidence directory: %w", err)
 	}

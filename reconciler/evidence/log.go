@@ -61,7 +61,6 @@ type Log struct {
 	wake     chan struct{} // capacity 1: something to publish, or closing
 	flushing chan struct{} // capacity 1: held by the one who flushes the spool
 	pace     pace
-	stray    stray        // used by Open and Run alone
 	pin      *pin         // nil for none; never changes
 	known    *pushSession // refs and capabilities of the remote after the last batch, or nil; used by Run alone
 
@@ -249,11 +248,14 @@ func (l *Log) resume(ctx context.Context) error {
 		l.lastErr = err
 		return nil
 	}
-	arrived, err := l.checkTip(ctx, refs)
-	if err == nil && !arrived {
+	arrived, err := l.checkTip(refs)
+	if err != nil {
+		return l.missing(ctx, refs)
+	}
+	if !arrived {
 		l.shown = p.index()
 	}
-	return err
+	return nil
 }
 
 // restore drops spooled records that were published, and derives the head and
@@ -321,7 +323,7 @@ func (l *Log) eachBranch(fn func(branch string, base, size uint64) error) error 
 // checkTip compares the remote's branch with what this log left there. It says
 // whether the pending push has arrived. Anything else on the branch is not this
 // log's: it stalls.
-func (l *Log) checkTip(ctx context.Context, refs refs) (arrived bool, err error) {
+func (l *Log) checkTip(refs refs) (arrived bool, err error) {
 	p := l.state.Published
 	tip := refs["refs/heads/"+p.Branch]
 	if l.state.Pending != nil && tip == l.state.Pending.hash() {
@@ -330,7 +332,7 @@ func (l *Log) checkTip(ctx context.Context, refs refs) (arrived bool, err error)
 	if tip == p.Tip {
 		return false, nil
 	}
-	return false, l.moved(ctx, refs)
+	return false, l.moved(refs)
 }
 
 // Epoch is the writer's epoch, from 1. gap says that this epoch began without

@@ -14,58 +14,76 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// stray is what was found where this writer had left its branch. It is looked at once, not at every try.
-type stray struct {
-	tip, left plumbing.Hash // where the branch is, and where it was left
-	err       *StalledError
+// errNotRead stands for what nobody has looked at.
+var errNotRead = errors.New("the agent says more when it is started again, and stays down then until the branch is back")
+
+// moved says what became of the branch and how to bring it back. It reads nothing of what is there now, which may be
+// large and anybody's: see [Log.missing].
+func (l *Log) moved(have refs) *StalledError { return l.strayed(have, 0, errNotRead) }
+
+// missing is like moved and also says what a directory that began anew from what is there would not know any more. It
+// fetches the branch, within bounds of time and size.
+func (l *Log) missing(ctx context.Context, have refs) *StalledError {
+	p := l.state.Published
+	if p.Tip.IsZero() {
+		return l.moved(have)
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.o.Timeout)
+	defer cancel()
+	left, err := l.remaining(ctx, have["refs/heads/"+p.Branch])
+	return l.strayed(have, left, err)
 }
 
-// moved says what became of the branch, how to bring it back, and what a directory that began anew from what is there
-// would not know any more.
-func (l *Log) moved(ctx context.Context, have refs) *StalledError {
+// strayed words what is known: how many of the branch's records are still there, or why nobody knows.
+func (l *Log) strayed(have refs, left uint64, unknown error) *StalledError {
 	p := l.state.Published
 	tip := have["refs/heads/"+p.Branch]
-	if l.stray.err != nil && l.stray.tip == tip && l.stray.left == p.Tip {
-		return l.stray.err
-	}
 	if p.Tip.IsZero() {
 		return &StalledError{
 			What: fmt.Sprintf("branch %s of the audit remote is at %s, this writer never pushed to it", p.Branch, tip),
 			Hint: "find out who writes there; give every writer a branch of its own: audit/<writer>/<year>",
 		}
 	}
-	left, err := l.remaining(ctx, tip)
-	e := &StalledError{What: whatMoved(p, tip, len(have) == 0, left, err)}
-	command := fmt.Sprintf("git push %s %s:refs/heads/%s", l.o.Remote.URL, p.Tip, p.Branch)
+	from, words := p.Base+left, []string{l.o.Remote.URL, fmt.Sprintf("%s:refs/heads/%s", p.Tip, p.Branch)}
 	switch {
-	case len(have) == 0:
-		command += " 'refs/purser/*:refs/purser/*'"
-	case err != nil:
-		command = strings.Replace(command, "git push", fmt.Sprintf("git push --force-with-lease=refs/heads/%s:%s", p.Branch, tip), 1)
+	case len(have) == 0: // the earlier years are gone, too
+		from, words = 0, append(words, "refs/purser/*:refs/purser/*")
+	case errors.Is(unknown, errOtherRecords):
+		words = slices.Insert(words, 0, fmt.Sprintf("--force-with-lease=refs/heads/%s:%s", p.Branch, tip))
 	}
-	e.Hint = fmt.Sprintf("find out who changed it, and first bring the branch back, from any clone that has commit %s: %s; the agent then goes on by itself. "+
-		"Starting from an empty directory instead forgets %s; vetoes, revocations and approvals among that no longer hold, and declarations of before come back into force",
-		p.Tip, command, l.forgotten(p.Base+left, err))
-	if err == nil || errors.Is(err, errOtherRecords) { // else the next try may tell more
-		l.stray = stray{tip: tip, left: p.Tip, err: e}
+	command := "git push"
+	for _, word := range words {
+		command += " " + quote(word)
 	}
-	return e
+	return &StalledError{
+		What: whatMoved(p, tip, len(have) == 0, left, unknown),
+		Hint: fmt.Sprintf("find out who changed it, and first bring the branch back, from any clone that has commit %s: %s; the agent then goes on by itself. "+
+			"Starting from an empty directory instead forgets %s; vetoes, revocations and approvals among that no longer hold, and declarations of before come back into force",
+			p.Tip, command, l.forgotten(from, unknown)),
+	}
 }
 
-func whatMoved(p position, tip plumbing.Hash, empty bool, left uint64, err error) string {
+// quote is a word as a shell reads it.
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
+
+func whatMoved(p position, tip plumbing.Hash, empty bool, left uint64, unknown error) string {
 	switch {
 	case empty:
 		return fmt.Sprintf("the audit remote is empty, this writer left branch %s at %s", p.Branch, p.Tip)
 	case tip.IsZero():
 		return fmt.Sprintf("branch %s of the audit remote is gone, this writer left it at %s", p.Branch, p.Tip)
-	case err == nil:
+	case unknown == nil:
 		return fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, to the first %d of %d records", p.Branch, tip, p.Tip, left, p.Frontier.Size)
 	}
-	return fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, replaced or written by another (%v)", p.Branch, tip, p.Tip, err)
+	return fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, replaced or written by another (%v)", p.Branch, tip, p.Tip, unknown)
 }
 
 // errOtherRecords says that a branch does not have what this machine published there.
 var errOtherRecords = errors.New("its records are not the first of those on this machine")
+
+// A pack of a branch that was rewound is no larger than this many bytes and so many times what is held here of it: commits
+// and directories come on top of the records.
+const packFloor, packFactor = 64 << 20, 8
 
 // remaining is how many of the branch's records, as this machine has them, a commit on the remote still has.
 func (l *Log) remaining(ctx context.Context, tip plumbing.Hash) (uint64, error) {
@@ -73,7 +91,11 @@ func (l *Log) remaining(ctx context.Context, tip plumbing.Hash) (uint64, error) 
 		return 0, nil
 	}
 	p := l.state.Published
-	r, err := l.fetchTemporary(ctx, refs{"refs/heads/" + p.Branch: tip})
+	most, err := l.archive.bytes()
+	if err != nil {
+		return 0, err
+	}
+	r, err := l.fetchTemporary(ctx, refs{"refs/heads/" + p.Branch: tip}, packFloor+packFactor*most)
 	if err != nil {
 		return 0, err
 	}
@@ -127,7 +149,7 @@ const mostForgotten = 5
 // forgotten tells of the records of this machine from an index on.
 func (l *Log) forgotten(from uint64, unknown error) string {
 	if unknown != nil {
-		return "an unknown part of what was recorded here"
+		return fmt.Sprintf("an unknown part of what was recorded here (%v)", unknown)
 	}
 	var since time.Time
 	var named []string

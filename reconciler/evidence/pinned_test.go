@@ -24,38 +24,6 @@ func (f *fixture) wiped() {
 	}
 }
 
-// A rewound branch is told of with what a start from it would forget, and with the way back.
-func TestRewoundBranchSaysWhatItForgets(t *testing.T) {
-	f := newFixture(t)
-	f.run()
-	f.wait(f.add(1).Index)
-	back := git(t, f.bare, "rev-parse", "audit/2026")
-	for _, kind := range []string{TypeStatement, TypeVeto} {
-		d := applyDraft(7)
-		d.Type, d.Environment, d.Deployment, d.Keep = kind, "prod-eu", 0, nil
-		r, err := f.log.record(t.Context(), d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.wait(r.Index)
-	}
-	tip := git(t, f.bare, "rev-parse", "audit/2026")
-	git(t, f.bare, "update-ref", "refs/heads/audit/2026", back)
-	r := f.add(1)
-	err := f.log.Published(t.Context(), r.Index)
-	wantStalled(t, err, "rewound, to the first 1 of 3 records", "git push "+f.bare+" "+tip+":refs/heads/audit/2026",
-		"forgets the 3 records since 2026-03-04T05:06:07Z, from record 1 on", "1: statement about prod-eu, 2: veto about prod-eu")
-	git(t, f.bare, "update-ref", "refs/heads/audit/2026", tip)
-	for deadline := time.Now().Add(time.Minute); f.log.Status().Published <= r.Index; {
-		if time.Now().After(deadline) {
-			t.Fatal(f.log.Status().Err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	f.close()
-	f.verified(4)
-}
-
 // With a pinned checkpoint neither a directory that is there nor an empty one goes on from a log that lacks it.
 func TestPinnedCheckpoint(t *testing.T) {
 	f := newFixture(t)

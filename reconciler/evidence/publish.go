@@ -178,7 +178,7 @@ func (l *Log) publishBatch(ctx context.Context) error {
 
 func (l *Log) publishTo(ctx context.Context, session *pushSession) error {
 	defer session.close()
-	arrived, err := l.checkTip(ctx, session.refs)
+	arrived, err := l.checkTip(session.refs)
 	if err != nil {
 		return err
 	}
@@ -216,13 +216,13 @@ func (l *Log) readBack(ctx context.Context, session *pushSession) error {
 		return fmt.Errorf("read back audit branch: %w", err)
 	}
 	session.refs = seen
-	if arrived, err := l.checkTip(ctx, seen); arrived && err == nil {
+	if arrived, err := l.checkTip(seen); arrived && err == nil {
 		return nil
 	}
 	if seen, err = l.remote.list(ctx); err != nil {
 		return fmt.Errorf("read back audit branch: %w", err)
 	}
-	arrived, err := l.checkTip(ctx, seen)
+	arrived, err := l.checkTip(seen)
 	if err == nil && !arrived {
 		err = errors.New("read back audit branch: the server accepted the push but does not show it")
 	}

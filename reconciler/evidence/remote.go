@@ -172,8 +172,9 @@ func (r *remote) list(ctx context.Context) (refs, error) {
 	return adv.References, nil
 }
 
-// fetch stores everything the refs reach, and the refs, in s.
-func (r *remote) fetch(ctx context.Context, s storage.Storer, want refs) error {
+// fetch stores everything the refs reach, and the refs, in s. A pack of more than most bytes is refused with
+// [ErrTooLarge].
+func (r *remote) fetch(ctx context.Context, s storage.Storer, want refs, most int64) error {
 	session, err := r.uploader(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to audit remote: %w", err)
@@ -195,7 +196,7 @@ func (r *remote) fetch(ctx context.Context, s storage.Storer, want refs) error {
 		return fmt.Errorf("fetch from audit remote: %w", err)
 	}
 	defer pack.Close()
-	if err := packfile.UpdateObjectStorage(s, pack); err != nil {
+	if err := packfile.UpdateObjectStorage(s, &bounded{r: pack, left: most}); err != nil {
 		return fmt.Errorf("fetch from audit remote: %w", err)
 	}
 	for name, hash := range want {
@@ -204,6 +205,20 @@ func (r *remote) fetch(ctx context.Context, s storage.Storer, want refs) error {
 		}
 	}
 	return nil
+}
+
+// bounded fails where there is more to read than it lets through.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fmt.Errorf("read pack: %w", ErrTooLarge)
+	}
+	return n, err
 }
 
 // pushSession is one conversation with receive-pack: refs first, then at most

@@ -43,8 +43,8 @@ func openStorage(dir string) *filesystem.Storage {
 	return filesystem.NewStorageWithOptions(osfs.New(dir), cache.NewObjectLRU(32*cache.MiByte), filesystem.Options{KeepDescriptors: true})
 }
 
-// fetchTemporary fetches refs into a repository of its own; discard removes it.
-func (l *Log) fetchTemporary(ctx context.Context, want refs) (*repository, error) {
+// fetchTemporary fetches refs into a repository of its own, most bytes of pack at most; discard removes it.
+func (l *Log) fetchTemporary(ctx context.Context, want refs, most int64) (*repository, error) {
 	dir, err := os.MkdirTemp(l.o.Dir, "tmp-fetch-*")
 	if err != nil {
 		return nil, fmt.Errorf("create fetch directory: %w", err)
@@ -52,7 +52,7 @@ func (l *Log) fetchTemporary(ctx context.Context, want refs) (*repository, error
 	r := &repository{dir: dir, storage: openStorage(dir), temp: true}
 	err = r.storage.Init()
 	if err == nil {
-		err = l.remote.fetch(ctx, r.storage, want)
+		err = l.remote.fetch(ctx, r.storage, want, most)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.discard())
