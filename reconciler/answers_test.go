@@ -265,9 +265,12 @@ func TestPullRequestThatChangesDeclarationsIsJudgedByThoseInForce(t *testing.T) 
 	if strings.Contains(comment, "hunter2") || strings.Contains(f.status(head, "dev"), "hunter2") || strings.Contains(f.logs.String(), "hunter2") {
 		t.Errorf("it tells a password:\n%s", comment)
 	}
-	if got := f.status(head, "governance"); !strings.HasPrefix(got, "failure: refused: ") {
-		t.Errorf("the status of the declarations is %q", got)
-	}
+	labtest.Eventually(t, "the declarations have a status", func(context.Context) error {
+		if got := f.status(head, "governance"); !strings.HasPrefix(got, "failure: refused: ") {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
 	// Both sides change the same file.
 	f.setValue("theirs")
 	f.answered(head, "pending: cannot be previewed", "cannot be previewed", "objects&#46;yaml")

@@ -192,9 +192,12 @@ func TestDriftIsToldOnce(t *testing.T) {
 		}
 	}
 	differs(many)
-	if n := strings.Count(w.logs.String(), "msg=drift "); n != many {
-		t.Errorf("%d lines about the drift of %d objects", n, many)
-	}
+	w.until("each is told of, once", func(reconciler.Status, reconciler.EnvironmentStatus) error {
+		if n := strings.Count(w.logs.String(), "msg=drift "); n != many {
+			return fmt.Errorf("%d lines are about the drift of %d objects", n, many)
+		}
+		return nil
+	})
 	w.write("purser/dev.yaml", w.environment("dev", "apps/dev", ""))
 	w.push("Correct drift from now on")
 	differs(0)
