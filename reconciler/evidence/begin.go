@@ -153,6 +153,9 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 		},
 		Branches: []branchStart{{Branch: branch, Base: base, Checkpoint: signed}},
 	}
+	if l.pin != nil {
+		l.state.Pinned = &l.pin.checkpoint
+	}
 	l.state.EpochStart = l.state.Published.index()
 	return nil
 }

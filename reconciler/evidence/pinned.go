@@ -45,43 +45,113 @@ func (p pin) broken(why string) *StalledError {
 	}
 }
 
-// checkPin compares the pinned checkpoint with the records of this machine. One of a branch from before them was compared
-// when they were fetched.
+// checkPin compares the pinned checkpoint with the records of this machine. Where they are not here, the checkpoint with
+// which their branch ended serves, or that an earlier start compared the same pin.
 func (l *Log) checkPin() error {
 	if l.pin == nil {
 		return nil
 	}
 	at := slices.IndexFunc(l.state.Branches, func(b branchStart) bool { return b.Branch == l.pin.branch })
-	if at < 0 {
-		if newest, _ := l.names.year(l.head.Branch); l.pin.year < newest {
-			return nil
-		}
+	newest, _ := l.names.year(l.head.Branch)
+	switch {
+	case at < 0 && l.pin.year >= newest:
 		return l.pin.broken("this machine has no records of that branch")
+	case at < 0:
+		end, err := l.endBefore()
+		if err != nil {
+			return err
+		}
+		return l.checkPinByEnd(end)
+	case l.pin.branch != l.archive.branch && l.absent(l.pin.branch):
+		return l.checkPinByEnd(l.state.Branches[at].Checkpoint)
 	}
-	var have frontier
-	err := l.eachBranch(func(branch string, _, size uint64) error {
-		if branch != l.pin.branch {
+	have, err := l.leading(l.pin.branch, l.pin.Size)
+	if err != nil {
+		return err
+	}
+	if err := l.pin.check(have.Size, have.root()); err != nil {
+		return err
+	}
+	return l.rememberPin()
+}
+
+// check compares the pin with the end of as many records as there are, at most its own size.
+func (p pin) check(size uint64, root tlog.Hash) error {
+	switch {
+	case size < p.Size:
+		return p.broken(fmt.Sprintf("it ends after %d", size))
+	case root != p.Root:
+		return p.broken("these are other records")
+	}
+	return nil
+}
+
+// leading is the frontier of a branch's first records, published or spooled, size at most.
+func (l *Log) leading(name string, size uint64) (have frontier, err error) {
+	err = l.eachBranch(func(branch string, _, records uint64) error {
+		if branch != name {
 			return nil
 		}
-		return l.archive.read(branch, 0, min(size, l.pin.Size), func(_ uint64, line []byte) error {
+		return l.archive.read(branch, 0, min(records, size), func(_ uint64, line []byte) error {
 			have.add(tlog.RecordHash(line))
 			return nil
 		})
 	})
-	if err != nil {
-		return err
-	}
 	for _, e := range l.spool.entries {
-		if e.Branch == l.pin.branch && have.Size < l.pin.Size {
+		if e.Branch == name && have.Size < size {
 			have.add(e.leaf)
 		}
 	}
-	switch {
-	case have.Size < l.pin.Size:
-		return l.pin.broken(fmt.Sprintf("it ends after %d", have.Size))
-	case have.root() != l.pin.Root:
-		return l.pin.broken("these are other records")
+	return have, err
+}
+
+// endBefore is the signed checkpoint with which the pinned branch ended, as the oldest branch of this machine, which
+// continued it, says; nil where it does not say.
+func (l *Log) endBefore() ([]byte, error) {
+	oldest := l.state.Branches[0]
+	if l.head.index() == oldest.Base || oldest.Branch != l.archive.branch && l.absent(oldest.Branch) {
+		return nil, nil
 	}
+	l.mu.Lock()
+	first, err := l.recordAt(oldest.Base)
+	l.mu.Unlock()
+	if err != nil || first.Previous == nil || first.Previous.Branch != l.pin.branch {
+		return nil, err
+	}
+	return []byte(first.Previous.Checkpoint), nil
+}
+
+// checkPinByEnd compares the pin with the signed checkpoint with which its branch ended, nil where that is not known.
+func (l *Log) checkPinByEnd(signed []byte) error {
+	if signed != nil {
+		end, err := openCheckpoint(signed, l.o.Trusted, l.o.Writer, l.pin.branch)
+		if err != nil {
+			return fmt.Errorf("read last checkpoint of %s: %w", l.pin.branch, err)
+		}
+		if end.Size <= l.pin.Size {
+			return l.pin.check(end.Size, end.Root)
+		}
+	}
+	if l.state.Pinned != nil && *l.state.Pinned == l.pin.checkpoint {
+		return nil
+	}
+	return &StalledError{
+		What: fmt.Sprintf("the pinned checkpoint of %d records on %s cannot be compared: this machine does not have that branch's records", l.pin.Size, l.pin.branch),
+		Hint: "compare it with a clone (purser evidence verify --since), then pin the newest checkpoint of that clone (purser evidence checkpoint)",
+	}
+}
+
+// rememberPin notes that the pin was compared, so that the records are not needed for it again.
+func (l *Log) rememberPin() error {
+	if l.state.Pinned != nil && *l.state.Pinned == l.pin.checkpoint {
+		return nil
+	}
+	next := l.state
+	next.Pinned = &l.pin.checkpoint
+	if err := next.save(l.o.Dir); err != nil {
+		return err
+	}
+	l.state = next
 	return nil
 }
 

@@ -3,6 +3,7 @@ package evidence
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -97,4 +98,77 @@ func TestPinnedCheckpointOfAnEarlierYear(t *testing.T) {
 	f.o.Since = []byte(strings.Replace(string(since), strings.Split(string(since), "\n")[2], strings.Split(string(other), "\n")[2], 1))
 	_, err := Open(t.Context(), f.o)
 	wantStalled(t, err, "on audit/2026: these are other records")
+}
+
+// pinFixture is a log of two records in 2026 and two in 2027, closed, with the checkpoints of 2026.
+func pinFixture(t *testing.T) (f *fixture, early, end []byte) {
+	t.Helper()
+	f = newFixture(t)
+	now := day
+	f.o.Now = func() time.Time { return now }
+	f.o.State = func() (json.RawMessage, error) { return json.RawMessage("{}"), nil }
+	f.run()
+	f.wait(f.add(1).Index)
+	early = f.checkpointOf("audit/2026")
+	f.wait(f.add(1).Index)
+	end = f.checkpointOf("audit/2026")
+	now = day.AddDate(1, 0, 0)
+	f.wait(f.add(1).Index)
+	f.close()
+	return f, early, end
+}
+
+// reopened opens the log, which must go well, and closes it.
+func (f *fixture) reopened(since []byte) {
+	f.t.Helper()
+	f.o.Since = since
+	f.open()
+	f.close()
+}
+
+// endChecks are what the end of a branch alone tells of a pin, whoever knows that end.
+func endChecks(f *fixture, early, end []byte) {
+	f.t.Helper()
+	root := func(c []byte) string { return strings.Split(string(c), "\n")[2] }
+	f.o.Since = early
+	f.refused("the pinned checkpoint of 1 records on audit/2026 cannot be compared", "purser evidence verify --since")
+	f.o.Since = []byte(strings.Replace(string(end), root(end), root(early), 1))
+	f.refused("these are other records")
+	f.o.Since = []byte(strings.Replace(string(end), "\n2\n", "\n3\n", 1))
+	f.refused("it ends after 2")
+	f.reopened(end)
+}
+
+// A pin of a year that a new directory did not fetch is compared with how that year ended, or refused in words. One that
+// was compared when the directory was new holds.
+func TestPinAddedLater(t *testing.T) {
+	f, early, end := pinFixture(t)
+	f.wiped()
+	f.reopened(nil)
+	endChecks(f, early, end)
+	f.wiped()
+	f.reopened(early)
+	f.reopened(early)
+}
+
+// A pin of a year whose records were deleted here to save room does not stop the agent.
+func TestPinOfADeletedArchive(t *testing.T) {
+	f, early, end := pinFixture(t)
+	f.reopened(early) // compared, and remembered
+	if err := os.RemoveAll(filepath.Join(f.o.Dir, "records", "audit", "2026")); err != nil {
+		t.Fatal(err)
+	}
+	f.reopened(early)
+	f.reopened(nil)
+	f.reopened(early)
+	f.reopened(end)
+	state, err := loadState(f.o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.Pinned = nil
+	if err := state.save(f.o.Dir); err != nil {
+		t.Fatal(err)
+	}
+	endChecks(f, early, end)
 }

@@ -87,6 +87,7 @@ type state struct {
 	Published  position
 	Branches   []branchStart // held locally, oldest first, the current one last
 	Pending    *pendingPush
+	Pinned     *checkpoint // the newest that was pinned and compared with the records; nil for none
 }
 
 type branchStart struct {
@@ -107,6 +108,7 @@ type stateFile struct {
 	Spine      spineJSON     `json:"spine"`
 	Branches   []branchStart `json:"branches"`
 	Pending    *pendingPush  `json:"pending,omitempty"`
+	Pinned     *checkpoint   `json:"pinned,omitempty"`
 }
 
 func statePath(dir string) string { return filepath.Join(dir, "state.json") }
@@ -115,7 +117,7 @@ func (s state) save(dir string) error {
 	data, err := json.Marshal(stateFile{
 		Format: stateFormat, Writer: s.Writer, Epoch: s.Epoch, EpochStart: s.EpochStart,
 		Published: s.Published, Tip: s.Published.Tip.String(), Spine: s.Published.Spine.encode(),
-		Branches: s.Branches, Pending: s.Pending,
+		Branches: s.Branches, Pending: s.Pending, Pinned: s.Pinned,
 	})
 	if err != nil {
 		return fmt.Errorf("encode evidence state: %w", err)
@@ -146,7 +148,7 @@ func parseState(data []byte) (state, error) {
 	}
 	s := state{
 		Writer: f.Writer, Epoch: f.Epoch, EpochStart: f.EpochStart,
-		Published: f.Published, Branches: f.Branches, Pending: f.Pending,
+		Published: f.Published, Branches: f.Branches, Pending: f.Pending, Pinned: f.Pinned,
 	}
 	var err error
 	if s.Published.Spine, err = f.Spine.decode(); err != nil {

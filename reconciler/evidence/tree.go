@@ -63,9 +63,9 @@ func (f frontier) valid() bool {
 
 // checkpoint is a C2SP tlog-checkpoint: a note of origin, size and root.
 type checkpoint struct {
-	Origin string
-	Size   uint64
-	Root   tlog.Hash
+	Origin string    `json:"origin"`
+	Size   uint64    `json:"size"`
+	Root   tlog.Hash `json:"root"`
 }
 
 // origin names one branch of one writer; it is also the note key's name.
