@@ -24,9 +24,8 @@ import (
 // is what Alertmanager shows.
 func (w *world) alertsTo(past time.Duration) (*lab.Lab, *clock) {
 	w.t.Helper()
-	l, c := labtest.Start(w.t, lab.Alertmanager), &clock{}
+	l, c := labtest.Start(w.t, lab.Alertmanager), w.clock()
 	c.set(time.Now().Add(-past))
-	w.settings.now = c.now
 	w.settings.more = fmt.Sprintf("  alertmanager: {urls: [%q]}\n", l.AlertmanagerURL)
 	return l, c
 }

@@ -29,17 +29,38 @@ var (
 )
 
 // clock is the world's clock, which tests set.
-type clock struct{ ahead atomic.Int64 }
+type clock struct {
+	ahead   atomic.Int64
+	stopped atomic.Pointer[time.Time]
+}
 
-func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time {
+	if at := c.stopped.Load(); at != nil {
+		return *at
+	}
+	return time.Now().Add(time.Duration(c.ahead.Load()))
+}
+
 func (c *clock) set(moment time.Time) { c.ahead.Store(int64(time.Until(moment))) }
+
+// stop lets no more time pass: what happens from now on did not wait for any, however long it takes.
+func (c *clock) stop() {
+	at := c.now()
+	c.stopped.Store(&at)
+}
+
+// clock gives the world one.
+func (w *world) clock() *clock {
+	c := &clock{}
+	w.settings.now = c.now
+	return c
+}
 
 // freezes gives dev a calendar with one freeze that has a rule for what is under way, and the world a clock.
 func (w *world) freezes(rule string) *clock {
 	w.t.Helper()
-	c := &clock{}
+	c := w.clock()
 	c.set(freezeBegins.Add(-30 * time.Minute))
-	w.settings.now = c.now
 	w.write("purser/calendar.yaml", fmt.Sprintf(`apiVersion: purser.dev/v1alpha1
 kind: Calendar
 metadata: {name: retail}

@@ -111,8 +111,11 @@ func TestAuditRewound(t *testing.T) {
 	w.rewindAudit(before)
 	w.run()
 	w.until("a person has to look", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
-		if dev.Outcome != "stalled" || !strings.Contains(dev.Reason, "bear the mark of a release that the log does not know") || !strings.Contains(dev.Hint, "purser resume dev") {
+		if dev.Outcome != "stalled" || !strings.Contains(dev.Reason, "c0 bears the mark of a release that the log does not know") || !strings.Contains(dev.Hint, "purser resume dev") {
 			return fmt.Errorf("dev is %s: %s (%s)", dev.Outcome, dev.Reason, dev.Hint)
+		}
+		if strings.Contains(dev.Reason, "more object") {
+			t.Errorf("each number of such objects would make another record: %s", dev.Reason)
 		}
 		return nil
 	})

@@ -39,20 +39,21 @@ func (w *world) holds(name, value string) {
 func TestTerminatingObjectBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
+	clock := w.clock()
 	w.run()
 	w.untilLive("dev", "one")
-	w.patchByHand("c0", "kubectl-edit", `{"metadata":{"finalizers":["example.org/hold"]}}`)
-	time.Sleep(3 * time.Second) // repaired, if it is drift
-	c0, err := w.kube.CoreV1().ConfigMaps(w.namespace).Patch(t.Context(), "c0", types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.org/hold"]}}`), metav1.PatchOptions{FieldManager: "other-operator"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("finalizers %v", c0.Finalizers)
+	w.patchByHand("c0", "other-operator", `{"metadata":{"finalizers":["example.org/hold"]}}`)
 	t.Cleanup(func() {
 		_, _ = w.kube.CoreV1().ConfigMaps(w.namespace).Patch(context.Background(), "c0", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	})
 	w.deleteByHand("c0")
-	time.Sleep(time.Second)
+	w.until("c0 is stuck", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if dev.Outcome != "failed" || !strings.Contains(dev.Reason, "/c0 is being deleted") {
+			return fmt.Errorf("dev is %s: %s", dev.Outcome, dev.Reason)
+		}
+		return nil
+	})
+	clock.stop() // it is not tried again
 	w.setByHand("c1", "by hand")
 	w.holds("c1", "one")
 }
@@ -245,7 +246,7 @@ func TestRepairGoesOnAfterAnAbandonedIntent(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "reconcile: {interval: 5s, timeout: 6s}"))
 	})
-	proxy := w.gitProxy(&w.settings.auditURL)
+	proxy, clock := w.gitProxy(&w.settings.auditURL), w.clock()
 	w.run()
 	w.untilLive("dev", "one")
 	if err := proxy.Set(lab.Fault{Mode: lab.Hang}); err != nil {
@@ -258,8 +259,7 @@ func TestRepairGoesOnAfterAnAbandonedIntent(t *testing.T) {
 		}
 		return nil
 	})
-	dev := find(w.agent.Status(), "dev")
-	t.Logf("deployment %+v, %s: %s", dev.Deployment, dev.Outcome, dev.Reason)
+	clock.stop() // the release is not tried again
 	w.setByHand("c3", "by hand")
 	w.holds("c3", "one")
 }
@@ -300,6 +300,7 @@ func TestClaimsSurviveARestart(t *testing.T) {
 func TestContestedObjectDelaysNoRelease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
+	clock := w.clock()
 	w.run()
 	w.untilLive("dev", "one")
 	fight, stop := context.WithCancel(t.Context())
@@ -319,6 +320,7 @@ func TestContestedObjectDelaysNoRelease(t *testing.T) {
 		}
 		return nil
 	})
+	clock.stop() // c1 is not due, or once more and then never again
 	w.setValue("two")
 	w.holds("c2", "two")
 }
