@@ -49,6 +49,9 @@ func (c *clock) stop() {
 	c.stopped.Store(&at)
 }
 
+// resume lets time pass again.
+func (c *clock) resume() { c.stopped.Store(nil) }
+
 // clock gives the world one.
 func (w *world) clock() *clock {
 	c := &clock{}
