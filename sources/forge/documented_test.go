@@ -273,8 +273,8 @@ func TestGitLabAsDocumented(t *testing.T) {
 	if got := logins(pr.Pushers); !pr.PushersKnown || !slices.Equal(got, []string{"developer-1", "developer-2"}) {
 		t.Errorf("pushed by %v, known %t", got, pr.PushersKnown)
 	}
-	// dba-1 approved the first version; of owner-2 it is not known; developer-2 wants changes now.
-	if got := standing(pr); !slices.Equal(got, []string{"dba-1*", "owner-2*", "project_1_bot", "release-manager-1"}) {
+	// dba-1 approved the first version; owner-2 perhaps before the target branch changed; developer-2 wants changes now.
+	if got := standing(pr); !slices.Equal(got, []string{"dba-1*", "project_1_bot", "release-manager-1"}) {
 		t.Errorf("approved by %v", got)
 	}
 	for _, r := range pr.Reviews {
@@ -293,7 +293,7 @@ func TestGitLabAnswersAsDocumented(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Number != 17 || list[0].Head != id("promote") || list[0].Fork || !list[0].Updated.Equal(updated) {
 		t.Errorf("open are %+v, %v", list, err)
 	}
-	describe(t, c, "dba-1*", "owner-2*", "project_1_bot", "release-manager-1")
+	describe(t, c, "dba-1*", "project_1_bot", "release-manager-1")
 	for branch, want := range map[string]Protection{
 		"main":   {Known: true, Protected: true, RequiredApprovals: 2, DismissStale: true},
 		"free":   {Known: true, AdminBypass: true, ForcePush: true},

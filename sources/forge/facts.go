@@ -84,11 +84,14 @@ type PullRequest struct {
 	Commits  []Commit `json:"commits"` // oldest first
 	// Pushers are the accounts that pushed to the head branch, as far as the forge's activity tells. With PushersKnown
 	// every push that led from the branch's creation to Head is among them.
-	Pushers      []User    `json:"pushers,omitempty"`
-	PushersKnown bool      `json:"pushersKnown"`
-	Reviews      []Review  `json:"reviews"` // oldest first, those still standing and those not
-	Digest       string    `json:"digest"`  // sha256:… over the raw answers
-	Asked        time.Time `json:"asked"`   // when the forge was asked
+	Pushers      []User   `json:"pushers,omitempty"`
+	PushersKnown bool     `json:"pushersKnown"`
+	Reviews      []Review `json:"reviews"` // oldest first, those still standing and those not
+	// Retargeted is when its base last became another branch; zero: never. What was reviewed until then was the difference
+	// to something else.
+	Retargeted time.Time `json:"retargeted,omitzero"`
+	Digest     string    `json:"digest"` // sha256:… over the raw answers
+	Asked      time.Time `json:"asked"`  // when the forge was asked
 
 	headBranch string // in the project itself; "" for a fork
 }
@@ -122,9 +125,23 @@ type Protection struct {
 }
 
 // Approvals returns each account's approval that stands: its latest review that says more than a comment, if that is an
-// approval and was not dismissed. Accounts that the forge does not name have none. An approval may be stale.
+// approval, was not dismissed and was given after the pull request got its base. Accounts that the forge does not name have
+// none. An approval may be stale.
 func Approvals(pr *PullRequest) []Review {
-	return slices.DeleteFunc(opinions(pr), func(r Review) bool { return r.State != Approved || r.Dismissed })
+	return slices.DeleteFunc(opinions(pr), func(r Review) bool {
+		return r.State != Approved || r.Dismissed || !pr.Retargeted.IsZero() && !r.At.After(pr.Retargeted)
+	})
+}
+
+// retargeted notes that the base became another branch.
+func (pr *PullRequest) retargeted(at time.Time) error {
+	if at.IsZero() {
+		return fmt.Errorf("%w: pull request %d got another base, and nothing tells when", ErrUnknown, pr.Number)
+	}
+	if at.After(pr.Retargeted) {
+		pr.Retargeted = at
+	}
+	return nil
 }
 
 // opinions returns each account's latest review that says more than a comment.

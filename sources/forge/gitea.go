@@ -310,7 +310,20 @@ func (g *giteaBackend) reviews(client *sdk.Client, pr *PullRequest) error {
 		}
 		pr.Reviews = append(pr.Reviews, review)
 	}
-	return nil
+	return g.targets(client, pr)
+}
+
+// targets looks for the last change of the base: Gitea leaves reviews as they are then.
+func (g *giteaBackend) targets(client *sdk.Client, pr *PullRequest) error {
+	events, err := giteaList(g, func(o sdk.ListOptions) ([]*sdk.TimelineComment, *sdk.Response, error) {
+		return client.ListIssueTimeline(g.owner, g.name, pr.Number, sdk.ListIssueCommentOptions{ListOptions: o})
+	})
+	for _, e := range events {
+		if e.Type == "change_target_branch" {
+			err = errors.Join(err, pr.retargeted(e.Created))
+		}
+	}
+	return err
 }
 
 // pushers asks the project's activity how the head and the merge came to be. Activity that does not go back far enough

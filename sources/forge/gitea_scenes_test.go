@@ -1,13 +1,17 @@
 package forge
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	sdk "code.gitea.io/sdk/gitea"
+
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 )
 
 // TestGiteaTellsOfAMerge plays what people do on a real Gitea and checks the facts that the approvals gate gets.
@@ -136,6 +140,22 @@ func TestGiteaTellsOfAMerge(t *testing.T) {
 				t.Errorf("protection is %+v, %v", protection, err)
 			}
 		}},
+		{name: "approved for another base", play: func(s *scene) string {
+			target := func(base string) {
+				if _, _, err := s.dev.API.EditPullRequest(s.owner.Login, s.Name, s.number, sdk.EditPullRequestOption{Base: base}); err != nil {
+					s.t.Fatal(err)
+				}
+			}
+			s.CommitNew(s.dev, "sandbox", "meanwhile", "Reviewed by nobody")
+			target("sandbox")
+			s.Approve(s.manager, s.number)
+			s.Approve(s.bot, s.number)
+			nextSecond(s.t)
+			target("main")
+			nextSecond(s.t)
+			s.Approve(s.bot, s.number)
+			return s.merge(sdk.MergeStyleMerge)
+		}, approved: names(p.bot), pushers: names(p.dev)},
 		{name: "approval by a bot", play: func(s *scene) string {
 			s.Approve(s.bot, s.number)
 			return s.merge(sdk.MergeStyleMerge)
@@ -206,6 +226,18 @@ func checkWhole(t *testing.T, s *scene, pr *PullRequest) {
 	if len(pr.Commits) != 1 || pr.Commits[0].SHA != s.first || pr.Commits[0].Author.ID != s.dev.ID || pr.Commits[0].Committer.Login != s.dev.Login {
 		t.Errorf("the commits are %+v", pr.Commits)
 	}
+}
+
+// nextSecond waits for what comes next to have a later time: Gitea counts seconds.
+func nextSecond(t testing.TB) {
+	t.Helper()
+	now := time.Now().Truncate(time.Second)
+	labtest.Eventually(t, "a second has passed", func(context.Context) error {
+		if !time.Now().Truncate(time.Second).After(now) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }
 
 func twoCommits(t *testing.T, s *scene, pr *PullRequest) {

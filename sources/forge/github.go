@@ -239,7 +239,21 @@ func (g *githubBackend) reviews(ctx context.Context, number int, pr *PullRequest
 			Dismissed: state == Dismissed,
 		})
 	}
-	return nil
+	return g.targets(ctx, number, pr)
+}
+
+// targets looks for the last change of the base.
+func (g *githubBackend) targets(ctx context.Context, number int, pr *PullRequest) error {
+	events, err := githubList(g, func(o github.ListOptions) ([]*github.IssueEvent, *github.Response, error) {
+		return g.client.Issues.ListIssueEvents(ctx, g.owner, g.name, number, &o)
+	})
+	for _, e := range events {
+		switch e.GetEvent() {
+		case "base_ref_changed", "automatic_base_change_succeeded":
+			err = errors.Join(err, pr.retargeted(e.GetCreatedAt().Time))
+		}
+	}
+	return err
 }
 
 // pushers reads the activity of the head branch, newest first. Activity that does not go back far enough leaves the

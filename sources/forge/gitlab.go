@@ -166,6 +166,9 @@ func (g *gitlabBackend) details(ctx context.Context, pr *PullRequest) error {
 	if err := g.objections(ctx, pr); err != nil {
 		return err
 	}
+	if err := g.targets(ctx, pr); err != nil {
+		return err
+	}
 	if err := g.bots(ctx, pr); err != nil {
 		return err
 	}
@@ -205,6 +208,17 @@ func (g *gitlabBackend) approvals(ctx context.Context, pr *PullRequest, versions
 		pr.Reviews = append(pr.Reviews, r)
 	}
 	return nil
+}
+
+// targets looks for the last change of the target branch, which GitLab only notes in words.
+func (g *gitlabBackend) targets(ctx context.Context, pr *PullRequest) error {
+	notes, err := g.notes(ctx, pr.Number)
+	for _, n := range notes {
+		if n.System && strings.HasPrefix(n.Body, "changed target branch from ") {
+			err = errors.Join(err, pr.retargeted(orZero(n.CreatedAt)))
+		}
+	}
+	return err
 }
 
 // objections are reviewers who want changes. GitLab does not say since when.

@@ -54,11 +54,7 @@ func (g *gitlabBackend) self(ctx context.Context) (User, error) {
 }
 
 func (g *gitlabBackend) comments(ctx context.Context, number int64) ([]comment, error) {
-	all, err := gitlabList(g, func(o gitlab.ListOptions) ([]*gitlab.Note, *gitlab.Response, error) {
-		o.OrderBy, o.Sort = "created_at", "asc"
-		return g.client.Notes.ListMergeRequestNotes(g.options.Project, number,
-			&gitlab.ListMergeRequestNotesOptions{ListOptions: o}, gitlab.WithContext(ctx))
-	})
+	all, err := g.notes(ctx, number)
 	var list []comment
 	for _, n := range all {
 		if !n.System {
@@ -66,6 +62,15 @@ func (g *gitlabBackend) comments(ctx context.Context, number int64) ([]comment, 
 		}
 	}
 	return list, err
+}
+
+// notes are people's comments and GitLab's own ones, oldest first.
+func (g *gitlabBackend) notes(ctx context.Context, number int64) ([]*gitlab.Note, error) {
+	return gitlabList(g, func(o gitlab.ListOptions) ([]*gitlab.Note, *gitlab.Response, error) {
+		o.OrderBy, o.Sort = "created_at", "asc"
+		return g.client.Notes.ListMergeRequestNotes(g.options.Project, number,
+			&gitlab.ListMergeRequestNotesOptions{ListOptions: o}, gitlab.WithContext(ctx))
+	})
 }
 
 func (g *gitlabBackend) createComment(ctx context.Context, number int64, body string) error {
