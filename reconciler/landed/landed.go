@@ -8,6 +8,7 @@
 package landed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -95,6 +96,7 @@ func (p *Past) explain(git *sources.Repository, base string, approved, release *
 		}
 		if there || !altered.Has(path) && !altered.above[path] {
 			p.asAWhole(fmt.Sprintf("it reads %s, which landed before and was judged by nobody for this environment", path))
+			p.PartsUnknown = cmp.Or(p.PartsUnknown, path)
 			return nil
 		}
 	}
