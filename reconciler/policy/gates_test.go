@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -341,6 +343,10 @@ func TestSlimInputsGiveTheSameVerdict(t *testing.T) {
 	again, err := rules.Decode(encoded)
 	if err != nil {
 		t.Fatal(err)
+	}
+	older := strings.Replace(string(encoded), fmt.Sprintf(`"Gates":%d`, GatesVersion), `"Gates":0`, 1)
+	if _, err := rules.Decode([]byte(older)); !errors.Is(err, ErrOtherGates) {
+		t.Errorf("a decision of other gates gives %v", err)
 	}
 	before, after := in.Evaluate(), again.Evaluate()
 	for i := range before.Gates {
