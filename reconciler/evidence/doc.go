@@ -145,7 +145,7 @@
 // The directory keeps, besides the spool, the published records in files of
 // 10,000, the kept files, the right edge of both trees, and of every branch the
 // newest acknowledged checkpoint, and the newest pin that was compared with the
-// records; published blobs are on the remote alone. That one
+// records; published blobs are on the remote alone. The checkpoint's one
 // signature verifies the records of this machine when they are replayed. All of it
 // but the spool can be rebuilt from the remote: an empty directory fetches and
 // verifies the newest branch and begins an epoch.

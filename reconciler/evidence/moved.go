@@ -75,7 +75,7 @@ func whatMoved(p position, tip plumbing.Hash, empty bool, left uint64, unknown e
 	case unknown == nil:
 		return fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, to the first %d of %d records", p.Branch, tip, p.Tip, left, p.Frontier.Size)
 	}
-	return fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, replaced or written by another (%v)", p.Branch, tip, p.Tip, unknown)
+	return fmt.Sprintf("branch %s of the audit remote is at %s, this writer left it at %s: it was rewound, replaced or written by another", p.Branch, tip, p.Tip)
 }
 
 // errOtherRecords says that a branch does not have what this machine published there.
