@@ -399,8 +399,8 @@ func (f *forgeWorld) twoAtOnce(t *testing.T) {
 	f.untilRunning(e, "two")
 }
 
-// revertOfARevert brings back what was approved before: that needs a release manager's approval again, and the veto to be
-// lifted that the revert left.
+// revertOfARevert brings back what was approved before: a way forward, which needs what any other release needs, and the veto
+// to be lifted that the revert left.
 func (f *forgeWorld) revertOfARevert(t *testing.T) {
 	const e = "again"
 	step := func(value string, approve bool) {
@@ -418,7 +418,7 @@ func (f *forgeWorld) revertOfARevert(t *testing.T) {
 	step("one", true)
 	f.untilRunning(e, "one")
 	step("two", false)
-	f.untilAnswers(e, policy.Wait, "the rollback needs 1 more of release-manager")
+	f.untilAnswers(e, policy.Wait, " needs 1 more of release-manager")
 	f.untilAnswer(e, "the rollback vetoes what it left", func() error { return f.answers(e, "veto", policy.Deny, "left it") })
 	f.says("release-manager-1", statement.Statement{
 		Verb: statement.Lift, Environment: e, To: find(f.agent.Status(), e).Proposed.Release, Reason: "the revert was wrong",

@@ -75,7 +75,7 @@ func caught(e *EnvironmentState, l *law, env *declaration.Environment, now time.
 		return nil
 	}
 	switch {
-	case f.Rule == calendar.RollBack && e.Live != nil:
+	case f.Rule == calendar.RollBack && e.Live != nil && !e.Live.Left:
 		f.To = e.Live.Release
 	case e.applied(): // there is nothing left to hold back, or nothing to go back to
 		return nil

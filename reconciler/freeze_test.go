@@ -96,6 +96,13 @@ spec:
 	left := w.untilLive("dev", "two")
 	w.setValue("three") // was live before as well, and was left: no way past the freeze
 	w.untilGate("veto", policy.Deny, "a rollback to "+left+" left it")
+	w.says("release-manager-1", statement.Statement{
+		Verb: statement.Lift, Environment: "dev", To: find(w.agent.Status(), "dev").Proposed.Release, Reason: "it was not that bad",
+	})
+	w.approves("release-manager-1")
+	w.untilGate("veto", policy.Allow, "not vetoed")
+	w.untilGate("approvals", policy.Allow, "release-manager-1 (statement)")
+	w.untilGate("calendar", policy.Wait, "black-friday") // with the veto lifted it is a release as any other
 
 	refused, reviewed := 0, 0
 	for _, r := range w.records() {

@@ -221,12 +221,12 @@ func originOf(state EnvironmentState, approved, release *render.Release) policy.
 }
 
 // restores reports whether a release is the way back: to what is live while another one is approved, or to what
-// was live before.
+// was live before. What a rollback left is none: to go there again is a way forward, which every gate judges.
 func restores(state EnvironmentState, release string) bool {
 	if state.Approved.is(release) && state.Deployment.Release == release {
 		return false // it is there already
 	}
-	return state.Live.is(release) || state.Previous.is(release)
+	return state.Live.isBack(release) || state.Previous.isBack(release)
 }
 
 // landed lists the landed changes since the approved revision that alter what one of the releases reads, and those that

@@ -107,6 +107,7 @@ type Pointer struct {
 	Class    string            `json:"class,omitempty"`    // that it was approved as
 	Deletes  bool              `json:"deletes,omitempty"`  // a person let it delete more than the limits
 	Override string            `json:"override,omitempty"` // the statement that let it pass its calendar
+	Left     bool              `json:"left,omitempty"`     // by a rollback: it is no way back, until it becomes live again as any other release
 	Images   []string          `json:"images,omitempty"`
 	At       time.Time         `json:"at"`      // when the pointer moved here
 	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
@@ -114,6 +115,9 @@ type Pointer struct {
 
 // is reports whether the pointer is there, and names a release.
 func (p *Pointer) is(release string) bool { return p != nil && p.Release == release }
+
+// isBack reports whether the pointer names a release that is a way back.
+func (p *Pointer) isBack(release string) bool { return p.is(release) && !p.Left }
 
 // Deployment is the newest attempt to make a release live.
 type Deployment struct {
@@ -306,7 +310,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 			d.Phase = PhaseSuperseded
 		}
 		approved := *e.Proposed
-		approved.Revision, approved.At, approved.Class = p.Revision, r.Time, p.Class
+		approved.Revision, approved.At, approved.Class, approved.Origin = p.Revision, r.Time, p.Class, p.Origin
 		approved.Deletes = p.Verdict.OverrideOf(policy.GatePrune) != ""
 		approved.Override = p.Verdict.OverrideOf(policy.GateCalendar)
 		if !e.underWay() {
@@ -314,6 +318,11 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 		}
 		e.Used = e.Used.and(e)
 		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, landed.Offers{}, nil, nil
+		if p.Origin == policy.OriginRollback && !e.Live.is(p.To) && e.Live != nil {
+			left := *e.Live
+			left.Left = true
+			e.Live = &left
+		}
 		for _, left := range p.Vetoes {
 			e.veto(left, policy.Veto{Reason: "a rollback to " + p.To + " left it", By: "the agent", At: r.Time})
 		}

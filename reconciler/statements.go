@@ -387,8 +387,8 @@ func (e *EnvironmentState) useOverrides(opened map[string][]string, release, cla
 	e.Overrides = left
 }
 
-// foldVeto keeps a release away, or lets it in again. A veto of the release under way approves what is live again; any
-// other moves no pointer.
+// foldVeto keeps a release away, or lets it in again. A veto of the release under way approves what is live again, unless
+// that release is a rollback, which left it; any other moves no pointer.
 func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
 	e := s.environment(r.Environment)
 	if p.Lifted {
@@ -397,7 +397,7 @@ func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
 	} else {
 		e.veto(p.Release, policy.Veto{Reason: p.Reason, By: p.By, At: r.Time})
 	}
-	if !p.Lifted && e.Approved.is(p.Release) && e.Live != nil && e.Live.Release != p.Release {
+	if !p.Lifted && e.Approved.is(p.Release) && e.Live != nil && e.Live.Release != p.Release && !e.Live.Left {
 		e.goBack(r.Time)
 		e.Used = Used{} // whoever lifts the veto asks for new approvals
 	}

@@ -24,7 +24,8 @@ again. Nothing else is touched: not the working directory, not the declarations.
   purser rollback prod-eu --push --forge gitea --forge-token-file token
 
 What was live before is the release before the live one; or the live one itself, when
-another one is approved and did not become live.
+another one is approved and did not become live. What a rollback left is none of them:
+to go there again is an ordinary change.
 
 The new commit is rendered before it is made: its release must have the digest of the
 earlier one. That is how the agent knows a rollback: it is not held up by freezes,
@@ -118,17 +119,23 @@ func (p *proposer) rollback(ctx context.Context, s *site, known pointers, name, 
 	return done, tree, err
 }
 
-// before is what was live before that which was approved last.
+// before is what was live before that which was approved last; nil where there is no way back, as after a rollback.
 func (k pointers) before() *reconciler.Pointer {
+	back := k.Previous
 	if k.Live != nil && k.Approved != nil && k.Approved.Release != k.Live.Release {
-		return k.Live
+		back = k.Live
 	}
-	return k.Previous
+	if back == nil || back.Left {
+		return nil
+	}
+	return back
 }
 
-// was reports that a release is live or was live before.
+// was reports that the agent takes a release for the way back: it is live or was live before, and no rollback left it.
 func (k pointers) was(release string) bool {
-	return k.Live != nil && k.Live.Release == release || k.Previous != nil && k.Previous.Release == release
+	return slices.ContainsFunc([]*reconciler.Pointer{k.Live, k.Previous}, func(p *reconciler.Pointer) bool {
+		return p != nil && p.Release == release && !p.Left
+	})
 }
 
 // compare tells what would change. What is there now need not render.
