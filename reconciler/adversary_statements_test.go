@@ -35,7 +35,7 @@ func TestAdversaryStatementBytes(t *testing.T) {
 	random := seeded(t)
 	s := waiting(t)
 	said := s.approval()
-	said.Estate, said.Expires = "test", s.clock.Add(time.Hour)
+	said.Estate, said.Repository, said.Expires = "test", "git.example/retail/estate", s.clock.Add(time.Hour)
 	payload, err := statement.New(said, s.clock).Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +72,8 @@ func TestAdversaryStatementBytes(t *testing.T) {
 		"no environment":      strings.Replace(text, `"environment":"dev",`, "", 1),
 		"another estate":      strings.Replace(text, `"estate":"test"`, `"estate":"other"`, 1),
 		"no estate":           strings.Replace(text, `"estate":"test",`, "", 1),
+		"another repository":  strings.Replace(text, "git.example/retail/estate", "git.example/test/estate", 1),
+		"no repository":       strings.Replace(text, `"repository":"git.example/retail/estate",`, "", 1),
 		"an unknown class":    strings.Replace(text, `"high"`, `"higher"`, 1),
 		"a lower class":       strings.Replace(text, `"high"`, `"reviewed"`, 1),
 		"another verb":        strings.Replace(text, `"approve"`, `"approve-delete"`, 1),
@@ -115,7 +117,7 @@ func TestAdversaryStatements(t *testing.T) {
 	for name, attack := range map[string]func(s *scene){
 		"a replay after it was used": func(s *scene) {
 			said := s.approval()
-			said.Estate, said.Expires = "test", s.clock.Add(9*time.Hour)
+			said.Estate, said.Repository, said.Expires = "test", "git.example/retail/estate", s.clock.Add(9*time.Hour)
 			payload, err := statement.New(said, s.clock).Encode()
 			if err != nil {
 				s.t.Fatal(err)
@@ -136,7 +138,7 @@ func TestAdversaryStatements(t *testing.T) {
 		},
 		"one that was taken back": func(s *scene) {
 			said := s.approval()
-			said.Estate, said.Expires = "test", s.clock.Add(time.Hour)
+			said.Estate, said.Repository, said.Expires = "test", "git.example/retail/estate", s.clock.Add(time.Hour)
 			payload, err := statement.New(said, s.clock).Encode()
 			if err != nil {
 				s.t.Fatal(err)
@@ -150,6 +152,16 @@ func TestAdversaryStatements(t *testing.T) {
 		"an override with a revoked key":     func(s *scene) { s.says("release-manager-1/revoked", override("approvals")) },
 		"an override of another environment": func(s *scene) { o := override("approvals"); o.Environment = "qa"; s.says("release-manager-1", o) },
 		"an override of another estate":      func(s *scene) { o := override("approvals"); o.Estate = "other"; s.says("release-manager-1", o) },
+		"an override of a copy of the repository": func(s *scene) {
+			o := override("approvals")
+			o.Repository = "git.example/test/estate"
+			s.says("release-manager-1", o)
+		},
+		"an approval in an estate without a name": func(s *scene) {
+			said := s.approval()
+			s.law.Estate = nil
+			s.says("release-manager-2", said)
+		},
 		"an override of another release": func(s *scene) {
 			o := override("approvals")
 			o.To = s.agent.journal.environment("dev").Approved.Release
@@ -239,7 +251,7 @@ func TestAdversaryStatements(t *testing.T) {
 			t.Parallel()
 			s := waiting(t)
 			said := override(gate)
-			said.Estate, said.Expires = "test", s.clock.Add(time.Hour)
+			said.Estate, said.Repository, said.Expires = "test", "git.example/retail/estate", s.clock.Add(time.Hour)
 			payload, err := json.Marshal(statement.New(said, s.clock))
 			if err != nil {
 				t.Fatal(err)
@@ -318,5 +330,34 @@ func TestAdversaryStatementsOfOnePoll(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestAdversaryStatementsOfACopy: whatever the verb, what is said for a copy of the repository counts in the copy alone; by
+// each of its addresses the repository is the same.
+func TestAdversaryStatementsOfACopy(t *testing.T) {
+	t.Parallel()
+	s := waiting(t)
+	said := s.approval()
+	for _, one := range []statement.Statement{
+		said,
+		{Verb: statement.Approve, Environment: statement.Governance, To: s.head, Expires: s.clock.Add(time.Hour)},
+		{Verb: statement.ApproveDelete, Environment: "dev", From: said.From, To: said.To},
+		{Verb: statement.Override, Environment: "dev", Gates: []string{"approvals"}, Reason: "now", Ticket: "ERP-1"},
+		{Verb: statement.Lift, Environment: "dev", To: said.To},
+		{Verb: statement.Pause, Environment: "dev", Reason: "stock count"},
+		{Verb: statement.Resume, Environment: "dev", Reason: "counted"},
+		{Verb: statement.Abort, Environment: "dev", Reason: "orders are lost"},
+	} {
+		one.Repository = "git.example/test/estate"
+		if refused := s.says("release-manager-2", one); !strings.Contains(refused, "it is meant for the repository git.example/test/estate, and this is git.example/retail/estate: ") {
+			t.Errorf("%s: %q", one.Verb, refused)
+		}
+	}
+	s.stopped()
+	s.agent.config.Governance.Addresses = []string{"ssh://git@mirror.example:2222/estate.git"}
+	said.Repository = "mirror.example:2222/estate"
+	if refused := s.says("release-manager-2", said); refused != "" {
+		t.Error(refused)
 	}
 }

@@ -186,7 +186,7 @@ func newScene(t *testing.T, change files) *scene {
 	t.Cleanup(func() { repo.Close() })
 	config := &declaration.AgentConfig{}
 	config.Governance = declaration.AgentGovernance{Source: "estate", Branch: "main", Path: "purser"}
-	config.Sources = []declaration.AgentSource{{Name: "estate"}}
+	config.Sources = []declaration.AgentSource{{Name: "estate", URL: "https://git.example/retail/estate.git"}}
 	config.Clusters = []declaration.AgentCluster{{Name: "lab"}}
 	s.agent = &Agent{
 		config: config, now: s.now, logger: slog.New(slog.DiscardHandler), journal: &journal{state: NewState()},
@@ -485,6 +485,9 @@ func (s *scene) says(key string, said statement.Statement) (refused string) {
 	}
 	if said.Statement == "" && said.Environment != statement.Governance && said.Estate == "" {
 		said.Estate = "test"
+	}
+	if said.Statement == "" && said.Repository == "" {
+		said.Repository = "git.example/retail/estate"
 	}
 	payload, err := statement.New(said, s.clock).Encode()
 	if err != nil {

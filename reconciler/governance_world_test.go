@@ -50,6 +50,9 @@ func (w *world) person(name, role string) {
 // member declares somebody with a new key; more is further YAML of the spec.
 func (w *world) member(name, role, more string) {
 	w.t.Helper()
+	if w.estateName() == "" {
+		w.write("purser/estate.yaml", "apiVersion: purser.dev/v1alpha1\nkind: Estate\nmetadata: {name: test}\nspec: {}\n")
+	}
 	key := w.key(name)
 	if out, err := exec.CommandContext(w.t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key).CombinedOutput(); err != nil {
 		w.t.Fatalf("ssh-keygen: %v\n%s", err, out)
@@ -97,6 +100,9 @@ func (w *world) says(person string, s statement.Statement) string {
 	if s.Statement == "" && s.Environment != statement.Governance {
 		s.Estate = w.estateName()
 	}
+	if s.Statement == "" {
+		s.Repository = w.address()
+	}
 	payload, err := statement.New(s, w.settings.now()).Encode()
 	if err != nil {
 		w.t.Fatal(err)
@@ -109,6 +115,16 @@ func (w *world) says(person string, s statement.Statement) string {
 		w.t.Fatal(err)
 	}
 	return signed.ID()
+}
+
+// address is the governance repository, as statements name it.
+func (w *world) address() string {
+	w.t.Helper()
+	address, err := sources.Address(w.estate.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return address
 }
 
 // estateName is the name of the Estate in the work tree; "" when there is none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/identity"
 	"github.com/purser-gitops/purser/sources/statement"
@@ -158,6 +159,9 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 	if !said.Expires.IsZero() && !now.Before(said.Expires) {
 		return "it expired at " + said.Expires.UTC().Format(time.RFC3339)
 	}
+	if why := a.elsewhere(said); why != "" {
+		return why
+	}
 	if strings.HasPrefix(by.Person, rootPerson) {
 		if said.Verb != statement.Approve {
 			return "root keys approve governance, and nothing else"
@@ -171,8 +175,13 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 	if said.Environment != statement.Governance && l.Environments[said.Environment] == nil {
 		return fmt.Sprintf("environment %q is not declared", said.Environment)
 	}
-	if bound := said.Statement == "" && said.Environment != statement.Governance; bound && said.Estate != l.estate() {
-		return fmt.Sprintf("it is about an environment of the estate %q, and this estate is %q", said.Estate, l.estate())
+	if said.Statement == "" && said.Environment != statement.Governance {
+		switch name := l.estate(); {
+		case name == "":
+			return "this estate has no name, so nothing can be said that counts in no other: declare an Estate"
+		case said.Estate != name:
+			return fmt.Sprintf("it is about an environment of the estate %q, and this estate is %q", said.Estate, name)
+		}
 	}
 	state := a.journal.environment(said.Environment)
 	switch said.Verb {
@@ -215,6 +224,40 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 		return mayOrder(voter, by.Person)
 	}
 	return ""
+}
+
+// elsewhere says why a statement is not meant for this estate's repository; "" when it is. What is said in a copy of the
+// repository, with the same names and even the same releases, counts only there. What is about another statement is bound
+// by that one.
+func (a *Agent) elsewhere(said statement.Statement) string {
+	if said.Statement != "" {
+		return ""
+	}
+	ours := a.addresses()
+	switch {
+	case said.Repository == "":
+		return "it does not name the repository that it is meant for, which is " + strings.Join(ours, ", ") + ": say it again, with this version of purser"
+	case !slices.Contains(ours, said.Repository):
+		return fmt.Sprintf("it is meant for the repository %s, and this is %s: say it again with --repository or, if that is the same, add it to governance.addresses of the agent's configuration",
+			said.Repository, strings.Join(ours, ", "))
+	}
+	return ""
+}
+
+// addresses are those of the governance source, as statements name it.
+func (a *Agent) addresses() []string {
+	var list []string
+	for _, c := range a.config.Sources {
+		if c.Name != a.config.Governance.Source {
+			continue
+		}
+		for _, raw := range append([]string{c.URL}, a.config.Governance.Addresses...) {
+			if address, err := sources.Address(raw); err == nil {
+				list = append(list, address)
+			}
+		}
+	}
+	return list
 }
 
 // saidTooEarly says why a resume does not confirm that the log lacks nothing; "" when it does, or nothing has to be confirmed.

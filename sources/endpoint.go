@@ -101,3 +101,30 @@ func (e endpoint) String() string {
 	}
 	return e.url.String()
 }
+
+// defaultPorts are those that an address need not say.
+var defaultPorts = map[string]string{"http": "80", "https": "443", "ssh": "22"}
+
+// Address is a repository's address as two addresses are compared: "git.example/retail/estate", the same over https and
+// ssh. Scheme, the scheme's own port, ".git" and ssh's user "git" are left out; any other user or port makes another
+// repository. One on this machine is its path. The error never repeats the address.
+func Address(raw string) (string, error) {
+	e, err := parseEndpoint(raw)
+	if err != nil {
+		return "", err
+	}
+	where, below := "", e.path
+	if e.url != nil {
+		below = e.url.Path
+	}
+	if e.scheme != "file" {
+		where = strings.ToLower(e.host)
+		if host, port, err := net.SplitHostPort(where); err == nil && port == defaultPorts[e.scheme] {
+			where = host
+		}
+		if e.user != "" && e.user != "git" {
+			where = e.user + "@" + where
+		}
+	}
+	return where + strings.TrimSuffix(path.Clean("/"+below), ".git"), nil
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources"
 	"github.com/purser-gitops/purser/sources/statement"
 )
 
@@ -22,8 +23,9 @@ it at its next poll and records it word for word, also when it does not count.
 
 The key is --key FILE, whose passphrase is asked for, or one that ssh-agent holds:
 its only one, or --agent-key FINGERPRINT or COMMENT. Where to push is --repository, or
-"origin" of the clone in --repo; credentials are read from files. --output FILE writes
-FILE and FILE.sig instead, and contacts nobody.
+"origin" of the clone in --repo; credentials are read from files. A statement counts for
+that repository alone, and names it. --output FILE writes FILE and FILE.sig instead, and
+contacts nobody.
 
 Exit codes: 0 it is said; 1 it failed (the agent does not answer, nothing is proposed, the
 key is unusable, the push is refused); 2 the command line is wrong, or the statement not
@@ -188,6 +190,9 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 			return said, nil, exit{usageExit, fmt.Errorf("--gate: %w; there are: %s", err, strings.Join(overridable(), ", "))}
 		}
 	}
+	if err := n.check(); err != nil {
+		return said, nil, err
+	}
 	w.Verb = s.verb
 	if w.expires != 0 {
 		w.Expires = time.Now().Add(w.expires)
@@ -197,10 +202,14 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 		return w.Statement, nil, err
 	}
 	w.Environment = subject
-	if !cmd.Flags().Changed("estate") && subject != statement.Governance {
-		n.named = n.estate.name()
+	if w.Repository, err = sources.Address(n.repository); err != nil {
+		return said, nil, err
 	}
-	w.Estate = n.named
+	if w.Estate = n.named; n.named == "" && subject != statement.Governance {
+		if w.Estate, err = n.estate.name(); err != nil {
+			return said, nil, err
+		}
+	}
 	fromSaid := cmd.Flags().Changed("from")
 	if w.From == "none" {
 		w.From = ""
@@ -230,9 +239,6 @@ func (n *notary) say(cmd *cobra.Command, said statement.Statement, about []strin
 	payload, err := said.Encode()
 	if err != nil {
 		return exit{usageExit, err}
-	}
-	if err := n.check(); err != nil {
-		return err
 	}
 	to := cmd.ErrOrStderr()
 	for _, line := range append(lines(said), about...) {
@@ -268,6 +274,7 @@ func lines(s statement.Statement) []string {
 	}
 	row("Environment", s.Environment)
 	row("Estate", s.Estate)
+	row("Repository", s.Repository)
 	row("Statement", s.Statement)
 	if s.Verb == statement.Approve || s.Verb == statement.ApproveDelete {
 		row("From", cmp.Or(s.From, "nothing: it is the first"))

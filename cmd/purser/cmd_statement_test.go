@@ -201,6 +201,7 @@ metadata: {name: %s}
 spec: {roles: [%s], keys: [{ssh: %s}]}
 `, name, role, strings.TrimSuffix(strings.TrimSpace(string(public)), " "+name)))
 	}
+	d.write("purser/estate.yaml", strings.Replace(estateOfTwo, "governance: {approvals: [{count: 1, roles: [release-manager]}]}", "", 1))
 	d.write("purser/standard.yaml", class("{count: 1, roles: [release-manager]}"))
 	d.declare("dev", "apps/dev", "class: standard")
 	d.release("one")

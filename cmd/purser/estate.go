@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -77,13 +78,16 @@ func unplaced(env *declaration.Environment) string {
 	return fmt.Sprintf("environment %q names no cluster, so that the agent, which has one, gives its releases other digests: say which with --cluster", env.Meta.Name)
 }
 
-// name is that of the Estate that the clone declares; "" when it declares none, or is no clone of an estate.
-func (e *estate) name() string {
+// name is that of the Estate that the clone declares.
+func (e *estate) name() (string, error) {
 	s, err := e.at("HEAD")
-	if err != nil || s.set.Estate == nil {
-		return ""
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("find the estate's name (or name it: --estate): %w", err)
+	case s.set.Estate == nil:
+		return "", &sources.HintError{Err: errors.New("this clone declares no Estate, and without its name nothing that is said counts"), Hint: "declare one, and let that be approved"}
 	}
-	return s.set.Estate.Meta.Name
+	return s.set.Estate.Meta.Name, nil
 }
 
 // environment finds a declared environment by name.

@@ -40,7 +40,7 @@ func (n *notary) flags(cmd *cobra.Command) {
 	n.agent.flags(cmd)
 	f.StringVar(&n.key, "key", "", "file with the private SSH key")
 	f.StringVar(&n.agentKey, "agent-key", "", "fingerprint or comment of a key that ssh-agent holds")
-	f.StringVar(&n.repository, "repository", "", "address of the governance repository (default: origin of --repo)")
+	f.StringVar(&n.repository, "repository", "", "address of the governance repository, which the statement names and is pushed to (default: origin of --repo)")
 	f.StringVar(&n.auth.UsernameFile, "username-file", "", "file with the user's name, for the repository")
 	f.StringVar(&n.auth.PasswordFile, "password-file", "", "file with the password or token")
 	f.StringVar(&n.auth.IdentityFile, "identity-file", "", "file with the private SSH key that opens the repository")
@@ -55,10 +55,7 @@ func (n *notary) check() error {
 	if n.key != "" && n.agentKey != "" {
 		return exit{usageExit, errors.New("--key and --agent-key: name one")}
 	}
-	if n.output != "" && n.repository != "" {
-		return exit{usageExit, errors.New("--output pushes nothing: leave --repository out")}
-	}
-	if n.output != "" || n.repository != "" {
+	if n.repository != "" {
 		return nil
 	}
 	var err error

@@ -44,6 +44,8 @@ type AgentGovernance struct {
 	Branch string `json:"branch,omitempty" jsonschema:"default=main,format=branch"`
 	// Folder of the declarations, relative to the root of the repository.
 	Path string `json:"path,omitempty" jsonschema:"default=purser,format=path"`
+	// Other addresses of the same repository, by which people push statements: each names the one that it is meant for.
+	Addresses []string `json:"addresses,omitempty" jsonschema:"uniqueItems=true,format=repository"`
 	// What makes the first declarations trustworthy, before the evidence log has any. One of its ways, not several.
 	Trust AgentTrust `json:"trust"`
 }

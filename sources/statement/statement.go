@@ -42,11 +42,12 @@ type Statement struct {
 	APIVersion  string    `json:"apiVersion"`
 	Verb        Verb      `json:"verb"`
 	Environment string    `json:"environment,omitempty"`
-	Estate      string    `json:"estate,omitempty"` // name of the Estate that Environment is one of; "" where none is declared
-	From        string    `json:"from,omitempty"`   // release digest, or commit of governance; "" before the first
-	To          string    `json:"to,omitempty"`     // likewise
-	Class       string    `json:"class,omitempty"`  // the highest class of change that is approved
-	Gates       []string  `json:"gates,omitempty"`  // sorted
+	Estate      string    `json:"estate,omitempty"`     // name of the Estate that Environment is one of
+	Repository  string    `json:"repository,omitempty"` // the estate's governance repository, a [sources.Address]
+	From        string    `json:"from,omitempty"`       // release digest, or commit of governance; "" before the first
+	To          string    `json:"to,omitempty"`         // likewise
+	Class       string    `json:"class,omitempty"`      // the highest class of change that is approved
+	Gates       []string  `json:"gates,omitempty"`      // sorted
 	Reason      string    `json:"reason,omitempty"`
 	Ticket      string    `json:"ticket,omitempty"`
 	Statement   string    `json:"statement,omitempty"` // ID of the one that this is about
@@ -68,15 +69,15 @@ type fields []string
 
 // rules say what each verb needs and may have beside that.
 var rules = map[Verb]struct{ needs, may fields }{
-	Approve:       {fields{"environment", "to", "class", "expires"}, fields{"estate", "from", "reason", "ticket"}},
-	ApproveDelete: {fields{"environment", "to", "expires"}, fields{"estate", "from", "reason", "ticket"}},
+	Approve:       {fields{"environment", "to", "class", "expires"}, fields{"estate", "repository", "from", "reason", "ticket"}},
+	ApproveDelete: {fields{"environment", "to", "expires"}, fields{"estate", "repository", "from", "reason", "ticket"}},
 	Revoke:        {fields{"statement", "reason"}, nil},
-	Override:      {fields{"environment", "gates", "reason", "ticket", "expires"}, fields{"estate", "to"}},
+	Override:      {fields{"environment", "gates", "reason", "ticket", "expires"}, fields{"estate", "repository", "to"}},
 	Review:        {fields{"statement"}, fields{"reason"}},
-	Lift:          {fields{"environment", "to"}, fields{"estate", "reason", "ticket"}},
-	Pause:         {fields{"environment", "reason"}, fields{"estate", "ticket"}},
-	Resume:        {fields{"environment", "reason"}, fields{"estate", "ticket"}},
-	Abort:         {fields{"environment", "reason"}, fields{"estate", "ticket"}},
+	Lift:          {fields{"environment", "to"}, fields{"estate", "repository", "reason", "ticket"}},
+	Pause:         {fields{"environment", "reason"}, fields{"estate", "repository", "ticket"}},
+	Resume:        {fields{"environment", "reason"}, fields{"estate", "repository", "ticket"}},
+	Abort:         {fields{"environment", "reason"}, fields{"estate", "repository", "ticket"}},
 }
 
 // Verbs lists all verbs, sorted.
@@ -154,6 +155,7 @@ func (s Statement) fields() []field {
 	return []field{
 		{"environment", s.Environment != "", form(namePattern.MatchString(s.Environment), "want the name of an environment")},
 		{"estate", s.Estate != "", form(namePattern.MatchString(s.Estate), "want the name of an estate")},
+		{"repository", s.Repository != "", form(readable(s.Repository, 2000) && !strings.Contains(s.Repository, "://"), "want the address of a repository without its scheme, git.example/retail/estate")},
 		{"from", s.From != "", form(subject.MatchString(s.From), want)},
 		{"to", s.To != "", form(subject.MatchString(s.To) && s.To != s.From, want+", and not that of from")},
 		{"class", s.Class != "", form(namePattern.MatchString(s.Class), "want the name of a class")},
