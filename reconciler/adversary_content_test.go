@@ -3,6 +3,7 @@ package reconciler
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/statement"
 )
 
 // delivery is how a change comes to main.
@@ -437,6 +439,29 @@ func TestAdversaryApprovalOfSomethingElse(t *testing.T) {
 			attack(s)
 			s.stopped()
 		})
+	}
+}
+
+// TestAdversaryOldRevert lands a revert that a release manager signed and did not land: that counts for a week.
+func TestAdversaryOldRevert(t *testing.T) {
+	t.Parallel()
+	objects := func(value string) files {
+		return files{"apps/dev/objects.yaml": file(mapYAML("shop", value))}
+	}
+	for _, after := range []time.Duration{statement.MaxValidity, statement.MaxValidity + time.Second, -time.Hour} {
+		s := newScene(t, nil)
+		s.live(objects("two"))
+		s.live(objects("three"))
+		back := s.files.with(objects("two"))
+		revert := s.commit(draft{files: back, author: "release-manager-2", key: "release-manager-2", message: "Revert\n"})
+		s.clock = s.clock.Add(after)
+		s.push(revert, back)
+		s.mustPropose()
+		v := s.judge("dev")
+		i := slices.IndexFunc(v.Gates, func(g policy.Result) bool { return g.Gate == policy.GateApprovals })
+		if want := after == statement.MaxValidity; (v.Gates[i].Answer == policy.Allow) != want {
+			t.Errorf("landed %s after it was signed: %s (%s)", after, v.Gates[i].Answer, v.Gates[i].Reason)
+		}
 	}
 }
 

@@ -149,6 +149,7 @@ func (l *landing) facts(keyring *identity.Keyring, source string, seen time.Time
 		c := policy.Commit{ID: b.id}
 		if signature.Counts() {
 			c.Signer = signature.Person
+			c.At, _ = b.commit.Committed() // zero: no rollback rests on it
 		}
 		switch {
 		case !landed:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/statement"
 )
 
 // RoleReleaseManager may approve a rollback alone.
@@ -154,7 +155,11 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 		l := &c.Landed[i]
 		who := ballot{demands: demands, people: f.People, ignored: whole.ignored}
 		if last := l.last(); last != nil && len(l.Unsigned()) == 0 {
-			who.vote(Vote{Kind: BySignature, Person: last.Signer, Commit: last.ID, Seen: l.FirstSeen})
+			if why := last.stale(l.FirstSeen); why != "" {
+				who.ignored = append(slices.Clone(who.ignored), why)
+			} else {
+				who.vote(Vote{Kind: BySignature, Person: last.Signer, Commit: last.ID, Seen: l.FirstSeen})
+			}
 		}
 		who.reviews(l.Pull)
 		var counted []Vote
@@ -164,6 +169,25 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 		votes = joinVotes(votes, counted, l.Commit)
 	}
 	return r, votes
+}
+
+// clockSkew is how far a signer's clock may be ahead of the agent's.
+const clockSkew = 5 * time.Minute
+
+// stale says why a signature approves no rollback; "" when it does. Whoever signed meant the estate as it was then: a commit
+// that lay about for longer than statements may, anybody could land.
+func (c *Commit) stale(seen time.Time) string {
+	at := "at an unknown time"
+	switch {
+	case c.At.IsZero():
+	case c.At.After(seen.Add(clockSkew)):
+		at = fmt.Sprintf("at %s, after it was first seen at %s", c.At.UTC().Format(time.RFC3339), seen.UTC().Format(time.RFC3339))
+	case seen.Sub(c.At) > statement.MaxValidity:
+		at = fmt.Sprintf("at %s, more than 7 days before it landed", c.At.UTC().Format(time.RFC3339))
+	default:
+		return ""
+	}
+	return fmt.Sprintf("the signature of %s counts as no approval: commit %s says that it was made %s", c.Signer, short(c.ID), at)
 }
 
 // ballot collects who approves one thing.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/statement"
 )
 
 // The people of these tests.
@@ -181,9 +182,29 @@ func TestApprovals(t *testing.T) {
 		"rollback, nobody":                {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback }, Wait, "release-manager"},
 		"rollback by its release manager": {func(c *Candidate, _ *Facts) {
 			c.Origin = OriginRollback
-			c.Landed[0].Commits[0].Signer = "release-manager-1"
+			c.Landed[0].Commits[0] = Commit{ID: commitB, Signer: "release-manager-1", At: now.Add(-statement.MaxValidity)}
 		}, Allow, "release-manager-1 (signature)"},
-		"rollback by a bot":                {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback; c.Landed[0].Commits[0].Signer = "release-bot" }, Wait, "bot"},
+		"rollback that was signed long ago": {func(c *Candidate, _ *Facts) {
+			c.Origin = OriginRollback
+			c.Landed[0].Commits[0] = Commit{ID: commitB, Signer: "release-manager-1", At: now.Add(-statement.MaxValidity - time.Second)}
+		}, Wait, "the signature of release-manager-1 counts as no approval: commit b1b1b1b1b1b1 says that it was made at "},
+		"rollback that was signed in the future": {func(c *Candidate, _ *Facts) {
+			c.Origin = OriginRollback
+			c.Landed[0].Commits[0] = Commit{ID: commitB, Signer: "release-manager-1", At: now.Add(clockSkew + time.Second)}
+		}, Wait, "after it was first seen"},
+		"rollback that was signed at no time": {func(c *Candidate, _ *Facts) {
+			c.Origin = OriginRollback
+			c.Landed[0].Commits[0].Signer = "release-manager-1"
+		}, Wait, "at an unknown time"},
+		"rollback that was signed long ago, and is reviewed": {func(c *Candidate, _ *Facts) {
+			c.Origin = OriginRollback
+			c.Landed[0].Commits[0] = Commit{ID: commitB, Signer: "release-manager-1", At: now.AddDate(0, -3, 0)}
+			c.Landed[0].Pull = &Pull{Number: 7, AuthorsKnown: true, Reviews: []Review{reviewBy("release-manager-1")}}
+		}, Allow, "release-manager-1 (review)"},
+		"rollback by a bot": {func(c *Candidate, _ *Facts) {
+			c.Origin = OriginRollback
+			c.Landed[0].Commits[0] = Commit{ID: commitB, Signer: "release-bot", At: now}
+		}, Wait, "bot"},
 		"rollback by a developer":          {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback }, Wait, ""},
 		"governance moved the environment": {func(c *Candidate, _ *Facts) { c.Origin = OriginGovernance; c.Landed = nil }, Allow, "was approved"},
 	} {

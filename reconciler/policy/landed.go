@@ -24,6 +24,8 @@ type Landed struct {
 type Commit struct {
 	ID     string `json:"id"`
 	Signer string `json:"signer,omitempty"` // person whose key signed it, valid when it was first seen
+	// At is when the signer made it, by the clock of their own; zero where nobody known signed it, or it does not say.
+	At time.Time `json:"at,omitzero"`
 	// Problem says why the signature does not count.
 	Problem string `json:"problem,omitempty"`
 	// Mechanical: a forge's merge or squash commit. Each path that it alters equals a parent's, or the reviewed head's,

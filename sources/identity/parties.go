@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // maxCoAuthors bounds the co-authors of one commit.
@@ -27,6 +29,22 @@ func (p Parties) All() []string {
 		}
 	}
 	return all
+}
+
+// Committed is when the commit says that it was made, by the clock of whoever did: a signature covers it.
+func (commit *Commit) Committed() (time.Time, error) {
+	if commit.err != nil {
+		return time.Time{}, commit.err
+	}
+	at := strings.Fields(commit.object.committer[strings.LastIndexByte(commit.object.committer, '>')+1:])
+	if len(at) != 2 || len(at[0]) > 12 {
+		return time.Time{}, errors.New("the commit's committer: no time after the address")
+	}
+	seconds, err := strconv.ParseInt(at[0], 10, 64)
+	if err != nil || seconds < 0 {
+		return time.Time{}, errors.New("the commit's committer: no time after the address")
+	}
+	return time.Unix(seconds, 0).UTC(), nil
 }
 
 // coAuthorKeys are the trailers that name a co-author; Gitea's squash merges write the second one too.

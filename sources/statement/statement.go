@@ -18,8 +18,8 @@ const APIVersion = "purser.dev/v1alpha1"
 // Governance stands, as the environment of an approval, for governance itself; From and To are commits then.
 const Governance = "governance"
 
-// MaxOverride is how long an override may hold.
-const MaxOverride = 7 * 24 * time.Hour
+// MaxValidity is how long an override may hold, and what is signed without an expiry of its own may wait to be heard.
+const MaxValidity = 7 * 24 * time.Hour
 
 // Verb is what a person does by a statement.
 type Verb string
@@ -187,7 +187,7 @@ func (s Statement) wrongExpiry() string {
 		return "want a time in UTC to the second"
 	case !s.Expires.After(s.At):
 		return "is not after at"
-	case s.Verb == Override && s.Expires.Sub(s.At) > MaxOverride:
+	case s.Verb == Override && s.Expires.Sub(s.At) > MaxValidity:
 		return "an override holds for at most 7 days"
 	}
 	return ""

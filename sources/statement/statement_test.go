@@ -144,7 +144,7 @@ func TestValidate(t *testing.T) {
 		"governance class":      {"governance", func(s *Statement) { s.Class = "low" }, "approve has no class"},
 		"pause governance":      {"pause", func(s *Statement) { s.Environment = Governance }, "for approve only"},
 		"already over":          {"approve", func(s *Statement) { s.Expires = s.At }, "is not after at"},
-		"override too long":     {"override", func(s *Statement) { s.Expires = s.At.Add(MaxOverride + time.Second) }, "at most 7 days"},
+		"override too long":     {"override", func(s *Statement) { s.Expires = s.At.Add(MaxValidity + time.Second) }, "at most 7 days"},
 		"override all":          {"override", func(s *Statement) { s.Gates = nil }, "override needs gates"},
 		"override evidence":     {"override", func(s *Statement) { s.Gates = []string{"evidence"} }, "cannot be overridden"},
 		"override twice":        {"override", func(s *Statement) { s.Gates = []string{"calendar", "calendar"} }, "each gate once"},
