@@ -201,8 +201,8 @@ func (f *refFetch) compare(refs map[string]plumbing.Hash, want Wanted) (moved, c
 	return moved, changes
 }
 
-// bring fetches and verifies all, and where that fails for what it brought, each half by itself, so that a bad ref
-// keeps no other from coming.
+// bring fetches and verifies all, and where what comes cannot be stored, each half by itself, so that a bad ref keeps no
+// other from coming.
 func (f *refFetch) bring(batch []RefChange) error {
 	if len(batch) == 0 {
 		return nil
@@ -211,7 +211,6 @@ func (f *refFetch) bring(batch []RefChange) error {
 	var content *contentError
 	switch {
 	case err == nil:
-		f.taken = append(f.taken, batch...)
 		return nil
 	case f.ctx.Err() != nil || !errors.As(err, &content):
 		return err
@@ -225,7 +224,7 @@ func (f *refFetch) bring(batch []RefChange) error {
 	return errors.Join(f.bring(batch[:half]), f.bring(batch[half:]))
 }
 
-// fetch brings a batch in one exchange, or in none when everything is here already.
+// fetch brings a batch in one exchange, or in none when everything is here already, and takes or refuses each ref of it.
 func (f *refFetch) fetch(batch []RefChange) error {
 	var commits, known []plumbing.Hash
 	for _, c := range batch {
@@ -251,13 +250,32 @@ func (f *refFetch) fetch(batch []RefChange) error {
 		return err
 	}
 	v := f.r.newVerifier(f.ctx)
-	for _, id := range commits {
-		if err := v.verify(id); err != nil {
-			f.r.discard(pack)
-			return &contentError{err}
+	var taken, refused []RefChange
+	for _, c := range batch {
+		switch err := v.verify(plumbing.NewHash(c.To)); {
+		case err == nil:
+			taken = append(taken, c)
+		case f.ctx.Err() != nil:
+			return err
+		default:
+			c.Err = f.r.notCommit(c.Ref, plumbing.NewHash(c.To), err)
+			refused = append(refused, c)
 		}
 	}
+	if len(taken) == 0 {
+		f.r.discard(pack)
+	}
+	f.taken, f.refused = append(f.taken, taken...), append(f.refused, refused...)
 	return nil
+}
+
+// notCommit says what a ref points at that is no commit; otherwise it gives err, why the commit cannot be taken.
+func (r *Repository) notCommit(ref string, id plumbing.Hash, err error) error {
+	kind := r.store.kind(id)
+	if kind == plumbing.InvalidObject || kind == plumbing.CommitObject {
+		return err
+	}
+	return hint(fmt.Errorf("%s points at a %s, %s, and not at a commit", ref, kind, id), "delete it at the remote")
 }
 
 // connection is one for a pack; nil when no commit is missing.

@@ -303,3 +303,38 @@ func TestRefsFailAlone(t *testing.T) {
 	want.Branches = []string{"main"}
 	wantRefs(t, mustSyncAll(t, r, want).Refs, RefChange{Ref: statements + "one", To: one})
 }
+
+// Strangers' refs that point at no commit say so, and take no exchange each: what is honest comes with the same poll.
+func TestManyRefsToNoCommit(t *testing.T) {
+	s := newGitServer(t)
+	c := newClone(t, s.url())
+	c.commit(map[string]string{"f": "main\n"})
+	c.push("main")
+	var refspecs []string
+	for i := range 2 * maxExchanges {
+		blob := filepath.Join(t.TempDir(), "junk")
+		if err := os.WriteFile(blob, fmt.Append(nil, "junk ", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refspecs = append(refspecs, fmt.Sprintf("%s:%sjunk-%d", c.git("hash-object", "-w", blob), statements, i))
+	}
+	c.git("tag", "-a", "-m", "tag", "annotated")
+	c.push(append(refspecs, "refs/tags/annotated:"+statements+"tag")...)
+	honest := c.orphan(statements+"z-honest", map[string]string{"statement.json": "one\n"})
+	r := openAt(t, filepath.Join(t.TempDir(), "copy.git"), Options{URL: s.url()})
+	news := mustSyncAll(t, r, Wanted{Branches: []string{"main"}, Refs: []string{statements}})
+	kinds := map[string]int{}
+	for _, change := range news.Refs {
+		for _, kind := range []string{"a blob", "a tag"} {
+			if change.Err != nil && strings.Contains(change.Err.Error(), change.Ref+" points at "+kind+", "+change.To+", and not at a commit") {
+				kinds[kind]++
+			}
+		}
+	}
+	if kinds["a blob"] != 2*maxExchanges || kinds["a tag"] != 1 {
+		t.Errorf("refused %v, and all changes are %v", kinds, news.Refs)
+	}
+	if got, _ := r.Ref(statements + "z-honest"); got != honest {
+		t.Errorf("the honest ref is at %s", got)
+	}
+}

@@ -116,6 +116,22 @@ func (s *store) readRaw(id plumbing.Hash, want plumbing.ObjectType, limit int64)
 	return io.ReadAll(io.LimitReader(r, limit+1))
 }
 
+// kind is what an object is; [plumbing.InvalidObject] where that cannot be told.
+func (s *store) kind(id plumbing.Hash) (kind plumbing.ObjectType) {
+	defer func() { // go-git may panic on damaged packs
+		if recover() != nil {
+			kind = plumbing.InvalidObject
+		}
+	}()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	obj, err := s.git.EncodedObject(plumbing.AnyObject, id)
+	if err != nil {
+		return plumbing.InvalidObject
+	}
+	return obj.Type()
+}
+
 func (s *store) tree(id plumbing.Hash) ([]node, error) {
 	if v, ok := s.cache.get(id, 't'); ok {
 		return v.([]node), nil

@@ -46,8 +46,17 @@ func (v *verifier) verify(head plumbing.Hash) error {
 	return nil
 }
 
-// history follows all parents down to commits that were reached before.
-func (v *verifier) history(head plumbing.Hash) error {
+// history follows all parents down to commits that were reached before. What it fails for, it has not reached.
+func (v *verifier) history(head plumbing.Hash) (err error) {
+	var marked []plumbing.Hash
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, id := range marked {
+			delete(v.reached, id)
+		}
+	}()
 	todo := []plumbing.Hash{head}
 	for len(todo) > 0 {
 		id := todo[len(todo)-1]
@@ -63,6 +72,7 @@ func (v *verifier) history(head plumbing.Hash) error {
 			return err
 		}
 		v.reached[id] = true
+		marked = append(marked, id)
 		todo = append(todo, c.parents...)
 	}
 	return nil
