@@ -190,8 +190,12 @@ func (a *Agent) considerGovernance(ctx context.Context) (again time.Duration, er
 		defer a.wakeGovernance() // for what came after it
 	}
 	revision := evidence.Revision{Source: source, Revision: head.String()}
-	unchanged := current.Approved != nil && current.Refused == nil &&
-		(*current.Approved == revision || a.sameGovernance(current.Approved.Revision, head.Commit))
+	unchanged := current.Approved != nil && (*current.Approved == revision || a.sameGovernance(current.Approved.Revision, head.Commit))
+	if unchanged {
+		if err := a.withdraw(current, revision); err != nil {
+			return 0, err
+		}
+	}
 	if unchanged && a.inForce() != nil {
 		a.wakeFollowers(source, head.Branch)
 		return 0, nil
@@ -222,6 +226,19 @@ func (a *Agent) considerGovernance(ctx context.Context) (again time.Duration, er
 	a.wakeGovernance() // statements may be somebody's now
 	a.wakeAll()
 	return 0, nil
+}
+
+// withdraw records that the branch has the declarations in force again: what it had meanwhile is neither refused nor waits.
+func (a *Agent) withdraw(current Governance, head evidence.Revision) error {
+	gone := current.Proposed
+	if current.Refused != nil {
+		gone = &current.Refused.Revision
+	}
+	if gone == nil {
+		return nil
+	}
+	_, err := a.journal.record(evidence.Draft{Type: evidence.TypeSuperseded, Predicate: evidence.Superseded{Release: gone.Revision, By: head.Revision}})
+	return err
 }
 
 // amend judges a governance commit by the rules in force, and records what is new about that. An allow carries the

@@ -114,5 +114,29 @@ spec:
 		}
 		return nil
 	})
+	for range 2 { // and the same mistake is told as often as it is made
+		w.write("purser/estate.yaml", "kind: [\n")
+		w.push("Break the declarations")
+		w.until("the governance is refused", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+			if s.Refused == nil {
+				return fmt.Errorf("%+v", s.GovernanceProposed)
+			}
+			return nil
+		})
+		w.git("revert", "--no-edit", "HEAD")
+		w.push("Mend them")
+		w.until("no governance is refused", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+			if s.Refused != nil {
+				return fmt.Errorf("%+v", s.Refused)
+			}
+			return nil
+		})
+	}
+	w.until("no governance waits", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		if s.GovernanceProposed != nil || s.GovernanceVerdict != nil {
+			return fmt.Errorf("%+v %+v", s.GovernanceProposed, s.GovernanceVerdict)
+		}
+		return nil
+	})
 	w.records()
 }

@@ -284,6 +284,7 @@ func foldChange(s *State, r evidence.Record, p evidence.Change) {
 	if r.Environment == "" {
 		g := &s.Governance
 		g.Proposed, g.ProposedAt, g.Verdict, g.Offers = &p.Revision, r.Time, nil, g.Offers.With(p.To, p.Landed, r.Time)
+		g.Refused, g.RefusedAt = nil, time.Time{}
 		return
 	}
 	e := s.environment(r.Environment)
@@ -349,6 +350,11 @@ func foldRefused(s *State, r evidence.Record, p evidence.Refused) {
 }
 
 func foldSuperseded(s *State, r evidence.Record, p evidence.Superseded) {
+	if g := &s.Governance; r.Environment == "" {
+		g.Proposed, g.ProposedAt, g.Verdict, g.JudgedAt = nil, time.Time{}, nil, time.Time{}
+		g.Refused, g.RefusedAt = nil, time.Time{}
+		return
+	}
 	e := s.environment(r.Environment)
 	if e.Deployment.Release == p.Release && e.Deployment.Phase != PhaseLive {
 		e.Deployment.Phase = PhaseSuperseded

@@ -90,12 +90,6 @@ type EnvironmentStatus struct {
 	Cause      string             `json:"cause,omitempty"`
 }
 
-// withdrawn reports whether the governance branch has the approved declarations, whatever it had before.
-func (a *Agent) withdrawn(approved *evidence.Revision) bool {
-	head, ok := a.sources[a.config.Governance.Source].repo.Head(a.config.Governance.Branch)
-	return ok && approved != nil && a.sameGovernance(approved.Revision, head.Commit)
-}
-
 // Status reads everything.
 func (a *Agent) Status() Status {
 	log := a.journal.log.Status()
@@ -116,9 +110,6 @@ func (a *Agent) Status() Status {
 			branches[p.Source] = append(branches[p.Source], p)
 		}
 	})
-	if a.withdrawn(s.Governance) {
-		s.GovernanceProposed, s.GovernanceVerdict = nil, nil
-	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	for name, p := range a.problems {

@@ -22,7 +22,7 @@ const (
 	TypeChange     = "change"     // a release (or a governance commit) was proposed
 	TypeDecision   = "decision"   // the gates answered about it
 	TypeRefused    = "refused"    // input that is no release: it does not parse, render or fit the estate
-	TypeSuperseded = "superseded" // an approved release was replaced before it was live
+	TypeSuperseded = "superseded" // an approved release was replaced before it was live, or declarations were taken back
 	TypePlan       = "plan"       // intent: what is about to be changed in a cluster
 	TypeApply      = "apply"      // outcome of exactly one plan
 	TypeDrift      = "drift"      // what runs differs from its release, which is unchanged
@@ -119,7 +119,8 @@ const (
 	StagePlan        = "plan" // the release is approved, and the cluster or what is in it does not let it in
 )
 
-// Superseded says that an approved release was never live, and what replaced it.
+// Superseded says that an approved release was never live, and what replaced it; without an environment, that declarations which
+// were refused or not approved are no longer offered: the branch has again what is in force.
 type Superseded struct {
 	Release string `json:"release"`
 	By      string `json:"by"`
