@@ -32,6 +32,9 @@ func TestObjects(t *testing.T) {
 				if string(got.Status) != want["status"] || got.Cause != want["cause"] || !strings.HasPrefix(got.Message, want["message"]) || want["message"] == "" {
 					t.Errorf("got  %s %q %q\nwant %s %q %q", got.Status, got.Cause, got.Message, want["status"], want["cause"], want["message"])
 				}
+				if ran := Ran(u); ran != (want["ran"] == "true") {
+					t.Errorf("it ran: %t", ran)
+				}
 			})
 		}
 	}

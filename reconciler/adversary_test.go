@@ -26,6 +26,7 @@ import (
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/purser-gitops/purser/health"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
@@ -473,6 +474,12 @@ func (s *scene) approve(environment string) {
 	s.fold(evidence.TypeDecision, environment, evidence.Decision{
 		From: "", To: state.Proposed.Release, Revision: state.Proposed.Revision, Verdict: policy.Verdict{Answer: policy.Allow},
 	})
+	seen := evidence.Health{Release: state.Proposed.Release, To: string(health.Healthy)}
+	for _, line := range state.Proposed.Images {
+		_, image, _ := strings.Cut(line, "=")
+		seen.Ran = append(seen.Ran, image)
+	}
+	s.fold(evidence.TypeHealth, environment, seen)
 	s.fold(evidence.TypeLive, environment, evidence.Live{Release: state.Proposed.Release, Revision: state.Proposed.Revision, Images: state.Proposed.Images})
 }
 

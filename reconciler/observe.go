@@ -72,7 +72,7 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 		return outcome
 	}
 	a.note(name, func(o *observation) { o.moved = false }) // what changes from here on is looked at again
-	report, err := a.report(ctx, env, state)
+	report, ran, err := a.report(ctx, env, state)
 	if err != nil {
 		a.note(name, func(o *observation) { o.moved = o.moved || seen.moved })
 		return Outcome{Kind: Failed, Reason: fmt.Sprintf("read health: %v", err)}
@@ -83,7 +83,7 @@ func (a *Agent) observe(ctx context.Context, env *declaration.Environment) Outco
 	a.note(name, func(o *observation) { o.healthAt, o.report = a.now(), report })
 	a.metrics.health(name, report)
 	outcome := Outcome{}
-	if err := a.recordHealth(name, state, report); err != nil {
+	if err := a.recordHealth(name, state, report, ran); err != nil {
 		outcome = Outcome{Kind: Failed, Reason: err.Error()}
 	} else if d.Phase == PhaseApplied && wellEnough(report.Status) {
 		outcome = a.goLive(ctx, env, state)
@@ -114,12 +114,12 @@ func (a *Agent) judge(env *declaration.Environment, state EnvironmentState, r he
 func wellEnough(s health.Status) bool { return s == health.Healthy || s == health.Suspended }
 
 // report asks the API server and the declared checks. Of kinds without a status it is enough to know that the
-// objects exist, and of that the watch knows.
-func (a *Agent) report(ctx context.Context, env *declaration.Environment, state EnvironmentState) (health.Report, error) {
+// objects exist, and of that the watch knows. ran are the images that are seen to run.
+func (a *Agent) report(ctx context.Context, env *declaration.Environment, state EnvironmentState) (_ health.Report, ran []string, err error) {
 	cluster := a.clusters[env.Spec.Cluster]
 	client, err := cluster.Tenant(tenantOf(env))
 	if err != nil {
-		return health.Report{}, err
+		return health.Report{}, nil, err
 	}
 	missing := map[string]bool{}
 	for _, ref := range cluster.watcher.Missing(env.Meta.Name) {
@@ -142,10 +142,13 @@ func (a *Agent) report(ctx context.Context, env *declaration.Environment, state 
 	}
 	live, err := client.Live(ctx, refs)
 	if err != nil {
-		return health.Report{}, err
+		return health.Report{}, nil, err
 	}
 	for i, ref := range refs {
 		objects = append(objects, health.Of(ref, live[i]))
+		if health.Ran(live[i]) {
+			ran = append(ran, render.PodImages(live[i])...)
+		}
 	}
 	checks := make([]health.CheckResult, len(env.Spec.Health.HTTP))
 	var group errgroup.Group
@@ -156,11 +159,12 @@ func (a *Agent) report(ctx context.Context, env *declaration.Environment, state 
 		})
 	}
 	_ = group.Wait() // a check reports its failure in its result
-	return health.Aggregate(objects, checks), nil
+	return health.Aggregate(objects, checks), ran, nil
 }
 
-// recordHealth writes down a transition between states that last. Progressing is on the way to one of them.
-func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Report) error {
+// recordHealth writes down a transition between states that last, and which images were seen to run for the first time.
+// Progressing is on the way to a state that lasts.
+func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Report, ran []string) error {
 	if r.Status == health.Progressing || r.Status == health.Unknown {
 		return nil
 	}
@@ -169,11 +173,17 @@ func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Repor
 	if state.Health != nil {
 		last = *state.Health
 	}
-	if last.Release == release && last.To == string(r.Status) {
+	known := 0
+	if last.Release == release {
+		known, ran = len(last.Ran), slices.Concat(last.Ran, ran)
+	}
+	slices.Sort(ran)
+	ran = slices.Compact(ran)
+	if last.Release == release && last.To == string(r.Status) && len(ran) == known {
 		return nil
 	}
 	draft := ofRelease(evidence.TypeHealth, name, release, evidence.Health{
-		Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message,
+		Release: release, From: last.To, To: string(r.Status), Cause: string(r.Cause), Message: r.Message, Ran: ran,
 	})
 	draft.Deployment = state.Deployment.Number
 	_, err := a.journal.record(draft)

@@ -1,36 +1,55 @@
 package reconciler_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
-// image sets the image of an environment's only Deployment, which has no pods.
-func (w *world) image(environment string, digit string) {
+// image sets the image of an environment's only Deployment.
+func (w *world) image(environment, digit string, replicas int) {
 	w.t.Helper()
 	w.write("apps/"+environment+"/web.yaml", fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
 spec:
-  replicas: 0
+  replicas: %d
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
     spec: {containers: [{name: web, image: "registry.example/odoo@sha256:%s"}]}
-`, strings.Repeat(digit, 64)))
+`, replicas, strings.Repeat(digit, 64)))
 	w.write("apps/"+environment+"/kustomization.yaml", "resources: [web.yaml]\n")
 }
 
+// playKubelet makes the next pod of a namespace ready.
+func (w *world) playKubelet(namespace string) {
+	w.t.Helper()
+	labtest.Eventually(w.t, "a pod is ready", func(ctx context.Context) error {
+		pods, err := w.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil || len(pods.Items) == 0 {
+			return fmt.Errorf("no pod: %w", err)
+		}
+		patch := `{"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`
+		_, err = w.kube.CoreV1().Pods(namespace).Patch(ctx, pods.Items[0].Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubelet"}, "status")
+		return err
+	})
+}
+
 func TestPromotionNeedsTheStageBefore(t *testing.T) {
+	var other string
 	w := newWorld(t, func(w *world) {
-		w.image("dev", "a")
-		w.image("qa", "b")
-		other := labtest.Namespace(t, w.lab)
+		w.image("dev", "a", 0)
+		w.image("qa", "b", 1)
+		other = labtest.Namespace(t, w.lab)
 		w.allow("default", other)
 		w.write("purser/qa.yaml", strings.ReplaceAll(w.environment("qa", "apps/qa", "promotion: {from: dev, soak: 3s}"), w.namespace, other))
 	})
@@ -51,8 +70,13 @@ func TestPromotionNeedsTheStageBefore(t *testing.T) {
 		})
 	}
 	gate(`was never live in "dev"`, policy.Deny)
-	w.image("qa", "a") // what dev runs
+	w.image("qa", "a", 1)
 	w.push("Promote a to qa")
+	gate("not seen to run there", policy.Wait) // it is live and healthy in dev, which has no pod
+	w.image("dev", "a", 1)
+	w.push("Let dev run it")
+	w.playKubelet(w.namespace)
+	w.playKubelet(other) // once it is let in
 	w.until("qa is live", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
 		if qa := find(s, "qa"); qa.Live == nil {
 			return fmt.Errorf("%s: %s", qa.Outcome, qa.Reason)

@@ -19,8 +19,11 @@ func (e *EnvironmentState) soakLive(p evidence.Live, at time.Time) {
 	next := policy.Soak{Release: p.Release, Images: p.Images, Since: &at}
 	for _, s := range e.Soaks {
 		if s.Release == p.Release {
-			next.Healthy = s.Healthy
+			next.Healthy, next.Ran = s.Healthy, s.Ran
 		}
+	}
+	if e.Health != nil && e.Health.Release == p.Release {
+		next = next.Saw(e.Health.Ran, at)
 	}
 	soaks = append(soaks, next)
 	e.Soaks = soaks[max(len(soaks)-soaksMax, 0):]
@@ -35,17 +38,18 @@ func (e *EnvironmentState) soakEnds(at time.Time) {
 	}
 }
 
-// soakHealth starts or ends the healthy time of what is live.
+// soakHealth starts or ends the healthy time of what is live, and notes what of it was seen to run.
 func (e *EnvironmentState) soakHealth(p evidence.Health, at time.Time) {
 	well := wellEnough(health.Status(p.To))
 	n := len(e.Soaks)
 	if n == 0 || e.Soaks[n-1].Release != p.Release || !e.Live.is(p.Release) || e.Deployment.Phase != PhaseLive {
 		return
 	}
+	e.Soaks = slices.Clone(e.Soaks)
+	e.Soaks[n-1] = e.Soaks[n-1].Saw(p.Ran, at)
 	if !well {
 		e.soakEnds(at)
 	} else if e.Soaks[n-1].Since == nil {
-		e.Soaks = slices.Clone(e.Soaks)
 		e.Soaks[n-1].Since = &at
 	}
 }

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -74,6 +75,20 @@ func imageSet(objs []*unstructured.Unstructured) map[string]string {
 		images[key] = u.image
 	}
 	return images
+}
+
+// PodImages are the images of the pod that an object runs, or would run, sorted; none of an object of another kind.
+func PodImages(o *unstructured.Unstructured) []string {
+	ref := RefOf(o)
+	at, ok := podPaths[ref.Group+"/"+ref.Kind]
+	if !ok {
+		return nil
+	}
+	var images []string
+	pod, _, _ := unstructured.NestedMap(o.Object, at...)
+	podImages(pod, func(_, image string) { images = append(images, image) })
+	slices.Sort(images)
+	return slices.Compact(images)
 }
 
 // podImages gives what a pod runs and mounts: the image of each container, and as volume:name that of each volume. No

@@ -230,6 +230,8 @@ type Health struct {
 	To      string `json:"to"`
 	Cause   string `json:"cause,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Ran are the images that were seen to run so far: of which a pod was ready, or came to its end. Sorted.
+	Ran []string `json:"ran,omitempty"`
 }
 
 // Live says that a release is fully applied and healthy.

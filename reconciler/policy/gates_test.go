@@ -16,6 +16,7 @@ func TestClassGates(t *testing.T) {
 	digest := "registry.example.com/odoo@sha256:" + strings.Repeat("a", 64)
 	set := map[string]string{"web/odoo": digest}
 	list := ImageList(set)
+	ran := map[string]time.Duration{digest: 0}
 	hourAgo := now.Add(-time.Hour)
 	promoted := func(c *Candidate, f *Facts, soaks ...Soak) {
 		c.Environment.Spec.Promotion = declaration.Promotion{From: "staging", Soak: 2 * time.Hour}
@@ -57,21 +58,43 @@ func TestClassGates(t *testing.T) {
 		"skipped stage": {promotion, func(c *Candidate, f *Facts) {
 			promoted(c, f, Soak{Images: []string{"web/odoo=other"}, Healthy: 9 * time.Hour})
 		}, Deny, `was never live in "staging"`},
-		"not long enough":             {promotion, func(c *Candidate, f *Facts) { promoted(c, f, Soak{Images: list, Since: &hourAgo}) }, Wait, "1h0m0s of 2h0m0s"},
-		"healthy time is interrupted": {promotion, func(c *Candidate, f *Facts) { promoted(c, f, Soak{Images: list, Healthy: time.Hour}) }, Wait, "not live and healthy there now"},
-		"long enough, in two parts":   {promotion, func(c *Candidate, f *Facts) { promoted(c, f, Soak{Images: list, Healthy: time.Hour, Since: &hourAgo}) }, Allow, "2h0m0s"},
+		"not long enough":             {promotion, func(c *Candidate, f *Facts) { promoted(c, f, Soak{Images: list, Ran: ran, Since: &hourAgo}) }, Wait, "1h0m0s of 2h0m0s"},
+		"healthy time is interrupted": {promotion, func(c *Candidate, f *Facts) { promoted(c, f, Soak{Images: list, Ran: ran, Healthy: time.Hour}) }, Wait, "not live and healthy there now"},
+		"long enough, in two parts": {promotion, func(c *Candidate, f *Facts) {
+			promoted(c, f, Soak{Images: list, Ran: ran, Healthy: time.Hour, Since: &hourAgo})
+		}, Allow, "2h0m0s"},
 		"long enough, and replaced there since": {promotion, func(c *Candidate, f *Facts) {
-			promoted(c, f, Soak{Images: list, Healthy: 3 * time.Hour}, Soak{Images: []string{"web/odoo=newer"}, Since: &hourAgo})
+			promoted(c, f, Soak{Images: list, Ran: ran, Healthy: 3 * time.Hour}, Soak{Images: []string{"web/odoo=newer"}, Since: &hourAgo})
 		}, Allow, ""},
 		"class asks for more soak": {promotion, func(c *Candidate, f *Facts) {
-			promoted(c, f, Soak{Images: list, Healthy: 3 * time.Hour, Since: &hourAgo})
+			promoted(c, f, Soak{Images: list, Ran: ran, Healthy: 3 * time.Hour, Since: &hourAgo})
 			c.Class.Spec.Promotion.Soak = 24 * time.Hour
 		}, Wait, "of 24h0m0s"},
 		"no images to promote": {promotion, func(c *Candidate, f *Facts) { promoted(c, f); c.Release.Images = nil }, Deny, "no images"},
 		"clock went back": {promotion, func(c *Candidate, f *Facts) {
 			later := now.Add(time.Hour)
-			promoted(c, f, Soak{Images: list, Healthy: time.Hour, Since: &later})
+			promoted(c, f, Soak{Images: list, Ran: ran, Healthy: time.Hour, Since: &later})
 		}, Wait, "1h0m0s of 2h0m0s"},
+		"nothing of it ran": {promotion, func(c *Candidate, f *Facts) {
+			promoted(c, f, Soak{Images: list, Healthy: 9 * time.Hour, Since: &hourAgo})
+		}, Wait, list[0] + ` was live in "staging" and not seen to run there`},
+		"another image ran": {promotion, func(c *Candidate, f *Facts) {
+			promoted(c, f, Soak{Images: list, Healthy: 9 * time.Hour, Ran: map[string]time.Duration{"odoo@sha256:" + strings.Repeat("b", 64): 0}})
+		}, Wait, "not seen to run"},
+		"it ran by the name of a mirror": {promotion, func(c *Candidate, f *Facts) {
+			_, digest, _ := strings.Cut(list[0], "@")
+			promoted(c, f, Soak{Images: list, Healthy: 9 * time.Hour, Ran: map[string]time.Duration{"mirror.example/odoo@" + digest: 0}})
+		}, Allow, ""},
+		"it ran since a while": {promotion, func(c *Candidate, f *Facts) {
+			late := map[string]time.Duration{}
+			for image := range ran {
+				late[image] = 8 * time.Hour
+			}
+			promoted(c, f, Soak{Images: list, Healthy: 9 * time.Hour, Ran: late})
+		}, Wait, "1h0m0s of 2h0m0s"},
+		"it ran in one of two": {promotion, func(c *Candidate, f *Facts) {
+			promoted(c, f, Soak{Images: list, Healthy: 3 * time.Hour, Ran: ran}, Soak{Images: list, Healthy: 9 * time.Hour})
+		}, Allow, "3h0m0s"},
 
 		"tags where digests are asked for": {images, func(c *Candidate, _ *Facts) {
 			c.Class.Spec.Images.Digests = true
