@@ -22,7 +22,7 @@ type law struct {
 func newLaw(commit string, set *declaration.Set) *law {
 	l := &law{commit: commit, Set: set, people: map[string]policy.Voter{}}
 	for name, p := range set.Persons {
-		l.people[name] = policy.Voter{Roles: p.Spec.Roles, Bot: p.Spec.Bot}
+		l.people[name] = policy.NewVoter(p)
 	}
 	rules := policy.Rules{Classes: set.Classes, Calendars: set.Calendars, Policies: set.Policies, People: l.people}
 	l.rules = sync.OnceValues(rules.Encode)

@@ -162,7 +162,7 @@ func newStatementCommand(s sentence) *cobra.Command {
 		case "class":
 			flags.StringVar(&w.Class, name, "", "the highest class of change that is approved")
 		case "gate":
-			flags.StringArrayVar(&w.Gates, name, nil, "gate to open; may be repeated")
+			flags.StringArrayVar(&w.Gates, name, nil, "gate to open; repeat it for each")
 		case "reason":
 			flags.StringVar(&w.Reason, name, "", "why, for those who read the log")
 		case "ticket":
@@ -186,6 +186,9 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 		}
 	}
 	for _, gate := range w.Gates {
+		if first, rest, several := strings.Cut(gate, ","); several {
+			return said, nil, exit{usageExit, fmt.Errorf("--gate %q: it names one gate: repeat it for each (--gate %s --gate %s …)", gate, strings.TrimSpace(first), strings.TrimSpace(strings.Split(rest, ",")[0]))}
+		}
 		if err := policy.MayOverride(gate); err != nil {
 			return said, nil, exit{usageExit, fmt.Errorf("--gate: %w; there are: %s", err, strings.Join(overridable(), ", "))}
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,7 @@ func newValidateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := validation{snapshot: s, claimed: map[string]string{}, warnings: warningsOf(s.set), told: cmd.ErrOrStderr()}
+			v := validation{snapshot: s, claimed: map[string]string{}, warnings: warningsOf(s.set, time.Now()), told: cmd.ErrOrStderr()}
 			for _, name := range s.names() {
 				v.environment(cmd.Context(), s.set.Environments[name])
 			}
@@ -60,9 +61,9 @@ type validation struct {
 	told     io.Writer
 }
 
-func warningsOf(set *declaration.Set) []string {
+func warningsOf(set *declaration.Set, now time.Time) []string {
 	var list []string
-	for _, w := range set.Warnings() {
+	for _, w := range set.Warnings(now) {
 		list = append(list, w.Error())
 	}
 	return list

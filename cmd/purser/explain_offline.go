@@ -33,11 +33,12 @@ type comparison struct {
 	rules            *declaration.Set
 	approved, change *render.Release
 	notes            []string
+	at               time.Time // that is asked about
 }
 
 // explain judges the release that the ref renders.
 func (o *offline) explain(ctx context.Context, name string, at time.Time) (*judgement, error) {
-	c, err := o.compare(ctx, name)
+	c, err := o.compare(ctx, name, at)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +75,8 @@ func (o *offline) explain(ctx context.Context, name string, at time.Time) (*judg
 }
 
 // compare reads and renders both commits.
-func (o *offline) compare(ctx context.Context, name string) (*comparison, error) {
-	c := &comparison{}
+func (o *offline) compare(ctx context.Context, name string, at time.Time) (*comparison, error) {
+	c := &comparison{at: at}
 	var err error
 	if c.base, err = o.estate.at(o.base); err != nil {
 		return nil, fmt.Errorf("read the base %q: %w", o.base, hideErrors{err})
@@ -136,7 +137,7 @@ func (c *comparison) amendment(dir string) error {
 	}
 	needs := "nobody has to approve that"
 	if len(rules.Approvals) > 0 {
-		needs = "that needs the approval of " + demanded(rules.Approvals, c.base.set, false)
+		needs = "that needs the approval of " + demanded(rules.Approvals, c.base.set, false, c.at)
 	}
 	c.note(fmt.Sprintf("it changes %d declarations; %s", len(paths), needs))
 	return nil
@@ -174,7 +175,7 @@ func (c *comparison) candidate(diff []render.ObjectChange) (policy.Candidate, er
 func (c *comparison) ask(j *judgement, candidate policy.Candidate, at time.Time) error {
 	facts := policy.Facts{Scopes: scopes(c.change), People: map[string]policy.Voter{}}
 	for name, p := range c.rules.Persons {
-		facts.People[name] = policy.Voter{Roles: p.Spec.Roles, Bot: p.Spec.Bot}
+		facts.People[name] = policy.NewVoter(p)
 	}
 	kustomization, about, err := c.files()
 	if err != nil {
@@ -234,7 +235,7 @@ func (c *comparison) asksAgent(gate string, candidate policy.Candidate) string {
 		if len(class.Approvals) == 0 {
 			return when(class.Signatures == declaration.SignaturesRequired, "who made it must be known")
 		}
-		return demanded(class.Approvals, c.rules, class.Bots) + ", who had no part in it"
+		return demanded(class.Approvals, c.rules, class.Bots, c.at) + ", who had no part in it"
 	case "promotion":
 		soak := max(env.Promotion.Soak, class.Promotion.Soak)
 		return when(env.Promotion.From != "", fmt.Sprintf("the same images must have been live and healthy in %q for %s", env.Promotion.From, soak))
@@ -270,17 +271,21 @@ func when(condition bool, text string) string {
 }
 
 // demanded says whose approval is asked for.
-func demanded(demands []declaration.Approval, set *declaration.Set, bots bool) string {
+func demanded(demands []declaration.Approval, set *declaration.Set, bots bool, at time.Time) string {
 	var list []string
 	for _, d := range demands {
 		var people []string
 		for _, name := range slices.Sorted(maps.Keys(set.Persons)) {
 			p := set.Persons[name]
-			if (bots || !p.Spec.Bot) && slices.ContainsFunc(p.Spec.Roles, func(role string) bool { return slices.Contains(d.Roles, role) }) {
+			if (bots || !p.Spec.Bot) && p.CanApprove(d, at) && slices.ContainsFunc(p.Spec.Roles, func(role string) bool { return slices.Contains(d.Roles, role) }) {
 				people = append(people, name)
 			}
 		}
-		list = append(list, fmt.Sprintf("%d of %s (%s)", d.Count, strings.Join(d.Roles, " or "), cmp.Or(strings.Join(people, ", "), "nobody holds it")))
+		roles := strings.Join(d.Roles, " or ")
+		if d.Signed() {
+			roles += ", by a signed statement"
+		}
+		list = append(list, fmt.Sprintf("%d of %s (%s)", d.Count, roles, cmp.Or(strings.Join(people, ", "), "nobody who could")))
 	}
 	return strings.Join(list, " and ")
 }

@@ -38,8 +38,8 @@ spec:
   rank: 40
   signatures: required
   approvals:
-    - {count: 1, roles: [release-manager]}
-    - {count: 1, roles: [governance-owner]}
+    - {count: 1, roles: [release-manager], by: statement}
+    - {count: 1, roles: [governance-owner], by: statement}
 `
 
 // govern declares who may do what: people with keys, classes, and that declarations need an owner from now on.

@@ -114,12 +114,15 @@ func forbidden(c call, status *metav1.Status, prose string, err error) error {
 	case strings.Contains(prose, "not currently held"):
 		return &StalledError{
 			What: fmt.Sprintf("%s: %s may not grant permissions it does not hold itself: %v", c, c.user, err),
-			Hint: "grant them to " + c.user + " first, or take them out of the role", Err: err}
+			Hint: "take them out of the role, or have whoever runs the cluster apply the object; never grant a tenant the verbs escalate or bind", Err: err}
 	case strings.Contains(prose, "cannot "):
 		return rbac(c, status, err)
 	}
 	return &StalledError{What: fmt.Sprintf("%s: refused: %v", c, err), Hint: "see the reason given by the API server", Err: err}
 }
+
+// rbacGroup is that of the objects that say who may do what.
+const rbacGroup = "rbac.authorization.k8s.io"
 
 func rbac(c call, status *metav1.Status, err error) error {
 	resource, group := strings.ToLower(c.ref.Kind), c.ref.Group
@@ -134,9 +137,13 @@ func rbac(c call, status *metav1.Status, err error) error {
 	if c.verb == "patch" {
 		verbs = "get, create and patch"
 	}
-	return &StalledError{
+	stalled := &StalledError{
 		What: fmt.Sprintf("impersonated user %s cannot %s %s %s", c.user, c.verb, c.ref, where),
-		Hint: fmt.Sprintf("grant User %s %s on %s (apiGroup %q) %s with a %s", c.user, verbs, resource, group, where, binding), Err: err}
+		Hint: fmt.Sprintf("if the tenant is to have it: grant User %s exactly %s on %s (apiGroup %q) %s with a %s", c.user, verbs, resource, group, where, binding), Err: err}
+	if group == rbacGroup { // who may write roles can hand on what the tenant may do, past the gates
+		stalled.Hint = fmt.Sprintf("take it out of the release and have whoever runs the cluster apply it: tenants need no right to %s (apiGroup %q)", resource, group)
+	}
+	return stalled
 }
 
 // unusable: the answer blames the request itself.

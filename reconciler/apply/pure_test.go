@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -249,4 +250,26 @@ func TestTriedDigestsAreBounded(t *testing.T) {
 	if got := inventory[0].Tried; len(got) != mostTried || got[mostTried-1] != fmt.Sprint(2*mostTried-1) {
 		t.Errorf("it knows %v", got)
 	}
+}
+
+// Where the tenant may not do something, the hint grants no more than that, and never the right to grant.
+func TestHintsOfRefusals(t *testing.T) {
+	refused := func(group, resource, prose string) string {
+		ref := render.Ref{Group: group, Version: "v1", Kind: "K", Namespace: "north-dev", Name: "a"}
+		err := explain(call{verb: "get", ref: ref, user: "purser:tenant:north", cluster: "c"}, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Reason: metav1.StatusReasonForbidden, Code: 403, Message: prose, Details: &metav1.StatusDetails{Group: group, Kind: resource}}})
+		stalled, ok := asStalled(err)
+		if !ok {
+			t.Fatalf("%s: %v", resource, err)
+		}
+		return stalled.Hint
+	}
+	wantText(t, "hint", refused("", "configmaps", "User cannot get"), "grant User purser:tenant:north exactly get on configmaps", "in namespace north-dev with a Role and RoleBinding")
+	for _, resource := range []string{"roles", "rolebindings", "clusterroles"} {
+		hint := refused("rbac.authorization.k8s.io", resource, "User cannot get")
+		if wantText(t, "hint", hint, "take it out of the release", resource); strings.Contains(hint, "grant") {
+			t.Error(hint)
+		}
+	}
+	wantText(t, "hint", refused("rbac.authorization.k8s.io", "roles", "permissions not currently held"), "take them out of the role", "never grant a tenant the verbs escalate or bind")
 }

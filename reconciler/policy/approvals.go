@@ -81,11 +81,12 @@ func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now tim
 		}
 		slices.Sort(roles)
 		demands = append(slices.Clone(demands), declaration.Approval{Count: 1, Roles: slices.Compact(roles)})
-		what += ", of which it is unknown who made it,"
+		what += ", of which it is unknown who made it, so that one person more than the class asks for has to approve,"
 	}
-	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, parts: c.Parts}
+	who := c.ballot(demands, f, c.Parts, now)
+	who.bots, who.approve = c.Class.Spec.Bots, who.approve+", by each of them"
 	who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
-	return who.result(what, fmt.Sprintf("purser approve %s, by each of them", c.Environment.Meta.Name))
+	return who.result(what)
 }
 
 // landedApprovals judges one landed change against its own authors.
@@ -93,12 +94,16 @@ func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Appr
 	if unknown := unknownAuthors(c.Class, l, now); unknown != nil {
 		return *unknown, nil
 	}
-	who := ballot{demands: demands, people: f.People, bots: c.Class.Spec.Bots, parts: l.Parts}
+	who := c.ballot(demands, f, l.Parts, now)
+	who.bots = c.Class.Spec.Bots
+	if l.mayHavePull(now) {
+		who.review = "a review of the pull request at its head, where the forge still takes one"
+	}
 	who.reviews(l.Pull)
 	who.statements(c, f, now, func(s Statement) bool {
 		return s.From == c.from() && (s.To == c.Release.Digest || slices.Contains(l.Releases, s.To))
 	})
-	r, votes := who.result("landed change "+short(l.Commit), "purser approve "+c.Environment.Meta.Name+", or a review of the pull request at its head, where the forge still takes one")
+	r, votes := who.result("landed change " + short(l.Commit))
 	if r.Answer != Allow && l.PullUnknown != "" {
 		r.Reason += "; reviews are unknown: " + l.PullUnknown
 	}
@@ -141,19 +146,28 @@ func unknownAuthors(class *declaration.ReleaseClass, l *Landed, now time.Time) *
 }
 
 // rollbackApproval asks one release manager, whoever made the change: what comes back was approved and live before. It is
-// said by a statement, or for each landed change by a review or by the signature of its last commit.
+// said by a statement, or for each landed change by the signature of its last commit or, unless the class takes statements
+// alone of somebody, by a review.
 func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
-	const what, remedy = "the rollback", "a signed commit, a review or purser approve, of a release manager"
-	demands := []declaration.Approval{{Count: 1, Roles: []string{RoleReleaseManager}}}
-	whole := ballot{demands: demands, people: f.People}
+	const what = "the rollback"
+	demand := declaration.Approval{Count: 1, Roles: []string{RoleReleaseManager}}
+	if slices.ContainsFunc(c.Class.Spec.Approvals, declaration.Approval.Signed) {
+		demand.By = declaration.ByStatement
+	}
+	whole := c.ballot([]declaration.Approval{demand}, f, nil, now)
+	whole.approve = "a commit signed by a release manager, or " + whole.approve
 	whole.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
-	r, votes := whole.result(what, remedy)
+	r, votes := whole.result(what)
 	if r.Answer == Allow || len(c.Landed) == 0 {
 		return r, votes
 	}
 	for i := range c.Landed {
 		l := &c.Landed[i]
-		who := ballot{demands: demands, people: f.People, ignored: whole.ignored}
+		who := whole
+		who.votes, who.ignored = nil, slices.Clone(whole.ignored)
+		if l.mayHavePull(now) {
+			who.review = "a review of the pull request, where the forge still takes one"
+		}
 		if last := l.last(); last != nil && len(l.Unsigned()) == 0 {
 			if why := last.stale(l.FirstSeen); why != "" {
 				who.ignored = append(slices.Clone(who.ignored), why)
@@ -163,7 +177,7 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 		}
 		who.reviews(l.Pull)
 		var counted []Vote
-		if r, counted = who.result(what, remedy); r.Answer != Allow {
+		if r, counted = who.result(what); r.Answer != Allow {
 			return r, nil
 		}
 		votes = joinVotes(votes, counted, l.Commit)
@@ -198,26 +212,43 @@ type ballot struct {
 	parts   []Part          // whoever had one does not count
 	votes   map[string]Vote // by person
 	ignored []string        // why somebody's vote does not count
+	now     time.Time
+	source  string // that the environment follows
+	approve string // what to do about a missing vote
+	review  string // what else, where a review counts; "": none can come any more
 }
 
+// ballot about a candidate, in which only statements count so far.
+func (c Candidate) ballot(demands []declaration.Approval, f Facts, parts []Part, now time.Time) ballot {
+	return ballot{demands: demands, people: f.People, parts: parts, now: now,
+		source: c.Environment.Spec.Source.Repository, approve: "purser approve " + c.Environment.Meta.Name}
+}
+
+// vote counts one vote of each person: the first, or one that the person signed in place of a review.
 func (b *ballot) vote(v Vote) {
 	person := v.Person
 	voter, known := b.people[person]
-	if _, voted := b.votes[person]; !known || voted {
+	if before, voted := b.votes[person]; !known || voted && (before.Kind != ByReview || v.Kind == ByReview) {
 		return
 	}
 	if as, had := hadPart(b.parts, person); had {
-		b.ignored = append(b.ignored, fmt.Sprintf("%s had a part in it (%s)", person, as))
+		b.ignore(fmt.Sprintf("%s had a part in it (%s)", person, as))
 		return
 	}
 	if voter.Bot && !b.bots {
-		b.ignored = append(b.ignored, person+" is a bot")
+		b.ignore(person + " is a bot")
 		return
 	}
 	if b.votes == nil {
 		b.votes = map[string]Vote{}
 	}
 	b.votes[person] = v
+}
+
+func (b *ballot) ignore(why string) {
+	if !slices.Contains(b.ignored, why) {
+		b.ignored = append(b.ignored, why)
+	}
 }
 
 // reviews counts those that approve what landed. nil: there is no pull request.
@@ -242,9 +273,9 @@ func (b *ballot) statements(c Candidate, f Facts, now time.Time, covers func(Sta
 		}
 		switch {
 		case !now.Before(s.Expires):
-			b.ignored = append(b.ignored, fmt.Sprintf("the statement of %s expired at %s", s.Person, s.Expires.UTC().Format(time.RFC3339)))
+			b.ignore(fmt.Sprintf("the statement of %s expired at %s", s.Person, s.Expires.UTC().Format(time.RFC3339)))
 		case s.Rank < c.Class.Spec.Rank:
-			b.ignored = append(b.ignored, fmt.Sprintf("%s approved it as class %q, and it is %q", s.Person, s.Class, c.Class.Meta.Name))
+			b.ignore(fmt.Sprintf("%s approved it as class %q, and it is %q", s.Person, s.Class, c.Class.Meta.Name))
 		default:
 			b.vote(Vote{Kind: ByStatement, Person: s.Person, Statement: s.ID, Seen: s.Seen})
 		}
@@ -252,8 +283,8 @@ func (b *ballot) statements(c Candidate, f Facts, now time.Time, covers func(Sta
 }
 
 // result says whether the demands are met, and with whose votes: a person counts for one of them.
-func (b *ballot) result(what, remedy string) (Result, []Vote) {
-	met, left := assign(b.demands, slices.Sorted(maps.Keys(b.votes)), b.people)
+func (b *ballot) result(what string) (Result, []Vote) {
+	met, left := assign(b.demands, slices.Sorted(maps.Keys(b.votes)), b.meets)
 	if len(left) == 0 {
 		var names []string
 		var votes []Vote
@@ -263,44 +294,76 @@ func (b *ballot) result(what, remedy string) (Result, []Vote) {
 		}
 		return allow(fmt.Sprintf("%s is approved by %s", what, strings.Join(names, ", "))), votes
 	}
-	var missing []string
-	reachable := true
-	for _, demand := range left {
-		may := b.eligible(demand)
-		if len(may) < demand.Count {
-			reachable = false
-		}
-		missing = append(missing, fmt.Sprintf("%d more of %s (%s)", demand.Count, strings.Join(demand.Roles, " or "), cmp.Or(some(may), "nobody is left")))
+	r := Result{Answer: Wait}
+	nobody := "somebody in the place of one who approved"
+	could := func(person string, demand declaration.Approval) bool {
+		return b.meets(person, demand) || b.able(person, demand)
 	}
-	r := Result{Answer: Wait, Reason: fmt.Sprintf("%s needs %s", what, strings.Join(missing, " and ")), Hint: remedy}
+	if _, never := assign(b.demands, slices.Sorted(maps.Keys(b.people)), could); len(never) > 0 {
+		r.Answer, nobody = Deny, "nobody is left"
+	}
+	var missing []string
+	hint := b.approve
+	for _, demand := range left {
+		roles := strings.Join(demand.Roles, " or ")
+		switch {
+		case demand.Signed():
+			roles += ", by a signed statement"
+			b.unsigned(demand, met)
+		case b.review != "" && hint == b.approve:
+			hint += ", or " + b.review
+		}
+		missing = append(missing, fmt.Sprintf("%d more of %s (%s)", demand.Count, roles, cmp.Or(some(b.eligible(demand)), nobody)))
+	}
+	r.Reason, r.Hint = fmt.Sprintf("%s needs %s", what, strings.Join(missing, " and ")), hint
 	if len(b.ignored) > 0 {
 		r.Reason += "; " + some(b.ignored)
 	}
-	if !reachable {
-		r.Answer, r.Hint = Deny, "revert the change and let somebody else make it, or give more people the role, in governance"
+	if r.Answer == Deny {
+		r.Hint = "revert the change and let somebody else make it, or give more people the role and a key that counts, in governance"
 	}
 	return r, nil
 }
 
-// eligible are the people who could still meet a demand.
+// unsigned says whose reviews do not count where a signed statement is wanted.
+func (b *ballot) unsigned(demand declaration.Approval, met []string) {
+	for _, person := range slices.Sorted(maps.Keys(b.votes)) {
+		if b.votes[person].Kind == ByReview && b.people[person].anyRole(demand.Roles) && !slices.Contains(met, person) {
+			b.ignore(fmt.Sprintf("the review of %s is no signed statement", person))
+		}
+	}
+}
+
+// meets reports whether a person's vote can meet a demand.
+func (b *ballot) meets(person string, demand declaration.Approval) bool {
+	vote, voted := b.votes[person]
+	return voted && b.people[person].anyRole(demand.Roles) && (!demand.Signed() || vote.Kind != ByReview)
+}
+
+// able reports whether a person could still vote so that it can meet a demand: with a key that counts now, or by a review where
+// one counts.
+func (b *ballot) able(person string, demand declaration.Approval) bool {
+	voter := b.people[person]
+	if _, had := hadPart(b.parts, person); had || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
+		return false
+	}
+	return voter.canState(b.now) || !demand.Signed() && b.review != "" && voter.canReview(b.source)
+}
+
+// eligible are the people whose vote a demand is missing and could still get.
 func (b *ballot) eligible(demand declaration.Approval) []string {
 	var may []string
 	for _, person := range slices.Sorted(maps.Keys(b.people)) {
-		voter := b.people[person]
-		if _, voted := b.votes[person]; voted || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
-			continue
+		if !b.meets(person, demand) && b.able(person, demand) {
+			may = append(may, person)
 		}
-		if _, had := hadPart(b.parts, person); had {
-			continue
-		}
-		may = append(may, person)
 	}
 	return may
 }
 
 // assign gives each demand as many people as it asks for, each person once (a matching by augmenting paths). It says
 // who was needed, and what is left of each demand that is not met.
-func assign(demands []declaration.Approval, people []string, voters map[string]Voter) (met []string, left []declaration.Approval) {
+func assign(demands []declaration.Approval, people []string, meets func(string, declaration.Approval) bool) (met []string, left []declaration.Approval) {
 	var slots []int // → demand
 	for i, d := range demands {
 		for range d.Count {
@@ -311,7 +374,7 @@ func assign(demands []declaration.Approval, people []string, voters map[string]V
 	var place func(person string, tried map[int]bool) bool
 	place = func(person string, tried map[int]bool) bool {
 		for s, demand := range slots {
-			if tried[s] || !voters[person].anyRole(demands[demand].Roles) {
+			if tried[s] || !meets(person, demands[demand]) {
 				continue
 			}
 			tried[s] = true
@@ -335,7 +398,8 @@ func assign(demands []declaration.Approval, people []string, voters map[string]V
 	}
 	for i, d := range demands {
 		if open[i] > 0 {
-			left = append(left, declaration.Approval{Count: open[i], Roles: d.Roles})
+			d.Count = open[i]
+			left = append(left, d)
 		}
 	}
 	return met, left

@@ -2,7 +2,9 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +17,18 @@ import (
 
 // The people of these tests.
 var people = map[string]Voter{
-	"developer-1":       {Roles: []string{"developer"}},
-	"developer-2":       {Roles: []string{"developer"}},
-	"release-manager-1": {Roles: []string{"release-manager", "developer"}},
-	"release-manager-2": {Roles: []string{"release-manager"}},
-	"dba-1":             {Roles: []string{"dba"}},
-	"both-1":            {Roles: []string{"dba", "release-manager"}},
-	"release-bot":       {Roles: []string{"release-manager", "dba"}, Bot: true},
+	"developer-1":       voter("developer"),
+	"developer-2":       voter("developer"),
+	"release-manager-1": voter("release-manager", "developer"),
+	"release-manager-2": voter("release-manager"),
+	"dba-1":             voter("dba"),
+	"both-1":            voter("dba", "release-manager"),
+	"release-bot":       {Roles: []string{"release-manager", "dba"}, Bot: true, Keys: []KeyTime{{}}, Forges: []string{"estate"}},
+}
+
+// voter is somebody with a key and an account.
+func voter(roles ...string) Voter {
+	return Voter{Roles: roles, Keys: []KeyTime{{}}, Forges: []string{"estate"}}
 }
 
 // standard is a class that wants one release manager and one database administrator.
@@ -222,6 +229,153 @@ func TestApprovals(t *testing.T) {
 	}
 }
 
+// Where a demand is by statement, no review meets it, of whomever; where a person did both, the statement does.
+func TestSignedApprovals(t *testing.T) {
+	reviewed := func(c *Candidate, _ *Facts, people ...string) {
+		c.Landed[0].Pull = &Pull{Number: 7, AuthorsKnown: true}
+		for _, p := range people {
+			c.Landed[0].Pull.Reviews = append(c.Landed[0].Pull.Reviews, reviewBy(p))
+		}
+	}
+	rollback := func(c *Candidate) { c.Origin = OriginRollback }
+	for name, test := range map[string]struct {
+		change func(*Candidate, *Facts)
+		want   Answer
+		says   string
+	}{
+		"both reviewed": {func(c *Candidate, f *Facts) { reviewed(c, f, "release-manager-1", "dba-1") }, Wait,
+			"needs 1 more of dba, by a signed statement (both-1, dba-1); the review of dba-1 is no signed statement purser approve dev"},
+		"the demand is no other's": {func(c *Candidate, f *Facts) {
+			reviewed(c, f, "release-manager-1", "dba-1", "both-1")
+		}, Wait, "1 more of dba, by a signed statement"},
+		"a statement and a review": {func(c *Candidate, f *Facts) {
+			reviewed(c, f, "release-manager-1", "dba-1")
+			f.Statements = []Statement{approveBy("dba-1")}
+		}, Allow, "release-manager-1 (review), dba-1 (statement)"},
+		"two statements": {func(_ *Candidate, f *Facts) {
+			f.Statements = []Statement{approveBy("release-manager-1"), approveBy("dba-1")}
+		}, Allow, ""},
+		"one person by both": {func(c *Candidate, f *Facts) {
+			reviewed(c, f, "both-1")
+			f.Statements = []Statement{approveBy("both-1")}
+		}, Wait, "1 more of dba, by a signed statement (dba-1)"},
+		"who reviewed can only review": {func(c *Candidate, f *Facts) {
+			reviewed(c, f, "release-manager-1", "dba-1", "both-1")
+			f.People = maps.Clone(people)
+			f.People["dba-1"] = Voter{Roles: []string{"dba"}, Forges: []string{"estate"}}
+			f.People["both-1"] = Voter{Roles: []string{"dba", "release-manager"}, Forges: []string{"estate"}}
+		}, Deny, "by a signed statement (nobody is left); the review of dba-1 is no signed statement"},
+		"rollback by review": {func(c *Candidate, f *Facts) {
+			rollback(c)
+			reviewed(c, f, "release-manager-1")
+		}, Wait, "1 more of release-manager, by a signed statement"},
+		"rollback by statement": {func(c *Candidate, f *Facts) {
+			rollback(c)
+			f.Statements = []Statement{approveBy("release-manager-1")}
+		}, Allow, "(statement)"},
+		"rollback by signature": {func(c *Candidate, f *Facts) {
+			rollback(c)
+			reviewed(c, f, "release-manager-1")
+			c.Landed[0].Commits[0].Signer = "release-manager-1"
+		}, Allow, "(signature)"},
+		"the whole": {func(c *Candidate, f *Facts) {
+			c.Landed, c.LandedUnknown, c.PartsUnknown = nil, "history was rewritten", "history was rewritten"
+			f.Statements = []Statement{approveBy("release-manager-1"), approveBy("dba-1")}
+		}, Wait, "so that one person more than the class asks for has to approve, needs 1 more of dba or release-manager (both-1, release-manager-2)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, f := asked()
+			c.Class.Spec.Approvals[1].By = declaration.ByStatement
+			test.change(&c, &f)
+			if r := approvals(c, f, now); r.Answer != test.want || !strings.Contains(r.Reason+" "+r.Hint, test.says) {
+				t.Errorf("%s: %s (%s); want %s: …%s…", r.Answer, r.Reason, r.Hint, test.want, test.says)
+			}
+			if again := recorded(t, c, f); !reflect.DeepEqual(again, Evaluate(c, f, now)) {
+				t.Errorf("its record gives %+v", again)
+			}
+			rules := declaration.Governance{Signatures: c.Class.Spec.Signatures, Approvals: c.Class.Spec.Approvals}
+			a := Amendment{Rules: rules, From: releaseA, To: releaseB, History: c.History}
+			if r := EvaluateAmendment(a, f, Root{}, now); c.Origin == OriginGit && len(c.Landed) > 0 && r.Answer != test.want {
+				t.Errorf("of declarations: %s: %+v", r.Answer, r.Gates)
+			}
+		})
+	}
+}
+
+// recorded is the verdict that the record of a decision gives again.
+func recorded(t *testing.T, c Candidate, f Facts) Verdict {
+	t.Helper()
+	rules := Rules{Classes: map[string]*declaration.ReleaseClass{c.Class.Meta.Name: c.Class}, People: f.People}
+	encoded, err := rules.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := DecodeRules(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if encoded, err = (Inputs{Candidate: c, Facts: f, At: now}).Encode(); err != nil {
+		t.Fatal(err)
+	}
+	in, err := read.Decode(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in.Evaluate()
+}
+
+// Named as missing is who can act now: with a key that counts, or where a review counts with an account of that forge.
+func TestEligible(t *testing.T) {
+	hour, ago := now.Add(time.Hour), now.Add(-time.Hour)
+	manager := func(account string, keys ...KeyTime) Voter {
+		v := Voter{Roles: []string{"release-manager"}, Keys: keys}
+		if account != "" {
+			v.Forges = []string{account}
+		}
+		return v
+	}
+	people := map[string]Voter{
+		"a-key": manager("", KeyTime{}), "b-account": manager("estate"), "c-other-forge": manager("apps"), "d-nothing": manager(""),
+		"e-expired": manager("", KeyTime{Before: &now}), "f-expires": manager("", KeyTime{Before: &hour}),
+		"g-later": manager("", KeyTime{After: &hour}), "h-began": manager("", KeyTime{After: &ago}), "i-renewed": manager("", KeyTime{Before: &ago}, KeyTime{}),
+	}
+	key, all := "(a-key, f-expires, h-began and 1 more)", "(a-key, b-account, f-expires and 2 more)"
+	for name, test := range map[string]struct {
+		change func(*Candidate, *Facts)
+		want   Answer
+		says   string
+	}{
+		"a pull request":    {func(c *Candidate, _ *Facts) { c.Landed[0].Pull = &Pull{Number: 7} }, Wait, all},
+		"the forge is away": {func(c *Candidate, _ *Facts) { c.Landed[0].PullUnknown = "connection refused" }, Wait, all},
+		"no pull request":   {func(*Candidate, *Facts) {}, Wait, key},
+		"the whole":         {func(c *Candidate, _ *Facts) { c.Landed, c.LandedUnknown = nil, "history was rewritten" }, Wait, key},
+		"a rollback":        {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback }, Wait, key},
+		"nobody who can": {func(_ *Candidate, f *Facts) {
+			f.People = map[string]Voter{"b-account": people["b-account"], "e-expired": people["e-expired"], "g-later": people["g-later"]}
+		}, Deny, "(nobody is left)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, f := asked()
+			c.Environment.Spec.Source.Repository = "estate"
+			c.Class.Spec.Approvals = c.Class.Spec.Approvals[:1]
+			c.Landed[0].FirstSeen = now.Add(-forgeSettles)
+			f.People = people
+			test.change(&c, &f)
+			if r := approvals(c, f, now); r.Answer != test.want || !strings.Contains(r.Reason, test.says) {
+				t.Errorf("%s: %s; want %s: …%s…", r.Answer, r.Reason, test.want, test.says)
+			}
+		})
+	}
+	t.Run("in the place of another", func(t *testing.T) {
+		c, f := asked()
+		c.Landed[0].Parts = append(c.Landed[0].Parts, Part{Person: "dba-1", As: PartAuthor})
+		f.Statements = []Statement{approveBy("both-1")}
+		if r := approvals(c, f, now); r.Answer != Wait || !strings.Contains(r.Reason, "1 more of dba (somebody in the place of one who approved)") {
+			t.Errorf("%s: %s", r.Answer, r.Reason)
+		}
+	})
+}
+
 // Whatever is said and reviewed, nobody who had a part counts, nobody counts twice, and no bot counts.
 func TestApprovalsAreNeverFewer(t *testing.T) {
 	names := []string{"developer-1", "release-manager-1", "release-manager-2", "dba-1", "both-1", "release-bot", ""}
@@ -302,7 +456,7 @@ func TestAssignFindsEveryMatching(t *testing.T) {
 		for range 1 + random.IntN(2) {
 			demands = append(demands, declaration.Approval{Count: 1 + random.IntN(2), Roles: roles[random.IntN(3):]})
 		}
-		_, left := assign(demands, list, voters)
+		_, left := assign(demands, list, func(person string, d declaration.Approval) bool { return voters[person].anyRole(d.Roles) })
 		if got, want := len(left) == 0, matches(demands, list, voters); got != want {
 			t.Fatalf("%v of %v: matched %v, a matching exists: %v", demands, voters, got, want)
 		}

@@ -241,6 +241,15 @@ func TestOverride(t *testing.T) {
 		}
 	}
 	for _, gate := range Gates() {
+		who := gate == "signatures" || gate == "approvals" || gate == "images" || gate == "policy"
+		if opens := new(declaration.ReleaseClass).LetsOverride(gate); opens != (!who && MayOverride(gate) == nil) {
+			t.Errorf("a class that names no gates lets %s be overridden: %t", gate, opens)
+		}
+		if named := (&declaration.ReleaseClass{Spec: declaration.ReleaseClassSpec{Override: declaration.OverrideDemand{Gates: []string{"approvals"}}}}); named.LetsOverride(gate) != (gate == "approvals") {
+			t.Errorf("a class that names approvals: %s", gate)
+		}
+	}
+	for _, gate := range Gates() {
 		err := MayOverride(gate)
 		if never := gate == "class" || gate == "isolation" || gate == "claims" || gate == "dependencies" || gate == "veto" || gate == "review" || gate == "evidence"; (err != nil) != never {
 			t.Errorf("override of %s: %v", gate, err)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 // Landed is one landed change: a first-parent step of the source branch that altered what the environment reads.
@@ -78,8 +80,44 @@ type Review struct {
 
 // Voter is a person as approvals see it.
 type Voter struct {
-	Roles []string `json:"roles"`
-	Bot   bool     `json:"bot,omitempty"`
+	Roles  []string  `json:"roles"`
+	Bot    bool      `json:"bot,omitempty"`
+	Keys   []KeyTime `json:"keys,omitempty"`   // that sign statements, without those that are revoked
+	Forges []string  `json:"forges,omitempty"` // sources whose forges have an account of the person
+}
+
+// KeyTime is when a key counts.
+type KeyTime struct {
+	After  *time.Time `json:"after,omitempty"`  // nil: always did
+	Before *time.Time `json:"before,omitempty"` // nil: does not expire
+}
+
+// NewVoter is a person as declared.
+func NewVoter(p *declaration.Person) Voter {
+	v := Voter{Roles: p.Spec.Roles, Bot: p.Spec.Bot}
+	for _, k := range p.Spec.Keys {
+		if k.Signs(declaration.UseStatements) {
+			v.Keys = append(v.Keys, KeyTime{After: k.ValidAfter, Before: k.ValidBefore})
+		}
+	}
+	for _, f := range p.Spec.Forges {
+		if !slices.Contains(v.Forges, f.Source) {
+			v.Forges = append(v.Forges, f.Source)
+		}
+	}
+	return v
+}
+
+// canState reports whether the person has a key whose statements count now.
+func (v Voter) canState(now time.Time) bool {
+	return slices.ContainsFunc(v.Keys, func(k KeyTime) bool {
+		return (k.After == nil || !now.Before(*k.After)) && (k.Before == nil || now.Before(*k.Before))
+	})
+}
+
+// canReview reports whether the person has an account on the forge of a source; "" is any.
+func (v Voter) canReview(source string) bool {
+	return len(v.Forges) > 0 && (source == "" || slices.Contains(v.Forges, source))
 }
 
 // hadPart reports whether a person had a part in something, and which.
@@ -101,6 +139,11 @@ func (l *Landed) Unsigned() []string {
 		}
 	}
 	return list
+}
+
+// mayHavePull reports whether reviews can count: it came by a pull request, or nobody knows yet that it did not.
+func (l *Landed) mayHavePull(now time.Time) bool {
+	return l.Pull != nil || l.PullUnknown != "" || now.Before(l.FirstSeen.Add(forgeSettles))
 }
 
 // last is the newest commit that is somebody's work; nil when there is none.

@@ -83,7 +83,7 @@ func Opens(orders []Override, people map[string]Voter, class *declaration.Releas
 		case class == nil:
 			not = fmt.Sprintf("the override %s does not count: the class is unknown", short(s.ID))
 		case !class.LetsOverride(gate):
-			not = fmt.Sprintf("the override %s does not count: for class %q nobody overrides this gate", short(s.ID), class.Meta.Name)
+			not = fmt.Sprintf("the override %s does not count: for class %q nobody overrides this gate: its override.gates does not have it", short(s.ID), class.Meta.Name)
 		case !o.isFor(release):
 			not = fmt.Sprintf("the override %s is for another release", short(s.ID))
 		default:

@@ -128,14 +128,14 @@ func (c *check) satisfiable(d demand) {
 			return // reported as unknown
 		}
 	}
-	var signers, approvers []string
+	var signers, people []string
 	for _, name := range slices.Sorted(maps.Keys(c.set.Persons)) {
 		p := c.set.Persons[name]
 		if p.canSign(UseCommits) {
 			signers = append(signers, name)
 		}
-		if p.canApprove() && (d.bots || !p.Spec.Bot) {
-			approvers = append(approvers, name)
+		if d.bots || !p.Spec.Bot {
+			people = append(people, name)
 		}
 	}
 	signed := d.authorship == AuthorshipSigned && len(d.approvals) > 0
@@ -147,7 +147,9 @@ func (c *check) satisfiable(d demand) {
 		c.g.errs.add(at, d.what+" cannot be satisfied", why, `declare a Person with "keys:"`)
 		return
 	}
-	eligible := func(except string) [][]string { return c.eligible(d.approvals, approvers, except) }
+	eligible := func(except string) [][]string {
+		return c.set.eligible(d.approvals, people, except, (*Person).canApprove)
+	}
 	m := match(d.approvals, eligible(""))
 	for _, s := range m.shortages {
 		c.short(d, s)
@@ -165,11 +167,11 @@ func (c *check) satisfiable(d demand) {
 }
 
 // eligible gives, for each rule, the people who can fulfil it.
-func (c *check) eligible(rules []Approval, people []string, except string) [][]string {
+func (s *Set) eligible(rules []Approval, people []string, except string, able func(*Person, Approval) bool) [][]string {
 	eligible := make([][]string, len(rules))
 	for i, rule := range rules {
 		for _, name := range people {
-			if name != except && c.set.Persons[name].holdsOneOf(rule.Roles) {
+			if p := s.Persons[name]; name != except && p.holdsOneOf(rule.Roles) && able(p, rule) {
 				eligible[i] = append(eligible[i], name)
 			}
 		}
@@ -180,23 +182,28 @@ func (c *check) eligible(rules []Approval, people []string, except string) [][]s
 // short says of which roles there are too few people.
 func (c *check) short(d demand, s shortage) {
 	var roles []string
-	need := 0
+	need, signed := 0, true
 	for _, i := range s.rules {
 		need += d.approvals[i].Count
+		signed = signed && d.approvals[i].Signed()
 		roles = append(roles, d.approvals[i].Roles...)
 	}
 	slices.Sort(roles)
 	roles = slices.Compact(roles)
 	people := map[bool]string{true: "people or bots", false: "people"}[d.bots]
-	why := fmt.Sprintf("it needs %d different %s who can approve as %s, and there are only %d: %s", need, people, strings.Join(roles, " or "), len(s.people), list(s.people))
+	as, ways := strings.Join(roles, " or "), "a key for statements or a forge account"
+	if signed {
+		as, ways = as+" by a signed statement", "an SSH key for statements"
+	}
+	why := fmt.Sprintf("it needs %d different %s who can approve as %s, and there are only %d: %s", need, people, as, len(s.people), list(s.people))
 	switch {
 	case len(s.people) == 0:
-		why = fmt.Sprintf("nobody can approve as %s", strings.Join(roles, " or "))
+		why = "nobody can approve as " + as
 	case len(s.people) == 1:
 		why = strings.Replace(why, "are only 1", "is only 1", 1)
 	}
 	c.g.errs.add(d.doc.mark(fmt.Sprintf("%s.approvals[%d]", d.path, s.rules[len(s.rules)-1])), d.what+" cannot be satisfied", why,
-		"declare further Persons with these roles and a key for statements or a forge account, or ask for fewer")
+		"declare further Persons with these roles and "+ways+", or ask for fewer")
 }
 
 // testable refuses a demand for attestations that nobody could sign.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/purser-gitops/purser/sources/identity"
 )
@@ -97,19 +98,27 @@ func (c *check) estateKnown() bool {
 	return c.g.complete && (e == nil || !c.doc["Estate "+e.Meta.Name].broken)
 }
 
-// canSign reports whether the person has a key for the use that is not revoked.
-func (p *Person) canSign(use string) bool {
-	for _, k := range p.Spec.Keys {
-		if k.Revoked == nil && among(k.Uses, use) {
-			return true
-		}
-	}
-	return false
+// Signs reports whether the key is for the use and not revoked. Statements are signed with SSH keys.
+func (k PersonKey) Signs(use string) bool {
+	return k.Revoked == nil && among(k.Uses, use) && (use != UseStatements || k.SSH != "")
 }
 
-// canApprove reports whether the person has a way to consent: a review, or a statement.
-func (p *Person) canApprove() bool {
-	return len(p.Spec.Forges) > 0 || p.canSign(UseStatements)
+// canSign reports whether the person has a key for the use that is not revoked.
+func (p *Person) canSign(use string) bool {
+	return slices.ContainsFunc(p.Spec.Keys, func(k PersonKey) bool { return k.Signs(use) })
+}
+
+// canApprove reports whether the person has a way to consent as a rule demands it: a statement, or a review.
+func (p *Person) canApprove(rule Approval) bool {
+	return p.canSign(UseStatements) || !rule.Signed() && len(p.Spec.Forges) > 0
+}
+
+// CanApprove reports whether the person has a way to consent as a rule demands it, with the keys that are valid at a time.
+func (p *Person) CanApprove(rule Approval, t time.Time) bool {
+	valid := slices.ContainsFunc(p.Spec.Keys, func(k PersonKey) bool {
+		return k.Signs(UseStatements) && (k.ValidAfter == nil || !t.Before(*k.ValidAfter)) && (k.ValidBefore == nil || t.Before(*k.ValidBefore))
+	})
+	return valid || !rule.Signed() && len(p.Spec.Forges) > 0
 }
 
 func (p *Person) holdsOneOf(roles []string) bool {
@@ -219,7 +228,7 @@ func (p *Person) identity() (identity.Person, error) {
 			key.ValidBefore = *k.ValidBefore
 		}
 		if k.Revoked != nil {
-			key.RevokedAt = k.Revoked.At
+			key.RevokedAt, key.RevokedWhy = k.Revoked.At, k.Revoked.Reason
 		}
 		for _, use := range k.Uses {
 			key.Uses = append(key.Uses, identity.Use(use))

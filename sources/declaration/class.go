@@ -21,6 +21,12 @@ const (
 	AuthorshipForge  = "forge"  // as the forge reports them
 )
 
+// How people approve.
+const (
+	ByAny       = "any"       // by statement, or by a review on a forge
+	ByStatement = "statement" // by statement only
+)
+
 // What an attestation is about.
 const (
 	AboutImages = "images" // the release's images, by digest
@@ -71,10 +77,21 @@ type ReleaseClassSpec struct {
 	Override OverrideDemand `json:"override"`
 }
 
-// LetsOverride reports whether an override can open a gate for releases of the class.
-func (c *ReleaseClass) LetsOverride(gate string) bool {
-	return c.Spec.Override.Gates == nil || slices.Contains(c.Spec.Override.Gates, gate)
+// openable are the gates that an override can open where the class does not say: those that ask when a release may go, and
+// what has to be ready. Those that ask who decides, and what may run at all (signatures, approvals, images, policy), have to
+// be named: the people who would have to agree are asked by them.
+var openable = []string{"change", "promotion", "calendar", "tests", "backup", "prune", "health", "pause"}
+
+// Openable are the gates that an override can open for releases of the class.
+func (c *ReleaseClass) Openable() []string {
+	if c.Spec.Override.Gates == nil {
+		return openable
+	}
+	return c.Spec.Override.Gates
 }
+
+// LetsOverride reports whether an override can open a gate for releases of the class.
+func (c *ReleaseClass) LetsOverride(gate string) bool { return slices.Contains(c.Openable(), gate) }
 
 // OrderRoles may give orders about an environment: override gates, pause, resume, abort, lift a veto.
 var OrderRoles = []string{"release-manager", "governance-owner"}
@@ -102,7 +119,12 @@ type Approval struct {
 	Count int `json:"count" jsonschema:"required,minimum=1,maximum=20"`
 	// Roles of which each of them holds one.
 	Roles []string `json:"roles" jsonschema:"required,minItems=1,uniqueItems=true,format=name"`
+	// How they say it. statement: signed with a key of theirs (purser approve). any: so, or by a review, for which the forge's word is taken.
+	By string `json:"by,omitempty" jsonschema:"enum=any,enum=statement,default=any"`
 }
+
+// Signed reports whether only what a person signed meets the demand: whoever runs a forge can make it say anything.
+func (a Approval) Signed() bool { return a.By == ByStatement }
 
 // ChangeDemand says what a [Change] must tell.
 type ChangeDemand struct {
@@ -162,7 +184,7 @@ type BackupDemand struct {
 
 // OverrideDemand says what an override can do to the releases of a class.
 type OverrideDemand struct {
-	// Gates that an override can open. Without it: every gate that can be overridden at all. An empty list: none.
+	// Gates that an override can open. Without it: change, promotion, calendar, tests, backup, prune, health, pause; the others only where they are named. An empty list: none.
 	Gates []string `json:"gates,omitzero" jsonschema:"uniqueItems=true,enum=signatures,enum=approvals,enum=change,enum=promotion,enum=calendar,enum=images,enum=tests,enum=backup,enum=policy,enum=prune,enum=health,enum=pause"`
 	// Roles of which whoever reviews an override afterwards holds one. Without it: the roles of approvals or, where there are none, those that may order an override.
 	Review []string `json:"review,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`

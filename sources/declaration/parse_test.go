@@ -392,7 +392,7 @@ func TestSampleGovernance(t *testing.T) {
 		if len(set.Classes) != 4 || len(set.Persons) != 8 || len(set.Policies) == 0 || set.Calendars["retail"].Compiled == nil {
 			t.Fatalf("%s: got %+v", name, set)
 		}
-		if w := set.Warnings(); len(w) > 0 {
+		if w := set.Warnings(time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)); len(w) > 0 {
 			t.Errorf("%s: it is warned of:\n%v", name, w)
 		}
 		if p, ok := set.Keyring.PersonByAccount("apps", "DBA-1", 31); !ok || p.Name != "dba-1" {

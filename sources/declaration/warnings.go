@@ -6,14 +6,18 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
-// Warnings tells what is allowed and hardly meant: rules that anybody can take away, and rules that nothing can pass. They
-// come in the order of names.
-func (s *Set) Warnings() Errors {
+// Warnings tells what is allowed and hardly meant: rules that anybody can take away, and rules that nothing can pass, or not
+// now. They come in the order of names.
+func (s *Set) Warnings(now time.Time) Errors {
 	var list Errors
 	s.warnLoose(&list)
 	s.warnWeaker(&list)
+	s.warnAlone(&list)
+	s.warnForges(&list)
+	s.warnExpired(&list, now)
 	s.warnReviews(&list)
 	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
 		class := s.Classes[name]
@@ -58,6 +62,8 @@ func (s *Set) warnWeaker(list *Errors) {
 			switch {
 			case higher.people() < lower.people():
 				less = fmt.Sprintf("%d approvals, where %q demands %d", higher.people(), lower.Meta.Name, lower.people())
+			case higher.signed() < lower.signed():
+				less = fmt.Sprintf("%d signed statements (by: statement), where %q demands %d", higher.signed(), lower.Meta.Name, lower.signed())
 			case higher.Spec.Signatures != SignaturesRequired && lower.Spec.Signatures == SignaturesRequired:
 				less = fmt.Sprintf("no signatures, where %q does", lower.Meta.Name)
 			case !higher.Spec.Promotion.Required && lower.Spec.Promotion.Required:
@@ -105,10 +111,7 @@ func (s *Set) warnReviews(list *Errors) {
 
 // opensMore reports whether an override can open a gate for this class that it cannot open for the other.
 func (c *ReleaseClass) opensMore(than *ReleaseClass) bool {
-	if than.Spec.Override.Gates == nil {
-		return false
-	}
-	return c.Spec.Override.Gates == nil || slices.ContainsFunc(c.Spec.Override.Gates, func(g string) bool { return !than.LetsOverride(g) })
+	return slices.ContainsFunc(c.Openable(), func(g string) bool { return !than.LetsOverride(g) })
 }
 
 // people is how many have to approve.
@@ -118,6 +121,98 @@ func (c *ReleaseClass) people() int {
 		count += a.Count
 	}
 	return count
+}
+
+// signed is how many of them have to sign that.
+func (c *ReleaseClass) signed() int {
+	count := 0
+	for _, a := range c.Spec.Approvals {
+		if a.Signed() {
+			count += a.Count
+		}
+	}
+	return count
+}
+
+// warnAlone is about classes that ask people, and let one person go without them.
+func (s *Set) warnAlone(list *Errors) {
+	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
+		class := s.Classes[name]
+		var what []string
+		if n := class.people(); n > 0 && class.LetsOverride("approvals") {
+			what = append(what, fmt.Sprintf("approvals (%d)", n))
+		}
+		if class.Spec.Signatures == SignaturesRequired && class.LetsOverride("signatures") {
+			what = append(what, "signatures")
+		}
+		if len(what) > 0 {
+			list.add(class.Position, fmt.Sprintf("one person can do without the %s that class %q demands", strings.Join(what, " and the "), name),
+				"its override.gates names them, and an override is the order of one "+strings.Join(OrderRoles, " or ")+", reviewed afterwards",
+				"leave these gates out of override.gates, so that a freeze can be opened and nobody releases alone")
+		}
+	}
+}
+
+// warnForges is about demands for signed statements that whoever administers a forge could get around.
+func (s *Set) warnForges(list *Errors) {
+	var governed bool // a change of the declarations needs a signed statement
+	if s.Estate != nil {
+		governed = slices.ContainsFunc(s.Estate.Spec.Governance.Approvals, Approval.Signed)
+		if g := s.Estate.Spec.Governance; governed && g.Authorship == AuthorshipForge {
+			s.warnHidden(list, s.Estate.Position, "spec.governance")
+		}
+	}
+	told := governed || s.Estate == nil || len(s.Estate.Spec.Governance.Approvals) == 0 // the latter is told by warnLoose
+	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
+		class := s.Classes[name]
+		if class.signed() == 0 {
+			continue
+		}
+		if class.Spec.Authorship == AuthorshipForge {
+			s.warnHidden(list, class.Position, fmt.Sprintf("class %q", name))
+		}
+		if !told {
+			list.add(s.Estate.Position, fmt.Sprintf("class %q takes signed statements of some people, and a change of the declarations takes reviews of all", name),
+				"whoever administers the forge can make it say that the declarations were reviewed, and take the demand away", "add by: statement in spec.governance.approvals")
+			told = true
+		}
+	}
+}
+
+func (s *Set) warnHidden(list *Errors, at Position, what string) {
+	list.add(at, what+" takes signed statements of some people, and the word of the forge for who wrote a change (authorship: forge)",
+		"whoever administers the forge can make it say that somebody else did, and sign for a change of their own", "leave authorship out and sign commits")
+}
+
+// warnExpired is about approvals that there are too few people for who can act now: the keys of others have expired, or are
+// not valid yet. It is no error, since what was in order when it was declared stays in force.
+func (s *Set) warnExpired(list *Errors, now time.Time) {
+	warn := func(at Position, what string, approvals []Approval, bots bool) {
+		var people []string
+		for _, name := range slices.Sorted(maps.Keys(s.Persons)) {
+			if bots || !s.Persons[name].Spec.Bot {
+				people = append(people, name)
+			}
+		}
+		able := func(p *Person, rule Approval) bool { return p.CanApprove(rule, now) }
+		for _, short := range match(approvals, s.eligible(approvals, people, "", able)).shortages {
+			var roles []string
+			for _, i := range short.rules {
+				roles = append(roles, approvals[i].Roles...)
+			}
+			slices.Sort(roles)
+			list.add(at, what+" cannot be satisfied now", fmt.Sprintf("of those who can approve as %s too few have a key that is valid at %s",
+				strings.Join(slices.Compact(roles), " or "), now.UTC().Format(time.RFC3339)), "add a new key to these Persons")
+			return
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
+		class := s.Classes[name]
+		warn(class.Position, fmt.Sprintf("class %q", name), class.Spec.Approvals, class.Spec.Bots)
+	}
+	if e := s.Estate; e != nil {
+		warn(e.Position, "spec.governance", e.Spec.Governance.Approvals, false)
+	}
 }
 
 // warnAccounts is about authors who are known by their accounts, where nobody has one.

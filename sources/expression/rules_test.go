@@ -124,6 +124,7 @@ func TestReleaseRulesAndClassification(t *testing.T) {
 		{Classification, "modules.exists(m, ['payment', 'tax', 'pricing'].exists(word, m.contains(word)))", true},
 		{Classification, "modules.exists(m, m in ['payment', 'tax', 'pricing'])", false},
 		{Classification, "paths.exists(p, p.startsWith('apps/odoo/base/'))", false},
+		{Classification, "!paths.exists(p, p.endsWith('/release.yaml'))", true},
 		{Classification, "paths.exists(p, p.matches('^apps/[a-z]+/overlays/prod'))", true},
 		{Classification, "changes.exists(c, c.kind == 'Deployment' && c.fields.exists(f, f.path == 'spec.replicas' && f.new > f.old))", true},
 		{Classification, "changes.all(c, c.action == 'configured' && c.fields.all(f, f.path.startsWith('metadata.labels.')))", false},

@@ -33,6 +33,7 @@ type PersonKey struct {
 	ValidAfter  time.Time // zero: always; valid from then on
 	ValidBefore time.Time // zero: for ever; no longer valid then
 	RevokedAt   time.Time // zero: not revoked. A revoked key counts for nothing, whenever a signature was first seen
+	RevokedWhy  string    // as declared
 	Uses        []Use     // empty: all
 }
 

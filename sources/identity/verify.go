@@ -39,7 +39,7 @@ func (s Signature) Counts() bool { return s.Status == Good }
 func (s Signature) String() string {
 	text := string(s.Status)
 	if s.Person != "" {
-		text += " by " + s.Person
+		text += ": signed by " + s.Person
 	}
 	if s.Key != "" {
 		text += " with key " + s.Key
@@ -143,6 +143,14 @@ func issuerName(sig *packet.Signature) string {
 	return ""
 }
 
+// why is a declared reason, for the end of a sentence.
+func why(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + reason + ")"
+}
+
 // judge adds what the governance says of the key to a genuine signature; status is what the key says of itself.
 func (k *Keyring) judge(key ownedKey, use Use, seen time.Time, status Status, detail string) Signature {
 	s := Signature{Status: status, Detail: detail, Person: k.people[key.person].Name, Key: key.Key.fingerprint}
@@ -154,7 +162,7 @@ func (k *Keyring) judge(key ownedKey, use Use, seen time.Time, status Status, de
 	case seen.IsZero():
 		return say(Invalid, "it is not known when the signature was first seen")
 	case !key.RevokedAt.IsZero():
-		return say(Revoked, "the key is revoked as of "+stamp(key.RevokedAt))
+		return say(Revoked, "the key is declared as revoked as of "+stamp(key.RevokedAt)+why(key.RevokedWhy))
 	case s.Status != Good:
 		return s
 	case !key.ValidAfter.IsZero() && seen.Before(key.ValidAfter):
