@@ -278,3 +278,77 @@ func TestAdversaryStolenKey(t *testing.T) {
 		})
 	}
 }
+
+// TestAdversaryForgeAdministrator reviews in the names of others, as whoever administers a forge can. Where the class takes
+// signed statements alone, that lets nothing in: neither a release, nor what was live before, nor another governance.
+func TestAdversaryForgeAdministrator(t *testing.T) {
+	t.Parallel()
+	signed := func(file files, path string) files {
+		text := strings.Replace(file[path].text, "{count: 1, roles: [release-manager]}", "{count: 1, roles: [release-manager], by: statement}", 1)
+		text = strings.Replace(text, "{count: 1, roles: [governance-owner]}", "{count: 1, roles: [governance-owner], by: statement}", 1)
+		return files{path: {text: text, mode: file[path].mode}}
+	}
+	const class, estate = "purser/classes/standard.yaml", "purser/estate.yaml"
+	demands := signed(estateFiles(), class).with(signed(estateFiles(), estate))
+	forged := func(s *scene, changes files, account string) {
+		topic := s.commit(draft{files: s.files.with(changes), key: "developer-1"})
+		m := s.land(draft{parents: []string{s.head, topic}, files: s.files.with(changes), author: "forge@estate.example"})
+		s.merged(m, topic, account, topic)
+	}
+	t.Run("a release", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t, demands)
+		forged(s, two, "rm-2")
+		s.mustPropose()
+		v := s.judge("dev")
+		s.denied(v)
+		if said := gatesOf(v); !strings.Contains(said, "by a signed statement (release-manager-1, release-manager-2, release-manager-3); the review of release-manager-2 is no signed statement") {
+			t.Error(said)
+		}
+		s.approves("release-manager-2") // the review of the same person takes nothing from it
+		if v := s.judge("dev"); v.Answer != policy.Allow {
+			t.Error(gatesOf(v))
+		}
+	})
+	t.Run("the declarations", func(t *testing.T) {
+		t.Parallel()
+		owner := files{"purser/people/owner-1.yaml": file(personYAML("owner-1", "governance-owner", "  forges: [{source: estate, login: own-1}]\n", keyYAML("owner-1", "")))}
+		s := newScene(t, demands.with(owner))
+		forged(s, files{class: estateFiles()[class]}, "own-1")
+		v, err := s.amendment()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.denied(v)
+	})
+	t.Run("without the demand", func(t *testing.T) { // what the attack is
+		t.Parallel()
+		s := newScene(t, nil)
+		forged(s, two, "rm-2")
+		s.mustPropose()
+		if v := s.judge("dev"); v.Answer != policy.Allow {
+			t.Error(gatesOf(v))
+		}
+	})
+}
+
+// TestAdversaryLoneManager has one release manager order what the class asks several people for.
+func TestAdversaryLoneManager(t *testing.T) {
+	t.Parallel()
+	unnamed := files{}
+	for _, name := range []string{"standard", "high"} {
+		path := "purser/classes/" + name + ".yaml"
+		unnamed[path] = file(strings.Replace(estateFiles()[path].text, ", override: {gates: [signatures, approvals, calendar]}", "", 1))
+	}
+	s := newScene(t, unnamed)
+	before := s.files
+	s.change(draft{author: "release-manager-2", key: "release-manager-2"}, two)
+	s.mustPropose()
+	s.says("release-manager-2", statement.Statement{Verb: statement.Override, Environment: "dev", Gates: []string{"signatures", "approvals", "policy", "images"}, Reason: "now", Ticket: "ERP-1"})
+	v := s.judge("dev")
+	s.denied(v)
+	if said := gatesOf(v); !strings.Contains(said, `for class "standard" nobody overrides this gate: its override.gates does not have it`) {
+		t.Error(said)
+	}
+	s.recovers(before)
+}

@@ -110,7 +110,7 @@ func keyYAML(name, more string) string {
 const classYAML = `apiVersion: purser.dev/v1alpha1
 kind: ReleaseClass
 metadata: {name: %s}
-spec: {rank: %d, signatures: %s, approvals: [{count: %d, roles: [release-manager]}]}
+spec: {rank: %d, signatures: %s, approvals: [{count: %d, roles: [release-manager]}], override: {gates: [signatures, approvals, calendar]}}
 `
 
 func envYAML(name, more string) string {

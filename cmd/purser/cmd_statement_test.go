@@ -180,7 +180,7 @@ func class(approval string) string {
 	return fmt.Sprintf(`apiVersion: purser.dev/v1alpha1
 kind: ReleaseClass
 metadata: {name: standard}
-spec: {rank: 20, signatures: required, approvals: [%s]}
+spec: {rank: 20, signatures: required, approvals: [%s], override: {gates: [signatures, approvals]}}
 `, approval)
 }
 

@@ -276,7 +276,7 @@ func TestSignedApprovals(t *testing.T) {
 		"rollback by signature": {func(c *Candidate, f *Facts) {
 			rollback(c)
 			reviewed(c, f, "release-manager-1")
-			c.Landed[0].Commits[0].Signer = "release-manager-1"
+			c.Landed[0].Commits[0].Signer, c.Landed[0].Commits[0].At = "release-manager-1", now
 		}, Allow, "(signature)"},
 		"the whole": {func(c *Candidate, f *Facts) {
 			c.Landed, c.LandedUnknown, c.PartsUnknown = nil, "history was rewritten", "history was rewritten"
