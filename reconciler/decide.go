@@ -142,8 +142,8 @@ func (c *cluster) scopes(release *render.Release) (map[string]bool, error) {
 // evidenceLimit is how long the audit remote may be out of reach before nothing new is approved.
 const evidenceLimit = 5 * time.Minute
 
-// claimedByOthers says which of some objects belong to another declared environment of the same cluster: by what it
-// has there, or by what is approved for it.
+// claimedByOthers says which of some objects belong to another environment of the same cluster: by what it has there, declared or
+// not, or by what is approved for it.
 func (a *Agent) claimedByOthers(env *declaration.Environment, wanted []render.Ref) map[string]string {
 	claims := map[string]string{}
 	others := func(owner string) bool {
@@ -154,7 +154,9 @@ func (a *Agent) claimedByOthers(env *declaration.Environment, wanted []render.Re
 	a.journal.read(func(s *State) {
 		for _, ref := range wanted {
 			key := ref.Key()
-			if owner := s.owner(env.Spec.Cluster, key); others(owner) {
+			owner := s.owner(env.Spec.Cluster, key)
+			left := owner != "" && a.law.Environments[owner] == nil && owner != env.Spec.RenamedFrom
+			if left || others(owner) {
 				claims[key] = owner
 			} else if owner := a.claims[claim{env.Spec.Cluster, key}]; others(owner) {
 				claims[key] = owner

@@ -23,7 +23,7 @@ func (a *Agent) candidate(ctx context.Context, l *law, env *declaration.Environm
 	if err != nil {
 		return policy.Candidate{}, fmt.Errorf("read the approved release: %w", err)
 	}
-	c, err := l.draft(env, tenant, approved, release, originOf(state, approved, release))
+	c, err := l.draft(env, tenant, approved, release, originOf(state, approved, release), a.leftovers(env.Spec.Cluster, l.Set))
 	if err != nil {
 		return policy.Candidate{}, err
 	}
@@ -59,7 +59,7 @@ func (a *Agent) landedChanges(ctx context.Context, l *law, env *declaration.Envi
 }
 
 // draft is a candidate before it is known what landed.
-func (l *law) draft(env *declaration.Environment, tenant *declaration.Tenant, approved, release *render.Release, origin policy.Origin) (policy.Candidate, error) {
+func (l *law) draft(env *declaration.Environment, tenant *declaration.Tenant, approved, release *render.Release, origin policy.Origin, left []policy.Leftover) (policy.Candidate, error) {
 	c := policy.Candidate{
 		Environment: env, Tenant: tenant, Release: release, Approved: approved, Diff: render.Diff(approved, release),
 		Origin: origin, Policies: l.policies(env), Calendar: l.Calendars[env.Spec.Calendar],
@@ -67,7 +67,7 @@ func (l *law) draft(env *declaration.Environment, tenant *declaration.Tenant, ap
 	if name := env.Spec.Calendar; name != "" && c.Calendar == nil {
 		return policy.Candidate{}, fmt.Errorf("calendar %q of %q is not declared", name, env.Meta.Name)
 	}
-	c.Meet(l.Set)
+	c.FindNeighbours(l.Set, left)
 	return c, nil
 }
 

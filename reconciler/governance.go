@@ -410,6 +410,14 @@ func lifecycle(next *declaration.Set, s *State) []error {
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(next.Environments)) {
 		declared := next.Environments[name]
+		if from := s.Environments[declared.Spec.RenamedFrom]; from != nil && len(from.Inventory) > 0 && from.Place != placeOf(declared) {
+			problems = append(problems, &declaration.Error{
+				Position: declared.Position,
+				What:     fmt.Sprintf("environment %q cannot be the renamed %q", name, declared.Spec.RenamedFrom),
+				Why:      fmt.Sprintf("that owns objects in %s, and this one is in %s", from.Place, placeOf(declared)),
+				Remedy:   "declare it in the same place",
+			})
+		}
 		e := s.Environments[name]
 		if e == nil || len(e.Inventory) == 0 || e.Place == placeOf(declared) {
 			continue

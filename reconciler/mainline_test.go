@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,6 +178,49 @@ func TestRemovedEnvironmentIsOrphaned(t *testing.T) {
 	if err := w.runs(t.Context(), "one"); err != nil {
 		t.Errorf("an orphaned environment was changed: %v", err)
 	}
+}
+
+// TestRenamedEnvironmentKeepsItsObjects gives an environment another name. Nobody else takes what it owned, not even by an approval
+// that the cluster would contradict.
+func TestRenamedEnvironmentKeepsItsObjects(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	uid := w.uidOf("c0")
+	w.orphan()
+	w.git("mv", "apps/dev", "apps/shop")
+	w.write("purser/shop.yaml", w.environment("shop", "apps/shop", ""))
+	w.push("Declare another name")
+	w.until("shop may not have them", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		if shop := find(s, "shop"); shop.Verdict == nil || shop.Approved != nil || !strings.Contains(shop.Reason, `belongs to the environment "dev"`) || !strings.Contains(shop.Reason, "renamedFrom") {
+			return fmt.Errorf("%s: %s", shop.Outcome, shop.Reason)
+		}
+		return nil
+	})
+	w.write("purser/shop.yaml", w.environment("shop", "apps/shop", "renamedFrom: dev"))
+	w.push("Say which name it had")
+	w.until("shop is live, and nothing is left of dev", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if shop := find(s, "shop"); shop.Live == nil || len(shop.Inventory) != 5 || len(dev.Inventory) != 0 {
+			return fmt.Errorf("%s: %s; dev has %v", shop.Outcome, shop.Reason, dev.Inventory)
+		}
+		return nil
+	})
+	c, err := w.kube.CoreV1().ConfigMaps(w.namespace).Get(t.Context(), "c0", metav1.GetOptions{})
+	if err != nil || string(c.UID) != uid || c.Labels["purser.dev/environment"] != "shop" {
+		t.Errorf("c0 is %v with labels %v: %v", c.UID, c.Labels, err)
+	}
+	w.records()
+}
+
+// uidOf is that of a ConfigMap.
+func (w *world) uidOf(name string) string {
+	w.t.Helper()
+	c, err := w.kube.CoreV1().ConfigMaps(w.namespace).Get(w.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(c.UID)
 }
 
 // TestForcePushIsRecordedAndFollowed rewrites the history of the branch.

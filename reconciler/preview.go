@@ -106,7 +106,7 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 			j.Earlier += ": " + joinLines(v.Reasons())
 		}
 	}
-	c, err := l.draft(env, l.Tenants[env.Spec.Tenant], from, release, originOf(state, from, release))
+	c, err := l.draft(env, l.Tenants[env.Spec.Tenant], from, release, originOf(state, from, release), a.leftovers(env.Spec.Cluster, l.Set))
 	if err != nil {
 		return nil, err
 	}

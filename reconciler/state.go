@@ -462,11 +462,21 @@ func (s *State) merge(name string, set apply.ChangeSet) {
 	for _, c := range set {
 		object := claim{e.Place.Cluster, c.Ref.Key()}
 		if has[object.key] {
+			s.inherit(object, name)
 			s.owners[object] = name
 		} else if s.owners[object] == name {
 			delete(s.owners, object)
 		}
 	}
+}
+
+// inherit takes an object that an environment owns from now on out of the inventory of the one that owned it before.
+func (s *State) inherit(object claim, name string) {
+	before := s.Environments[s.owners[object]]
+	if s.owners[object] == name || before == nil {
+		return
+	}
+	before.Inventory = slices.DeleteFunc(slices.Clone(before.Inventory), func(i apply.Item) bool { return i.Ref.Key() == object.key })
 }
 
 // owner is the environment that owns an object of a cluster, "" when none does.

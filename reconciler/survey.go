@@ -110,7 +110,8 @@ func (a *Agent) plan(ctx context.Context, t task, s survey, only map[string]bool
 		Trust:         t.purpose == evidence.PurposeRelease,
 		Only:          only,
 		Drifted:       driftedKeys(t.state.Drift),
-		Owner:         a.ownerOn(t.env.Spec.Cluster),
+		Owner:         a.ownerFor(t.env),
+		Formerly:      t.env.Spec.RenamedFrom,
 	})
 }
 

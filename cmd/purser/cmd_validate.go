@@ -91,7 +91,7 @@ func (v *validation) environment(ctx context.Context, env *declaration.Environme
 		v.claimed[key] = name
 	}
 	candidate := policy.Candidate{Environment: env, Tenant: v.set.Tenants[env.Spec.Tenant], Release: release}
-	candidate.Meet(v.set)
+	candidate.FindNeighbours(v.set, nil)
 	if r := policy.Isolated(candidate, kinds); r.Answer != policy.Allow {
 		v.warnings = append(v.warnings, fmt.Sprintf("%s: the gate isolation denies what environment %q renders: %s: %s", env.Position, name, r.Reason, r.Hint))
 	}

@@ -166,7 +166,7 @@ func (c *comparison) candidate(diff []render.ObjectChange) (policy.Candidate, er
 	if err != nil {
 		return candidate, err
 	}
-	candidate.Meet(c.rules)
+	candidate.FindNeighbours(c.rules, nil)
 	candidate.Classify(c.rules, reconciler.ChangedPaths(paths, c.approved, c.change))
 	return candidate, nil
 }

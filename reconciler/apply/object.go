@@ -262,6 +262,8 @@ func checkOwner(t target, live *unstructured.Unstructured) (string, error) {
 		return "takes back its label " + labelEnvironment, nil
 	case label == "":
 		return "adopted: it existed before and nobody owned it", nil
+	case label == t.formerly:
+		return "taken over from environment " + label, nil
 	case t.owned:
 		return fmt.Sprintf("takes back its label %s, which names %s: no inventory of that environment holds it", labelEnvironment, label), nil
 	}
@@ -271,8 +273,8 @@ func checkOwner(t target, live *unstructured.Unstructured) (string, error) {
 func belongsTo(t target, owner string) error {
 	return &StalledError{
 		What: fmt.Sprintf("%s belongs to environment %s", t.ref, owner),
-		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, take it out of the release of %s while its annotation %s is disabled, and then remove its label %s",
-			owner, t.env, owner, annotationPrune, labelEnvironment)}
+		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, take it out of the release of %s while its annotation %s is disabled, and then remove its label %s; if %s is the name that %s had before, declare that (renamedFrom)",
+			owner, t.env, owner, annotationPrune, labelEnvironment, owner, t.env)}
 }
 
 // send applies the object by server-side apply: without force first, and with force only where judge finds that all

@@ -19,7 +19,7 @@ type Candidate struct {
 	Origin Origin
 	History
 
-	// Neighbours maps namespaces that the release touches to another environment that is declared there.
+	// Neighbours maps namespaces that the release touches to another environment that is declared there, or left objects there.
 	Neighbours map[string]string
 
 	Class    *declaration.ReleaseClass

@@ -13,7 +13,7 @@ func claims(c Candidate, f Facts, _ time.Time) Result {
 	for _, ref := range Claimed(c.Release, c.Environment.Spec.Namespace, f.Scopes) {
 		if owner, taken := f.Claims[ref.Key()]; taken && owner != c.Environment.Meta.Name {
 			return Result{Answer: Deny, Reason: fmt.Sprintf("%s belongs to the environment %q", ref, owner),
-				Hint: "give the object another name or namespace in one of the two"}
+				Hint: fmt.Sprintf("give the object another name or namespace in one of the two; or, if %q is the name that this environment had before, remove that declaration and say renamedFrom in this one", owner)}
 		}
 	}
 	return allow("no other environment owns one of its objects")

@@ -34,9 +34,12 @@ func Isolated(c Candidate, scopes map[string]bool) Result {
 	return isolation(c, Facts{Scopes: scopes}, time.Time{})
 }
 
-// Meet notes whose namespaces the release touches besides its own: those of other environments of the same cluster. What
-// their gates keep out would come in through this one.
-func (c *Candidate) Meet(set *declaration.Set) {
+// Leftover is an environment of the candidate's cluster that owns objects and is declared no more.
+type Leftover struct{ Environment, Namespace string }
+
+// FindNeighbours notes whose namespaces the release touches besides its own: those of other environments of the same cluster,
+// and of what is left of some. What their gates keep out would come in through this one.
+func (c *Candidate) FindNeighbours(set *declaration.Set, left []Leftover) {
 	own, touched := c.Environment.Spec, map[string]bool{}
 	for _, object := range c.Release.Objects {
 		touched[object.GetNamespace()] = true
@@ -50,11 +53,18 @@ func (c *Candidate) Meet(set *declaration.Set) {
 		return
 	}
 	c.Neighbours = map[string]string{}
-	for name, e := range set.Environments {
-		other := c.Neighbours[e.Spec.Namespace]
-		if e.Spec.Cluster == own.Cluster && touched[e.Spec.Namespace] && (other == "" || name < other) {
-			c.Neighbours[e.Spec.Namespace] = name
+	note := func(name, namespace string) {
+		if other := c.Neighbours[namespace]; touched[namespace] && (other == "" || name < other) {
+			c.Neighbours[namespace] = name
 		}
+	}
+	for name, e := range set.Environments {
+		if e.Spec.Cluster == own.Cluster {
+			note(name, e.Spec.Namespace)
+		}
+	}
+	for _, l := range left {
+		note(l.Environment, l.Namespace)
 	}
 }
 

@@ -41,10 +41,17 @@ func candidate(objects ...*unstructured.Unstructured) Candidate {
 // beside is a candidate with an object in the namespace of a second environment of its tenant.
 func beside(cluster string) Candidate {
 	c := candidate(object("v1", "ConfigMap", "north-qa", "a"))
-	c.Meet(&declaration.Set{Environments: map[string]*declaration.Environment{"qa": {
+	c.FindNeighbours(&declaration.Set{Environments: map[string]*declaration.Environment{"qa": {
 		Meta: declaration.Meta{Name: "qa"},
 		Spec: declaration.EnvironmentSpec{Tenant: "north", Namespace: "north-qa", Cluster: cluster},
-	}}})
+	}}}, nil)
+	return c
+}
+
+// besideLeftover is a candidate with an object in the namespace of an environment that is declared no more.
+func besideLeftover() Candidate {
+	c := candidate(object("v1", "ConfigMap", "north-qa", "a"))
+	c.FindNeighbours(&declaration.Set{}, []Leftover{{Environment: "qa", Namespace: "north-qa"}})
 	return c
 }
 
@@ -97,6 +104,7 @@ func TestGates(t *testing.T) {
 		"kind that comes along":    {candidate: withCRDs, gate: "isolation", want: Allow},
 		"unknown scope of all":     {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Scopes = nil }, gate: "isolation", want: Deny},
 		"cluster cannot be asked":  {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.ScopesUnknown = "connection refused" }, gate: "isolation", want: Wait, says: "connection refused"},
+		"beside what is left":      {candidate: besideLeftover(), gate: "isolation", want: Deny, says: `that of environment "qa"`},
 		"claimed by another":       {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "qa"} }, gate: "claims", want: Deny, says: `belongs to the environment "qa"`},
 		"claimed by itself":        {candidate: candidate(object("v1", "ConfigMap", "", "a")), facts: func(f *Facts) { f.Claims = map[string]string{"/ConfigMap/north-dev/a": "dev"} }, gate: "claims", want: Allow},
 		"first release":            {candidate: candidate(), gate: "prune", want: Allow},

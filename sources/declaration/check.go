@@ -94,6 +94,7 @@ func (c *check) environments() error {
 		c.dependencies(e, doc)
 	}
 	c.openings(names)
+	c.renames(names)
 	c.cycles(names, dependencyLinks, "dependsOn", "remove one of these dependencies")
 	c.cycles(names, promotionLinks, "promotion", "remove one of these promotions")
 	c.defaultTenant(names)

@@ -269,6 +269,23 @@ func (c *check) promotion(e *Environment, doc *document) {
 	}
 }
 
+// renames judges the name that an environment had before: what it owns cannot be somebody else's.
+func (c *check) renames(names []string) {
+	heirs := map[string]string{}
+	for _, name := range names {
+		from, at := c.set.Environments[name].Spec.RenamedFrom, c.doc["Environment "+name].mark("spec.renamedFrom")
+		switch {
+		case from == "":
+		case c.set.Environments[from] != nil:
+			c.g.errs.add(at, fmt.Sprintf("environment %q cannot be the renamed %q", name, from), "that is still declared, and its objects are its own", "remove one of the two: the declaration, or renamedFrom")
+		case heirs[from] != "":
+			c.g.errs.add(at, fmt.Sprintf("environment %q cannot be the renamed %q", name, from), fmt.Sprintf("environment %q is already", heirs[from]), "remove renamedFrom from one of the two")
+		default:
+			heirs[from] = name
+		}
+	}
+}
+
 // rules judges what an environment refers to besides other environments.
 func (c *check) rules(e *Environment, doc *document) {
 	if name := e.Spec.Class; name != "" && given(doc, "spec.class") {

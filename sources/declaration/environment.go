@@ -43,6 +43,8 @@ type EnvironmentSpec struct {
 	Health Health `json:"health"`
 	// Environments that must be healthy first.
 	DependsOn []string `json:"dependsOn,omitempty" jsonschema:"minItems=1,uniqueItems=true,format=name"`
+	// Name that it had before. The objects of the environment of that name, which must not be declared any more, become its own.
+	RenamedFrom string `json:"renamedFrom,omitempty" jsonschema:"format=name"`
 	// When the environment is to end (RFC 3339). From then on it is shown as expired; nothing is ended by itself.
 	Expires *time.Time `json:"expires,omitempty"`
 }
