@@ -99,7 +99,7 @@ func TestAdversaryStatementBytes(t *testing.T) {
 		}
 	}
 	s.stopped()
-	delete(s.agent.journal.state.Statements, forged["nobody's"].ID())
+	delete(s.agent.journal.state.Statements, forged["a developer's"].ID()) // who is known, and said the same
 	if refused := s.hears(s.raw("release-manager-2", statement.Namespace, text)); refused != "" {
 		t.Errorf("the statement itself does not count: %s", refused)
 	}
@@ -359,5 +359,47 @@ func TestAdversaryStatementsOfACopy(t *testing.T) {
 	said.Repository = "mirror.example:2222/estate"
 	if refused := s.says("release-manager-2", said); refused != "" {
 		t.Error(refused)
+	}
+}
+
+// TestAdversaryJunkIsBounded: of what strangers push, a hundred a day are recorded, and nothing twice.
+func TestAdversaryJunkIsBounded(t *testing.T) {
+	t.Parallel()
+	s, at := NewState(), evidence.Record{}
+	recorded := 0
+	for i := range 48 * 60 { // two days and a second
+		now := started.Add(time.Duration(i) * time.Minute)
+		for _, junk := range []evidence.Statement{{ID: "b", Ref: "refs/purser/statements/b", Unproven: true}, {Ref: fmt.Sprint(i), Unproven: true}} {
+			if !s.Junk.due(junk, now) {
+				continue
+			}
+			recorded++
+			at.Time = now
+			foldStatement(s, at, junk)
+		}
+	}
+	if recorded != 2*junkMax || len(s.Junk.Heard) != junkMax || len(s.Statements) != 0 {
+		t.Errorf("%d are recorded; known: %d junk, %d statements", recorded, len(s.Junk.Heard), len(s.Statements))
+	}
+}
+
+// TestAdversaryOldOrders: what has no expiry of its own is an order for now. What only holds back is heard whenever it comes.
+func TestAdversaryOldOrders(t *testing.T) {
+	t.Parallel()
+	s := waiting(t)
+	orders := []statement.Statement{
+		{Verb: statement.Lift, Environment: "dev", To: s.approval().To}, {Verb: statement.Resume, Environment: "dev", Reason: "counted"},
+		{Verb: statement.Abort, Environment: "dev", Reason: "orders are lost"}, {Verb: statement.Pause, Environment: "dev", Reason: "stock count"},
+	}
+	for _, said := range orders {
+		said.Estate, said.Repository = "test", "git.example/retail/estate"
+		payload, err := statement.New(said, s.clock.Add(-statement.MaxValidity-time.Second)).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := s.hears(s.raw("release-manager-2", statement.Namespace, string(payload)))
+		if old := strings.Contains(refused, "more than 7 days before it was heard"); old == (said.Verb == statement.Pause) {
+			t.Errorf("%s: %q", said.Verb, refused)
+		}
 	}
 }

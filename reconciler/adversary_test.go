@@ -513,7 +513,8 @@ func (s *scene) hears(signed statement.Signed) (refused string) {
 	if s.agent.journal.state.Statements[signed.ID()] {
 		return "it was heard before"
 	}
-	said, _, record := s.agent.judgeStatement(s.law, signed)
+	said, by, record := s.agent.judgeStatement(s.law, signed)
+	record.Unproven = !by.Counts()
 	environment := ""
 	if record.Refused == "" && said.Environment != statement.Governance {
 		environment = said.Environment

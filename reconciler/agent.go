@@ -64,6 +64,7 @@ type Agent struct {
 	busy     map[string]bool         // environments under reconciliation now
 	problems map[string]problem      // per source, once it was polled
 	governed chan struct{}           // wakes the governance stage
+	looked   map[string]look         // refs of statements, as the governance stage last looked at them
 }
 
 // cluster is a Kubernetes API, the queue of the environments in it and the watch over what they own.

@@ -93,6 +93,16 @@ func (w *world) signedBy(name string) {
 // says pushes a statement of a person and gives its ID.
 func (w *world) says(person string, s statement.Statement) string {
 	w.t.Helper()
+	signed := w.signs(person, s)
+	if _, err := statement.Push(w.t.Context(), w.estate.URL, w.settings.auth, signed); err != nil {
+		w.t.Fatal(err)
+	}
+	return signed.ID()
+}
+
+// signs makes a statement of a person.
+func (w *world) signs(person string, s statement.Statement) statement.Signed {
+	w.t.Helper()
 	signer, err := statement.LoadSigner(w.key(person), nil)
 	if err != nil {
 		w.t.Fatal(err)
@@ -111,10 +121,7 @@ func (w *world) says(person string, s statement.Statement) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := statement.Push(w.t.Context(), w.estate.URL, w.settings.auth, signed); err != nil {
-		w.t.Fatal(err)
-	}
-	return signed.ID()
+	return signed
 }
 
 // address is the governance repository, as statements name it.

@@ -23,7 +23,8 @@ type State struct {
 	At           time.Time                    `json:"at"`               // of the last record
 	Epoch        int                          `json:"epoch,omitempty"`  // of the records; it began with a possible gap. 0: the first
 	EpochAt      time.Time                    `json:"epochAt,omitzero"` // when it began
-	Statements   map[string]bool              `json:"statements"`       // IDs of all that were ever seen
+	Statements   map[string]bool              `json:"statements"`       // IDs of all that counted, and with the key those of people that did not
+	Junk         Junk                         `json:"junk,omitzero"`
 	// Protections are those of the followed branches, by source and branch.
 	Protections map[string]evidence.Protection `json:"protections,omitempty"`
 

@@ -2,6 +2,8 @@ package reconciler
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,32 +21,42 @@ import (
 )
 
 // hear reads the statements that a poll of the governance source found, and records each word for word. Those that do not
-// count are recorded as well, with the reason. A statement is heard once: what happens to its ref later changes nothing.
+// count are recorded as well, with the reason. A person's statement is heard once: what happens to its ref later changes
+// nothing. What nobody known signed takes nobody's place: its ref is looked at again when it moves or the declarations change.
 func (a *Agent) hear() error {
 	src := a.sources[a.config.Governance.Source]
 	l := a.inForce()
 	var found []heard
 	var problems []error
+	looked := map[string]look{}
 	for _, ref := range src.repo.Refs(statement.RefPrefix) {
 		known := false
 		a.journal.read(func(s *State) { known = s.Statements[strings.TrimPrefix(ref, statement.RefPrefix)] })
-		if known {
+		commit, there := src.repo.Ref(ref)
+		at := look{commit: commit, law: l}
+		if known || !there {
 			continue
 		}
-		one, err := readStatement(src, ref)
-		switch {
-		case err != nil:
-			problems = append(problems, fmt.Errorf("statement %s: %w", ref, err))
-		case one.ref != "":
-			found = append(found, one)
+		if a.looked[ref] == at {
+			looked[ref] = at
+			continue
 		}
+		one, err := readStatement(src, ref, commit)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("statement %s: %w", ref, err))
+			continue
+		}
+		one.again = a.looked[ref].commit == commit
+		found, looked[ref] = append(found, one), at
 	}
+	a.looked = looked
 	slices.SortStableFunc(found, heard.compare)
 	about := map[string]bool{} // environments; they are judged when all is heard, so that a pause beside an approval holds
 	for _, one := range found {
 		environment, err := a.hearOne(l, one)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("statement %s: %w", one.ref, err))
+			delete(looked, one.ref)
 		}
 		about[environment] = true
 	}
@@ -62,6 +74,13 @@ type heard struct {
 	signed     statement.Signed
 	unreadable error // why it is none
 	said       statement.Statement
+	again      bool // it was looked at before, under other declarations
+}
+
+// look is what a statement's ref had, and the declarations in force, when it was looked at.
+type look struct {
+	commit string
+	law    *law
 }
 
 // restraining verbs come last of those that are said in one second: what somebody takes back is taken back.
@@ -74,12 +93,8 @@ func (h heard) compare(o heard) int {
 	return cmp.Or(h.said.At.Compare(o.said.At), cmp.Compare(last(h.said.Verb), last(o.said.Verb)), strings.Compare(h.ref, o.ref))
 }
 
-// readStatement reads what a ref has; nothing when the ref is gone. It fails where another try may not.
-func readStatement(src *source, ref string) (heard, error) {
-	commit, ok := src.repo.Ref(ref)
-	if !ok {
-		return heard{}, nil
-	}
+// readStatement reads what a ref has. It fails where another try may not.
+func readStatement(src *source, ref, commit string) (heard, error) {
 	one := heard{ref: ref}
 	one.signed, one.unreadable = statement.Read(src.repo, ref, commit)
 	if one.unreadable == nil {
@@ -95,14 +110,21 @@ func readStatement(src *source, ref string) (heard, error) {
 func (a *Agent) hearOne(l *law, one heard) (environment string, err error) {
 	name := strings.TrimPrefix(one.ref, statement.RefPrefix)
 	if one.unreadable != nil {
-		_, err = a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: evidence.Statement{ID: name, Ref: one.ref, Refused: shorten(one.unreadable.Error(), messageBytes)}})
-		return "", err
+		return "", a.recordJunk(one, evidence.Statement{ID: shorten(name, refBytes), Refused: shorten(one.unreadable.Error(), messageBytes)})
 	}
 	said, by, record := a.judgeStatement(l, one.signed)
-	if l == nil && !by.Counts() {
+	switch known := false; {
+	case l == nil && !by.Counts():
 		return "", nil // once there is a governance, it may be somebody's
+	case !by.Counts():
+		return "", a.recordJunk(one, record)
+	default:
+		a.journal.read(func(s *State) { known = s.Statements[refusedOf(name, by.Key)] })
+		if known {
+			return "", nil
+		}
 	}
-	record.ID, record.Ref = name, one.ref
+	record.Ref = one.ref
 	draft := evidence.Draft{Type: evidence.TypeStatement, Predicate: record}
 	if record.Refused == "" && said.Environment != statement.Governance {
 		draft.Environment = said.Environment
@@ -123,6 +145,60 @@ func (a *Agent) hearOne(l *law, one heard) (environment string, err error) {
 	}
 	return draft.Environment, nil // governance is considered next, in any case
 }
+
+const (
+	junkPeriod = 24 * time.Hour
+	junkMax    = 100 // records of one period
+	refBytes   = 256
+)
+
+// recordJunk records what nobody known signed, as far as a stranger may fill the log: each once, and few a day.
+func (a *Agent) recordJunk(one heard, record evidence.Statement) error {
+	record.Ref, record.Unproven = shorten(one.ref, refBytes), true
+	var due bool
+	a.journal.read(func(s *State) { due = !one.again && s.Junk.due(record, a.now()) })
+	if !due {
+		a.logger.Debug("statement of nobody known", "ref", record.Ref, "refused", record.Refused)
+		return nil
+	}
+	if _, err := a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: record}); err != nil {
+		return err
+	}
+	a.logger.Warn("statement of nobody known", "ref", record.Ref, "refused", record.Refused, "recorded", fmt.Sprintf("at most %d a day", junkMax))
+	a.metrics.statements.WithLabelValues("", "false").Inc()
+	return nil
+}
+
+// Junk is what nobody known signed, as far as it was recorded in a period.
+type Junk struct {
+	Since time.Time `json:"since,omitzero"`
+	Heard []string  `json:"heard,omitempty"` // IDs, with the signatures' digests; at most junkMax
+}
+
+func (j Junk) over(now time.Time) bool { return now.Sub(j.Since).Abs() >= junkPeriod }
+
+func (j Junk) due(p evidence.Statement, now time.Time) bool {
+	return j.over(now) || len(j.Heard) < junkMax && !slices.Contains(j.Heard, junkOf(p))
+}
+
+// with adds what was recorded.
+func (j Junk) with(p evidence.Statement, at time.Time) Junk {
+	if j.over(at) {
+		j = Junk{Since: at}
+	}
+	j.Heard = append(slices.Clone(j.Heard), junkOf(p))
+	return j
+}
+
+// junkOf tells apart what two refs, or one that moved, have.
+func junkOf(p evidence.Statement) string {
+	sum := sha256.Sum256([]byte(p.Ref + "\n" + p.Signature))
+	return hex.EncodeToString(sum[:])
+}
+
+// refusedOf stands for a statement that does not count, of the holder of a key. It keeps that from being judged again, and
+// whoever else signs the same bytes is heard.
+func refusedOf(id, key string) string { return id + " " + key }
 
 // judgeStatement says what was said, by whom, and what to record of it: also why it does not count.
 func (a *Agent) judgeStatement(l *law, signed statement.Signed) (statement.Statement, identity.Signature, evidence.Statement) {
@@ -158,6 +234,9 @@ func (a *Agent) pointless(l *law, said statement.Statement, by identity.Signatur
 	now := a.now()
 	if !said.Expires.IsZero() && !now.Before(said.Expires) {
 		return "it expired at " + said.Expires.UTC().Format(time.RFC3339)
+	}
+	if lapses := said.Expires.IsZero() && said.Verb != statement.Pause && said.Verb != statement.Revoke; lapses && now.Sub(said.At) > statement.MaxValidity {
+		return fmt.Sprintf("it was said at %s, more than 7 days before it was heard: say it again", said.At.UTC().Format(time.RFC3339))
 	}
 	if why := a.elsewhere(said); why != "" {
 		return why
@@ -346,7 +425,14 @@ func (a *Agent) vetoByStatement(said statement.Statement, by identity.Signature,
 
 // foldStatement takes what a person said.
 func foldStatement(s *State, r evidence.Record, p evidence.Statement) {
-	s.Statements[p.ID] = true
+	switch {
+	case p.Unproven:
+		s.Junk = s.Junk.with(p, r.Time)
+	case p.Refused != "":
+		s.Statements[refusedOf(p.ID, p.Key)] = true
+	default:
+		s.Statements[p.ID] = true
+	}
 	said, err := statement.Decode(p.Payload)
 	if p.Refused != "" || err != nil {
 		return

@@ -254,6 +254,8 @@ type Statement struct {
 	Key       string `json:"key,omitempty"` // fingerprint of the key
 	// Refused says why it does not count; "" when it was accepted.
 	Refused string `json:"refused,omitempty"`
+	// Unproven: no key of somebody known signed it. Of these only some are recorded.
+	Unproven bool `json:"unproven,omitempty"`
 }
 
 // Approval is one approval that a decision rests on. It is written before that, once for each decision that lets something
