@@ -260,6 +260,17 @@ func TestAdversaryReviewed(t *testing.T) {
 			m := s.land(draft{files: old.with(objects("two")), author: merger, key: key})
 			s.merged(m, topic, "rm-2", touched, topic)
 		},
+		"what the branch lost, on which the reviewed one stands": func(s *scene, merger, key string) {
+			before, old := s.head, s.files
+			lost := s.change(draft{key: "developer-1"}, base("evil"))
+			s.mustPropose() // the agent saw it there
+			topic := s.commit(draft{files: s.files.with(objects("two")), key: "developer-1"})
+			reviewed := s.clock
+			s.clock = s.clock.Add(time.Minute)
+			m := s.land(draft{parents: []string{before, topic}, files: old.with(base("evil")).with(objects("two")), author: merger, key: key})
+			s.merged(m, topic, "rm-2", lost, topic)
+			s.forge.pulls[m].Reviews[0].At = reviewed
+		},
 		"a merge into the branch that takes ours": func(s *scene, merger, key string) {
 			fork, old := s.head, s.files
 			s.live(base("fixed"))

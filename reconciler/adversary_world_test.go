@@ -41,8 +41,7 @@ func besiege(t *testing.T, change func(*world)) *besieged {
 		}
 	})
 	w.run()
-	w.untilGate("approvals", policy.Wait, "first release")
-	w.approves("release-manager-1")
+	w.firstRelease()
 	b := &besieged{world: w, live: w.untilLive("dev", "one")}
 	b.settled()
 	return b

@@ -100,8 +100,7 @@ spec:
 `)
 	})
 	w.run()
-	w.untilGate("approvals", policy.Wait, "first release")
-	w.approves("release-manager-1")
+	w.firstRelease()
 	w.untilLive("dev", "one")
 
 	// One push loosens the class and makes use of it.

@@ -26,8 +26,8 @@ func TestStatements(t *testing.T) {
 	d.purser(0, "init", "--config", d.config)
 	d.start()
 
-	// The first release: nobody is named as its author, so people answer for the whole of it.
-	d.untilExplained(onItsWay, "the release as a whole (it is the environment's first release) needs 1 more of release-manager")
+	// The first release: nobody is named as its author, so one person more than the class asks for answers for the whole.
+	d.untilExplained(onItsWay, "(it is the environment's first release), of which it is unknown who made it, so that one person more than the class asks for has to approve, needs 2 more of release-manager")
 	said := d.tells("release-manager-1", "approve", "dev")
 	for _, want := range []string{"Changes      ConfigMap settings created", "Signed by release-manager-1.", "Class        standard", "Proposed     estate main@"} {
 		if !strings.Contains(said, want) {
@@ -37,6 +37,7 @@ func TestStatements(t *testing.T) {
 	if strings.Contains(said, "WARNING") {
 		t.Errorf("the clone renders something else:\n%s", said)
 	}
+	d.tells("release-manager-2", "approve", "dev")
 	d.poll()
 	d.untilLive("one")
 	if said := d.purser(0, "explain", "dev", "--server", d.server); !strings.Contains(said, "nothing is proposed that is not approved") {

@@ -10,6 +10,9 @@ import (
 type Offers struct {
 	Releases []string `json:"releases,omitempty"`
 	Landed   []Seen   `json:"landed,omitempty"`
+	// Rewritten is when the branch last lost one of them; zero: never. A pull request on top of what was lost showed its
+	// reviewers less than it lands.
+	Rewritten time.Time `json:"rewritten,omitzero"`
 }
 
 // Seen is a landed change as the agent first saw it.
@@ -29,7 +32,10 @@ func (o Offers) With(release string, landed []string, at time.Time) Offers {
 	for _, l := range o.Landed {
 		known[l.Commit] = l
 	}
-	next := Offers{Releases: slices.Clone(o.Releases)}
+	next := Offers{Releases: slices.Clone(o.Releases), Rewritten: o.Rewritten}
+	if slices.ContainsFunc(o.Landed, func(l Seen) bool { return !slices.Contains(landed, l.Commit) }) {
+		next.Rewritten = at
+	}
 	if len(next.Releases) >= offersMax || len(landed) < len(o.Landed) {
 		next.Releases, known = nil, map[string]Seen{}
 		for _, l := range o.Landed { // first sight is kept all the same
@@ -49,7 +55,10 @@ func (o Offers) With(release string, landed []string, at time.Time) Offers {
 
 // And joins what was offered before a release was approved and after it.
 func (o Offers) And(later Offers) Offers {
-	both := Offers{Releases: slices.Concat(o.Releases, later.Releases), Landed: slices.Clone(o.Landed)}
+	both := Offers{Releases: slices.Concat(o.Releases, later.Releases), Landed: slices.Clone(o.Landed), Rewritten: later.Rewritten}
+	if o.Rewritten.After(both.Rewritten) {
+		both.Rewritten = o.Rewritten
+	}
 	for _, l := range later.Landed {
 		l.Offer += len(o.Releases)
 		both.Landed = append(both.Landed, l)

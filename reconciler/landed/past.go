@@ -61,6 +61,7 @@ func (r *Repository) since(ctx context.Context, keyring *identity.Keyring, s Spa
 			first.At, first.Offer = r.Now(), len(s.Offers.Releases) // never heard of: it is seen now, and no approval means it
 		}
 		f := one.facts(keyring, r.Source, first.At, s.Offers.ReleasesWith(first), series[one.series()])
+		f.Rewritten = s.Offers.Rewritten
 		for _, before := range undone { // what was undone comes back with those who made it
 			if before.unreadable == "" && one.brings(before) {
 				f.Parts = append(f.Parts, before.facts(keyring, r.Source, first.At, nil, nil).Parts...)

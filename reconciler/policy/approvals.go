@@ -74,19 +74,29 @@ func (c Candidate) guarded() bool {
 // somebody may be missing there, one more has to approve, so that nobody's own vote is decisive.
 func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now time.Time) (Result, []Vote) {
 	what := "the release as a whole (" + c.noLanded() + ")"
-	if c.PartsUnknown != "" {
-		var roles []string
-		for _, d := range demands {
-			roles = append(roles, d.Roles...)
-		}
-		slices.Sort(roles)
-		demands = append(slices.Clone(demands), declaration.Approval{Count: 1, Roles: slices.Compact(roles)})
+	if c.PartsUnknown != "" || c.Origin == OriginFirst {
+		demands = oneMore(demands)
 		what += ", of which it is unknown who made it, so that one person more than the class asks for has to approve,"
 	}
 	who := c.ballot(demands, f, c.Parts, now)
 	who.bots, who.approve = c.Class.Spec.Bots, who.approve+", by each of them"
 	who.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
 	return who.result(what)
+}
+
+// oneMore adds one person of any of the roles.
+func oneMore(demands []declaration.Approval) []declaration.Approval {
+	more := slices.Clone(demands)
+	if len(more) == 1 {
+		more[0].Count++
+		return more
+	}
+	var roles []string
+	for _, d := range demands {
+		roles = append(roles, d.Roles...)
+	}
+	slices.Sort(roles)
+	return append(more, declaration.Approval{Count: 1, Roles: slices.Compact(roles)})
 }
 
 // landedApprovals judges one landed change against its own authors.
@@ -99,7 +109,7 @@ func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Appr
 	if l.mayHavePull(now) {
 		who.review = "a review of the pull request at its head, where the forge still takes one"
 	}
-	who.reviews(l.Pull)
+	who.reviews(l)
 	who.statements(c, f, now, func(s Statement) bool {
 		return s.From == c.from() && (s.To == c.Release.Digest || slices.Contains(l.Releases, s.To))
 	})
@@ -175,7 +185,7 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 				who.vote(Vote{Kind: BySignature, Person: last.Signer, Commit: last.ID, Seen: l.FirstSeen})
 			}
 		}
-		who.reviews(l.Pull)
+		who.reviews(l)
 		var counted []Vote
 		if r, counted = who.result(what); r.Answer != Allow {
 			return r, nil
@@ -251,13 +261,19 @@ func (b *ballot) ignore(why string) {
 	}
 }
 
-// reviews counts those that approve what landed. nil: there is no pull request.
-func (b *ballot) reviews(p *Pull) {
+// reviews counts those that approve what landed, if it came by a pull request, and were shown all of it.
+func (b *ballot) reviews(l *Landed) {
+	p := l.Pull
 	if p == nil {
 		return
 	}
 	for _, r := range p.Reviews {
-		if r.Approves && r.Covers {
+		switch {
+		case !r.Approves || !r.Covers:
+		case !l.Rewritten.IsZero() && !r.At.After(l.Rewritten):
+			b.ignore(fmt.Sprintf("the review of %s is older than the rewriting of the branch at %s: less may have been shown than landed",
+				r.Account, l.Rewritten.UTC().Format(time.RFC3339)))
+		default:
 			b.vote(Vote{Kind: ByReview, Person: r.Person, Review: &VotedReview{
 				ID: r.ID, Account: r.Account, Head: r.Head, Pull: p.Number, URL: p.URL, Merged: p.Head, Answer: p.Digest,
 			}, Seen: p.At})

@@ -182,7 +182,27 @@ func TestApprovals(t *testing.T) {
 			d := approveBy("dba-1")
 			s.From, d.From = "", ""
 			said(s, d)(c, f)
+		}, Wait, "1 more of dba or release-manager (both-1, release-manager-2)"}, // one of the two may have made it
+		"first release, one more person": {func(c *Candidate, f *Facts) {
+			c.Origin, c.Approved, c.Landed = OriginFirst, nil, nil
+			s := approveBy("release-manager-1")
+			d := approveBy("dba-1")
+			o := approveBy("release-manager-2")
+			s.From, d.From, o.From = "", "", ""
+			said(s, d, o)(c, f)
 		}, Allow, "first release"},
+		"reviewed before the branch was rewritten": {func(c *Candidate, f *Facts) {
+			early, late := reviewBy("release-manager-1"), reviewBy("dba-1")
+			early.Account, early.At, late.At = "manager", now.Add(-2*time.Hour), now
+			c.Landed[0].Rewritten = now.Add(-time.Hour)
+			c.Landed[0].Pull = &Pull{Head: "h", Reviews: []Review{early, late}}
+		}, Wait, "the review of manager is older than the rewriting of the branch"},
+		"reviewed after the branch was rewritten": {func(c *Candidate, f *Facts) {
+			one, two := reviewBy("release-manager-1"), reviewBy("dba-1")
+			one.At, two.At = now, now
+			c.Landed[0].Rewritten = now.Add(-time.Hour)
+			c.Landed[0].Pull = &Pull{Head: "h", Reviews: []Review{one, two}}
+		}, Allow, "review"},
 		"first release, nobody":           {func(c *Candidate, _ *Facts) { c.Origin, c.Approved, c.Landed = OriginFirst, nil, nil }, Wait, "purser approve"},
 		"rewritten history":               {func(c *Candidate, f *Facts) { c.Landed, c.LandedUnknown = nil, "history was rewritten" }, Wait, "history was rewritten"},
 		"nothing landed that explains it": {func(c *Candidate, f *Facts) { c.Landed = nil }, Wait, "no landed change explains it"},

@@ -18,6 +18,8 @@ type Landed struct {
 	Commits  []Commit `json:"commits"` // everything it brought, itself included
 	Parts    []Part   `json:"parts"`   // who had a part in it
 	Pull     *Pull    `json:"pull,omitempty"`
+	// Rewritten is when the branch last lost a landed change; zero: never. Reviews given until then do not count.
+	Rewritten time.Time `json:"rewritten,omitzero"`
 	// PullUnknown says why the forge could not be asked. It is empty where no forge is configured, too.
 	PullUnknown string `json:"pullUnknown,omitempty"`
 }
