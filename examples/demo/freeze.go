@@ -57,7 +57,7 @@ func (d *demo) freeze(ctx context.Context) error {
 	}
 	d.say("   developer-1 pushes an emergency: more replicas.")
 	if err := d.explain(ctx, shop, time.Time{}, waitExit, "calendar wait "+end.Format(time.RFC3339), `freeze "peak" is in force: peak trade`,
-		"needs 1 more of release-manager (release-manager-1, release-manager-2) and 1 more of governance-owner (owner-1, owner-2)"); err != nil {
+		"needs 1 more of release-manager, by a signed statement (release-manager-1, release-manager-2) and 1 more of governance-owner, by a signed statement (owner-1, owner-2)"); err != nil {
 		return err
 	}
 	for _, person := range []string{"release-manager-1", "owner-1"} {
