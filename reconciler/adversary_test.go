@@ -415,7 +415,7 @@ func (s *scene) propose(environment string) (digest string, refused error) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		change.From, change.Landed = state.Approved.Release, a.landed(env, state, approved, release, at)
+		change.From, change.Landed = state.Approved.Release, a.listLanded(env, state, approved, release, at)
 	}
 	s.fold(evidence.TypeChange, environment, change)
 	return release.Digest, nil

@@ -135,7 +135,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		Key:        key,
 		Trusted:    trusted,
 		Init:       o.Init,
-		Since:      since,
+		Pinned:     since,
 		Now:        o.Now,
 		Logger:     o.Logger.With("component", "evidence"),
 		Registerer: o.Registerer,

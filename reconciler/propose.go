@@ -184,7 +184,7 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 	}
 	if state.Approved != nil {
 		change.From = state.Approved.Release
-		change.Landed = a.landed(env, state, approved, release, at)
+		change.Landed = a.listLanded(env, state, approved, release, at)
 	}
 	for _, c := range diff {
 		change.Diff[c.Action]++
@@ -229,9 +229,9 @@ func restores(state EnvironmentState, release string) bool {
 	return state.Live.isBack(release) || state.Previous.isBack(release)
 }
 
-// landed lists the landed changes since the approved revision that alter what one of the releases reads, and those that
+// listLanded names the landed changes since the approved revision that alter what one of the releases reads, and those that
 // earlier proposals listed. After a rewritten history there are none.
-func (a *Agent) landed(env *declaration.Environment, state EnvironmentState, approved, release *render.Release, to sources.Revision) []string {
+func (a *Agent) listLanded(env *declaration.Environment, state EnvironmentState, approved, release *render.Release, to sources.Revision) []string {
 	from, err := sources.ParseRevision(state.Approved.Revision.Revision)
 	src := a.sources[state.Approved.Revision.Source]
 	if err != nil || src == nil || src.name != env.Spec.Source.Repository {

@@ -54,7 +54,7 @@ func TestRebuildNoticesTheLossOfTheNewestBranch(t *testing.T) {
 // What is wrong with a branch is said of that branch, also when an earlier one was fetched for the pinned checkpoint.
 func TestRebuildNamesTheBranchThatDoesNotVerify(t *testing.T) {
 	f := twoYears(t)
-	f.o.Since = f.checkpointOf("audit/2026")
+	f.o.Pinned = f.checkpointOf("audit/2026")
 	f.wiped()
 	git(t, f.bare, "update-ref", "refs/heads/audit/2026", git(t, f.bare, "commit-tree", "-m", "replaced", git(t, f.bare, "rev-parse", "audit/2026^{tree}")))
 	_, err := Open(t.Context(), f.o)

@@ -27,9 +27,9 @@ type Options struct {
 	// Init allows a new log where the audit remote has no branch of it. Without
 	// it an empty remote is refused: it may be the wrong or an emptied one.
 	Init bool
-	// Since is a signed checkpoint that the log must contain, as the branch's file checkpoint has it; nil for none. A log that
+	// Pinned is a signed checkpoint that the log must contain, as the branch's file checkpoint has it; nil for none. A log that
 	// was set back to before it is not opened.
-	Since []byte
+	Pinned []byte
 	// State gives what the caller folded from all records so far; it opens the
 	// branch of a new year. It is called inside Add, on its goroutine, and must
 	// not call the log. A caller that adds and folds under one lock of its own

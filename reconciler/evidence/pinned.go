@@ -15,12 +15,12 @@ type pin struct {
 	year   int
 }
 
-// readPin reads [Options.Since].
+// readPin reads [Options.Pinned].
 func (l *Log) readPin() error {
-	if len(l.o.Since) == 0 {
+	if len(l.o.Pinned) == 0 {
 		return nil
 	}
-	c, err := parseCheckpoint(l.o.Since)
+	c, err := parseCheckpoint(l.o.Pinned)
 	if err != nil {
 		return &StalledError{What: "the pinned checkpoint cannot be read", Err: err, Hint: "purser evidence checkpoint prints that of a clone"}
 	}

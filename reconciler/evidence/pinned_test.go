@@ -35,7 +35,7 @@ func TestPinnedCheckpoint(t *testing.T) {
 	tip, late := git(t, f.bare, "rev-parse", "audit/2026"), f.checkpointOf("audit/2026")
 	refuses := func(name string, since []byte, words ...string) {
 		t.Helper()
-		f.o.Since = since
+		f.o.Pinned = since
 		l, err := Open(t.Context(), f.o)
 		if err == nil {
 			_ = l.Close(t.Context())
@@ -45,7 +45,7 @@ func TestPinnedCheckpoint(t *testing.T) {
 	}
 	opens := func(name string, since []byte, vouched bool) {
 		t.Helper()
-		f.o.Since = since
+		f.o.Pinned = since
 		f.open()
 		if f.log.Vouched() != vouched {
 			t.Errorf("%s: vouched: %t", name, !vouched)
@@ -92,10 +92,10 @@ func TestPinnedCheckpointOfAnEarlierYear(t *testing.T) {
 	f.wait(f.add(1).Index)
 	other := f.checkpointOf("audit/2026")
 	f.wiped()
-	f.o.Since = since
+	f.o.Pinned = since
 	f.open()
 	f.wiped()
-	f.o.Since = []byte(strings.Replace(string(since), strings.Split(string(since), "\n")[2], strings.Split(string(other), "\n")[2], 1))
+	f.o.Pinned = []byte(strings.Replace(string(since), strings.Split(string(since), "\n")[2], strings.Split(string(other), "\n")[2], 1))
 	_, err := Open(t.Context(), f.o)
 	wantStalled(t, err, "on audit/2026: these are other records")
 }
@@ -121,7 +121,7 @@ func pinFixture(t *testing.T) (f *fixture, early, end []byte) {
 // reopened opens the log, which must go well, and closes it.
 func (f *fixture) reopened(since []byte) {
 	f.t.Helper()
-	f.o.Since = since
+	f.o.Pinned = since
 	f.open()
 	f.close()
 }
@@ -130,11 +130,11 @@ func (f *fixture) reopened(since []byte) {
 func endChecks(f *fixture, early, end []byte) {
 	f.t.Helper()
 	root := func(c []byte) string { return strings.Split(string(c), "\n")[2] }
-	f.o.Since = early
+	f.o.Pinned = early
 	f.refused("the pinned checkpoint of 1 records on audit/2026 cannot be compared", "purser evidence verify --since")
-	f.o.Since = []byte(strings.Replace(string(end), root(end), root(early), 1))
+	f.o.Pinned = []byte(strings.Replace(string(end), root(end), root(early), 1))
 	f.refused("these are other records")
-	f.o.Since = []byte(strings.Replace(string(end), "\n2\n", "\n3\n", 1))
+	f.o.Pinned = []byte(strings.Replace(string(end), "\n2\n", "\n3\n", 1))
 	f.refused("it ends after 2")
 	f.reopened(end)
 }
