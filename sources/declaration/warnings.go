@@ -195,16 +195,17 @@ func (s *Set) warnExpired(list *Errors, now time.Time) {
 			}
 		}
 		able := func(p *Person, rule Approval) bool { return p.CanApprove(rule, now) }
-		for _, short := range match(approvals, s.eligible(approvals, people, "", able)).shortages {
-			var roles []string
-			for _, i := range short.rules {
-				roles = append(roles, approvals[i].Roles...)
-			}
-			slices.Sort(roles)
-			list.add(at, what+" cannot be satisfied now", fmt.Sprintf("of those who can approve as %s too few have a key that is valid at %s",
-				strings.Join(slices.Compact(roles), " or "), now.UTC().Format(time.RFC3339)), "add a new key to these Persons")
+		shortages := match(approvals, s.eligible(approvals, people, "", able)).shortages
+		if len(shortages) == 0 {
 			return
 		}
+		var roles []string
+		for _, i := range shortages[0].rules {
+			roles = append(roles, approvals[i].Roles...)
+		}
+		slices.Sort(roles)
+		list.add(at, what+" cannot be satisfied now", fmt.Sprintf("of those who can approve as %s too few have a key that is valid at %s",
+			strings.Join(slices.Compact(roles), " or "), now.UTC().Format(time.RFC3339)), "add a new key to these Persons")
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
 		class := s.Classes[name]
