@@ -271,6 +271,19 @@ func TestAdversaryReviewed(t *testing.T) {
 			s.merged(m, topic, "rm-2", lost, topic)
 			s.forge.pulls[m].Reviews[0].At = reviewed
 		},
+		"what the branch lost before something else was approved": func(s *scene, merger, key string) {
+			before, old := s.head, s.files
+			lost := s.change(draft{key: "developer-1"}, base("evil"))
+			s.mustPropose()
+			topic := s.commit(draft{files: s.files.with(objects("two")), key: "developer-1"})
+			reviewed := s.clock
+			s.clock = s.clock.Add(time.Minute)
+			s.push(before, old)
+			s.live(files{"apps/dev/objects.yaml": file(mapYAML("shop", "one") + "---\n" + mapYAML("more", "good"))})
+			m := s.land(draft{parents: []string{s.head, topic}, files: s.files.with(base("evil")).with(objects("two")), author: merger, key: key})
+			s.merged(m, topic, "rm-2", lost, topic)
+			s.forge.pulls[m].Reviews[0].At = reviewed
+		},
 		"a merge into the branch that takes ours": func(s *scene, merger, key string) {
 			fork, old := s.head, s.files
 			s.live(base("fixed"))

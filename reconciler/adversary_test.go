@@ -415,7 +415,10 @@ func (s *scene) propose(environment string) (digest string, refused error) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		change.From, change.Landed = state.Approved.Release, a.listLanded(env, state, approved, release, at)
+		change.From = state.Approved.Release
+		if change.Landed, err = a.listLanded(env, state, approved, release, at); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	s.fold(evidence.TypeChange, environment, change)
 	return release.Digest, nil

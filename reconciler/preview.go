@@ -110,7 +110,7 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	if err != nil {
 		return nil, err
 	}
-	past, err := one.Release(l.Keyring, from, release, a.now())
+	past, err := one.Release(l.Keyring, from, release, state.Offers, a.now())
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +200,7 @@ func (n *answers) judgeDeclarations(l *law, m *sources.Merge, pr forge.OpenPullR
 		return nil, err
 	}
 	now := a.now()
-	amendment := policy.Amendment{From: from.Commit, To: pr.Head, History: one.Files(l.Keyring, a.governanceReads(), pr.Head, now).History}
+	amendment := policy.Amendment{From: from.Commit, To: pr.Head, History: one.Files(l.Keyring, a.governanceReads(), pr.Head, current.Offers, now).History}
 	verdict, _ := a.judgeAmendment(l, current, amendment, policy.Root{}, now)
 	j := &answer.Judgement{Verdict: &verdict}
 	if current.Verdict != nil && current.Verdict.Answer != policy.Allow {

@@ -184,7 +184,9 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 	}
 	if state.Approved != nil {
 		change.From = state.Approved.Release
-		change.Landed = a.listLanded(env, state, approved, release, at)
+		if change.Landed, err = a.listLanded(env, state, approved, release, at); err != nil {
+			return fmt.Errorf("list landed changes: %w", err)
+		}
 	}
 	for _, c := range diff {
 		change.Diff[c.Action]++
@@ -230,19 +232,19 @@ func restores(state EnvironmentState, release string) bool {
 }
 
 // listLanded names the landed changes since the approved revision that alter what one of the releases reads, and those that
-// earlier proposals listed. After a rewritten history there are none.
-func (a *Agent) listLanded(env *declaration.Environment, state EnvironmentState, approved, release *render.Release, to sources.Revision) []string {
+// earlier proposals listed. After a rewritten history there are none. It fails where the next attempt may know more.
+func (a *Agent) listLanded(env *declaration.Environment, state EnvironmentState, approved, release *render.Release, to sources.Revision) ([]string, error) {
 	from, err := sources.ParseRevision(state.Approved.Revision.Revision)
 	src := a.sources[state.Approved.Revision.Source]
 	if err != nil || src == nil || src.name != env.Spec.Source.Repository {
-		return nil
+		return nil, nil
 	}
 	commits, err := src.landed.List(to.Branch, from.Commit, to.Commit, landed.ReadsOf(approved, release), state.Offers.Commits())
-	if err != nil {
+	if err != nil && (!passing(err) || errors.Is(err, sources.ErrNoCommit)) {
 		a.logger.Warn("landed changes not listed", "environment", env.Meta.Name, "error", err)
-		return nil
+		return nil, nil
 	}
-	return commits
+	return commits, err
 }
 
 // refuse records input that could not become a release, once for each new reason.

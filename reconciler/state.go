@@ -11,6 +11,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources"
 )
 
 // State is what the records say happened. It is a fold: the same records give the same state, on this
@@ -228,6 +229,7 @@ func (s *State) Fold(r evidence.Record) error {
 }
 
 var folds = map[string]func(*State, evidence.Record) error{
+	evidence.TypeForcePush:  folding(foldForcePush),
 	evidence.TypeChange:     folding(foldChange),
 	evidence.TypeDecision:   folding(foldDecision),
 	evidence.TypeRefused:    folding(foldRefused),
@@ -281,6 +283,24 @@ func foldState(s *State, r evidence.Record) error {
 	return nil
 }
 
+// foldForcePush notes for all that follows the branch that it lost something.
+func foldForcePush(s *State, r evidence.Record, p evidence.ForcePush) {
+	lost := func(approved *evidence.Revision, o *landed.Offers) {
+		if approved == nil || approved.Source != p.Source {
+			return
+		}
+		if at, err := sources.ParseRevision(approved.Revision); err == nil && at.Branch == p.Branch {
+			o.Rewritten = r.Time
+		}
+	}
+	lost(s.Governance.Approved, &s.Governance.Offers)
+	for _, e := range s.Environments {
+		if e.Approved != nil {
+			lost(&e.Approved.Revision, &e.Offers)
+		}
+	}
+}
+
 func foldChange(s *State, r evidence.Record, p evidence.Change) {
 	if r.Environment == "" {
 		g := &s.Governance
@@ -298,7 +318,9 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 	if r.Environment == "" {
 		s.Governance.judge(p.Verdict, r.Time)
 		if p.Verdict.Answer == policy.Allow {
+			offers := s.Governance.Offers.Approved()
 			s.Governance = Governance{Approved: &p.Revision, Since: r.Time}
+			s.Governance.Offers = offers
 		}
 		return
 	}
@@ -319,7 +341,7 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 			e.Used = Used{}
 		}
 		e.Used = e.Used.and(e)
-		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, landed.Offers{}, nil, nil
+		e.Approved, e.Offers, e.Approvals, e.Caught = &approved, e.Offers.Approved(), nil, nil
 		if p.Origin == policy.OriginRollback && !e.Live.is(p.To) && e.Live != nil {
 			left := *e.Live
 			left.Left = true

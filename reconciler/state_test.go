@@ -3,6 +3,7 @@ package reconciler
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,5 +233,33 @@ func TestApprovalsAreRememberedUntilUsed(t *testing.T) {
 	h.add(evidence.TypeDecision, "", 0, evidence.Decision{To: "c2", Verdict: policy.Verdict{Answer: policy.Allow}})
 	if s = h.fold(); len(s.Environments["dev"].Approvals)+len(s.Governance.Approvals) != 0 {
 		t.Errorf("left are %+v and %+v", s.Environments["dev"].Approvals, s.Governance.Approvals)
+	}
+}
+
+// TestForcedMoveIsRemembered: what a branch lost is remembered by all that follow it, also after the next approval.
+func TestForcedMoveIsRemembered(t *testing.T) {
+	h := &history{t: t, at: started}
+	revision := func(branch string, digit string) evidence.Revision {
+		return evidence.Revision{Source: "estate", Revision: branch + "@sha1:" + strings.Repeat(digit, 40)}
+	}
+	approve := func(environment, release string, at evidence.Revision) {
+		h.add(evidence.TypeChange, environment, 0, evidence.Change{To: release, Revision: at})
+		h.add(evidence.TypeDecision, environment, 0, evidence.Decision{To: release, Revision: at, Verdict: policy.Verdict{Answer: policy.Allow}})
+	}
+	approve("", revision("main", "1").Revision, revision("main", "1"))
+	approve("dev", "a", revision("main", "1"))
+	approve("qa", "a", revision("other", "1"))
+	h.add(evidence.TypeForcePush, "", 0, evidence.ForcePush{Source: "estate", Branch: "main"})
+	lost := h.at
+	approve("", revision("main", "2").Revision, revision("main", "2"))
+	approve("dev", "b", revision("main", "2"))
+	s := h.fold()
+	for name, got := range map[string]time.Time{"governance": s.Governance.Offers.Rewritten, "dev": s.environment("dev").Offers.Rewritten} {
+		if !got.Equal(lost) {
+			t.Errorf("%s: main was rewritten at %s, want %s", name, got, lost)
+		}
+	}
+	if got := s.environment("qa").Offers.Rewritten; !got.IsZero() {
+		t.Errorf("qa follows another branch, and says that it was rewritten at %s", got)
 	}
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // cluster is a control plane of its own, with a Git server beside it: etcd, API server and controller manager.
-// Nothing else runs in it. No pod is ever made, so that neither a scheduler nor nodes are missed.
+// Nothing else runs in it. Nothing waits for a pod to run, so that neither a scheduler nor nodes are missed.
 type cluster struct {
 	lab     *lab.Lab
 	config  *rest.Config // cluster-admin, without limits

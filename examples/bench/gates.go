@@ -11,6 +11,9 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const (
@@ -75,6 +78,9 @@ func (g *gatesWorld) fill(ctx context.Context) error {
 	if _, err := g.cold(ctx); err != nil {
 		return err
 	}
+	if err := g.run(ctx); err != nil {
+		return fmt.Errorf("run the first environment: %w", err)
+	}
 	if err := g.estate.govern(); err != nil {
 		return err
 	}
@@ -111,6 +117,37 @@ func (g *gatesWorld) fill(ctx context.Context) error {
 	}
 	g.say("all of them wait %.1f s after that", time.Since(start).Seconds())
 	return g.settle(ctx)
+}
+
+// run lets the first environment run what the others are promoted from: one pod, which becomes ready because this says so.
+func (g *gatesWorld) run(ctx context.Context) error {
+	first := g.estate.places[0]
+	if err := g.estate.scale(first, 1); err != nil {
+		return err
+	}
+	if _, err := g.estate.push(ctx, "Run "+first.environment); err != nil {
+		return err
+	}
+	if err := g.agent.tell(ctx); err != nil {
+		return err
+	}
+	pods := g.cluster.kube.CoreV1().Pods(first.namespace)
+	if err := until(ctx, g.coldPatience(), 200*time.Millisecond, func() error {
+		list, err := pods.List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		if len(list.Items) == 0 {
+			return errors.New("there is no pod yet")
+		}
+		pod := list.Items[0]
+		pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
+		_, err = pods.UpdateStatus(ctx, &pod, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
+		return err
+	}
+	return g.awaitLive(ctx)
 }
 
 // waiting says why an environment does not wait for the approval of three landed changes, and for nothing else.

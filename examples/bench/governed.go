@@ -196,6 +196,12 @@ func (e *governed) attest(image string) (string, error) {
 	return string(text), err
 }
 
+// scale writes the overlay of an environment with so many pods.
+func (e *governed) scale(p place, replicas int) error {
+	return e.write(filepath.Join(overlayFolder, p.environment, "kustomization.yaml"),
+		fmt.Sprintf(overlay+"replicas: [{name: web, count: %d}]\n", p.namespace, replicas))
+}
+
 // govern declares people, a class for all environments, a calendar and the policies; all but the first environment are
 // promoted from that one.
 func (e *governed) govern() error {

@@ -47,13 +47,14 @@ func ReadMerge(ctx context.Context, source string, git *sources.Repository, m *s
 	return &Merge{source: source, git: git, base: base, landing: l}, err
 }
 
-// Files is what it alters of some paths; to is what would be proposed with it.
-func (m *Merge) Files(keyring *identity.Keyring, read Reads, to string, now time.Time) Past {
+// Files is what it alters of some paths; to is what would be proposed with it, after what was offered before.
+func (m *Merge) Files(keyring *identity.Keyring, read Reads, to string, before Offers, now time.Time) Past {
 	one := *m.landing
 	if !one.read(read) {
 		return Past{}
 	}
 	f := one.facts(keyring, m.source, now, []string{to}, []*landing{&one})
+	f.Rewritten = before.Rewritten
 	if last := &f.Commits[len(f.Commits)-1]; last.Mechanical {
 		f.Commits = f.Commits[:len(f.Commits)-1]
 	} else {
@@ -63,8 +64,8 @@ func (m *Merge) Files(keyring *identity.Keyring, read Reads, to string, now time
 }
 
 // Release is what it alters of what an approved release reads, nil where there is none, or the one that it would make.
-func (m *Merge) Release(keyring *identity.Keyring, approved, release *render.Release, now time.Time) (Past, error) {
-	p := m.Files(keyring, ReadsOf(approved, release), release.Digest, now)
+func (m *Merge) Release(keyring *identity.Keyring, approved, release *render.Release, before Offers, now time.Time) (Past, error) {
+	p := m.Files(keyring, ReadsOf(approved, release), release.Digest, before, now)
 	if approved == nil {
 		return p, nil
 	}

@@ -10,8 +10,8 @@ import (
 type Offers struct {
 	Releases []string `json:"releases,omitempty"`
 	Landed   []Seen   `json:"landed,omitempty"`
-	// Rewritten is when the branch last lost one of them; zero: never. A pull request on top of what was lost showed its
-	// reviewers less than it lands.
+	// Rewritten is when the branch last lost something that was there; zero: never. A pull request on top of what was lost
+	// showed its reviewers less than it lands.
 	Rewritten time.Time `json:"rewritten,omitzero"`
 }
 
@@ -33,10 +33,11 @@ func (o Offers) With(release string, landed []string, at time.Time) Offers {
 		known[l.Commit] = l
 	}
 	next := Offers{Releases: slices.Clone(o.Releases), Rewritten: o.Rewritten}
-	if slices.ContainsFunc(o.Landed, func(l Seen) bool { return !slices.Contains(landed, l.Commit) }) {
+	lost := slices.ContainsFunc(o.Landed, func(l Seen) bool { return !slices.Contains(landed, l.Commit) })
+	if lost {
 		next.Rewritten = at
 	}
-	if len(next.Releases) >= offersMax || len(landed) < len(o.Landed) {
+	if lost || len(next.Releases) >= offersMax {
 		next.Releases, known = nil, map[string]Seen{}
 		for _, l := range o.Landed { // first sight is kept all the same
 			known[l.Commit] = Seen{Commit: l.Commit, At: l.At}
@@ -52,6 +53,9 @@ func (o Offers) With(release string, landed []string, at time.Time) Offers {
 	}
 	return next
 }
+
+// Approved is what is left once the last release was approved.
+func (o Offers) Approved() Offers { return Offers{Rewritten: o.Rewritten} }
 
 // And joins what was offered before a release was approved and after it.
 func (o Offers) And(later Offers) Offers {
