@@ -119,8 +119,8 @@ func Address(raw string) (string, error) {
 	}
 	if e.scheme != "file" {
 		where = strings.ToLower(e.host)
-		if host, port, err := net.SplitHostPort(where); err == nil && port == defaultPorts[e.scheme] {
-			where = host
+		if _, port, err := net.SplitHostPort(where); err == nil && port == defaultPorts[e.scheme] {
+			where = strings.TrimSuffix(where, ":"+port)
 		}
 		if e.user != "" && e.user != "git" {
 			where = e.user + "@" + where

@@ -18,6 +18,8 @@ func TestAddress(t *testing.T) {
 		"https://git.example/test/../retail/estate.git":    "git.example/retail/estate",
 		"release-bot@git.example:estate.git":               "release-bot@git.example/estate",
 		"http://[::1]:3000/estate.git":                     "[::1]:3000/estate",
+		"http://[::1]/estate.git":                          "[::1]/estate",
+		"http://[::1]:80/estate.git":                       "[::1]/estate",
 		"file:///srv/git/estate.git":                       "/srv/git/estate",
 		"/srv/git/estate.git":                              "/srv/git/estate",
 		"https://developer-1:secret@git.example/a.git":     "",
