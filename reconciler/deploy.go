@@ -72,7 +72,7 @@ func (a *Agent) holds(env *declaration.Environment, state EnvironmentState) (Out
 		return Outcome{}, false
 	case env.Spec.Reconcile.Suspend:
 		return Outcome{Kind: Waiting, Reason: "suspended: an approved release is not applied"}, true
-	case vetoed && !applied: // there was nothing live to go back to
+	case vetoed && !applied: // nothing was live to go back to, or a rollback left it
 		return Outcome{Kind: Stalled, Reason: fmt.Sprintf("the approved release was vetoed by %s: %s", veto.By, veto.Reason),
 			Hint: "push another release, or purser lift " + env.Meta.Name}, true
 	case hold != nil:

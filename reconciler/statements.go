@@ -517,7 +517,7 @@ func (e *EnvironmentState) useOverrides(opened map[string][]string, release, cla
 }
 
 // foldVeto keeps a release away, or lets it in again. A veto of the release under way approves what is live again, unless
-// that release is a rollback, which left it; any other moves no pointer.
+// a rollback left what is live; any other moves no pointer.
 func foldVeto(s *State, r evidence.Record, p evidence.Veto) {
 	e := s.environment(r.Environment)
 	if p.Lifted {

@@ -81,6 +81,10 @@ func (p *proposer) rollback(ctx context.Context, s *site, known pointers, name, 
 	expected := ""
 	if to == "" {
 		back := known.before()
+		if back != nil && back.Left {
+			return nil, "", &sources.HintError{Err: fmt.Errorf("there is no way back in %q: a rollback left %s, which was live before", name, back.Release),
+				Hint: "to go there again is an ordinary change: lift the veto (purser lift) and revert the commits with git"}
+		}
 		if back == nil {
 			return nil, "", &sources.HintError{Err: fmt.Errorf("the agent knows no earlier live release of %q", name), Hint: "say with --to which commit to go back to"}
 		}
@@ -119,14 +123,11 @@ func (p *proposer) rollback(ctx context.Context, s *site, known pointers, name, 
 	return done, tree, err
 }
 
-// before is what was live before that which was approved last; nil where there is no way back, as after a rollback.
+// before is what was live before that which was approved last, nil where nothing was. After a rollback that is no way back.
 func (k pointers) before() *reconciler.Pointer {
 	back := k.Previous
 	if k.Live != nil && k.Approved != nil && k.Approved.Release != k.Live.Release {
 		back = k.Live
-	}
-	if back == nil || back.Left {
-		return nil
 	}
 	return back
 }

@@ -197,3 +197,20 @@ func TestRollbackOfSharedBase(t *testing.T) {
 	s.landed("Give it more time")
 	s.refused("cannot come back", "rollback", "prod-eu", "--server", s.agent, "--shared", "--branch", "b")
 }
+
+// TestRollbackToWhatARollbackLeft is refused for what it is.
+func TestRollbackToWhatARollbackLeft(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	_, second, third := s.history()
+	s.says("prod-eu", "live", s.digest("prod-eu", second), second)
+	s.says("prod-eu", "approved", s.digest("prod-eu", second), second)
+	s.says("prod-eu", "previous", s.digest("prod-eu", third), third)
+	s.mu.Lock()
+	left := s.live["prod-eu"]["previous"].(reconciler.Pointer)
+	left.Left = true
+	s.live["prod-eu"]["previous"] = left
+	s.mu.Unlock()
+	s.refused("a rollback left "+left.Release, "rollback", "prod-eu", "--server", s.agent)
+	s.refused("would be no rollback", "rollback", "prod-eu", "--to", third, "--server", s.agent)
+}

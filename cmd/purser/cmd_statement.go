@@ -109,7 +109,8 @@ the running agent proposes.`,
 	{
 		verb: statement.Abort, about: "ENVIRONMENT", flags: []string{"reason", "ticket"}, required: []string{"reason"},
 		short: "Give up the deployment under way",
-		long:  `Give up the deployment that is under way and go back to what was live.`,
+		long: `Give up the deployment that is under way and go back to what was live. Where a rollback left what is live, nothing
+else is approved instead: push another release.`,
 	},
 }
 
