@@ -51,10 +51,14 @@ func asCreated(u *unstructured.Unstructured) bool {
 	return u.GetGeneration() == 1 && observed(u) && number(u, 0, "status", "readyReplicas") > 0
 }
 
-// cronJobRan: what was scheduled after the object was last written succeeded, and nothing of before runs any more. With
-// concurrencyPolicy Allow, a job from before that outlives the first one after can be taken for that.
+// cronJobRan: what was scheduled after the object was last written succeeded, and nothing of before runs any more. When that was,
+// managedFields alone tell, which anybody who may write the object can clear. With concurrencyPolicy Allow nothing is told: the
+// success may be that of a job from before which outlived a later one.
 func cronJobRan(u *unstructured.Unstructured) bool {
-	written := u.GetCreationTimestamp().Time
+	if policy := text(u, "spec", "concurrencyPolicy"); policy != "Forbid" && policy != "Replace" {
+		return false
+	}
+	var written time.Time
 	for _, entry := range u.GetManagedFields() {
 		if entry.Subresource == "" && entry.Time != nil && entry.Time.After(written) {
 			written = entry.Time.Time
@@ -62,7 +66,7 @@ func cronJobRan(u *unstructured.Unstructured) bool {
 	}
 	scheduled, succeeded := moment(u, "status", "lastScheduleTime"), moment(u, "status", "lastSuccessfulTime")
 	active, _, _ := unstructured.NestedSlice(u.Object, "status", "active")
-	return len(active) == 0 && !scheduled.Before(written) && succeeded.After(scheduled)
+	return !written.IsZero() && len(active) == 0 && scheduled.After(written) && succeeded.After(scheduled)
 }
 
 // moment reads a time; the zero time where there is none.
