@@ -191,14 +191,9 @@ func (a *Agent) considerGovernance(ctx context.Context) (again time.Duration, er
 	}
 	revision := evidence.Revision{Source: source, Revision: head.String()}
 	unchanged := current.Approved != nil && (*current.Approved == revision || a.sameGovernance(current.Approved.Revision, head.Commit))
-	if unchanged {
-		if err := a.withdraw(current, revision); err != nil {
-			return 0, err
-		}
-	}
 	if unchanged && a.inForce() != nil {
 		a.wakeFollowers(source, head.Branch)
-		return 0, nil
+		return 0, a.withdraw(current, revision)
 	}
 	set, err := a.parseGovernance(head.Commit)
 	if err == nil {
@@ -225,6 +220,9 @@ func (a *Agent) considerGovernance(ctx context.Context) (again time.Duration, er
 	a.adopt(head.Commit, set)
 	a.wakeGovernance() // statements may be somebody's now
 	a.wakeAll()
+	if unchanged { // a log that takes no records keeps nothing from coming into force
+		return 0, a.withdraw(current, revision)
+	}
 	return 0, nil
 }
 
