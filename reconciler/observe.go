@@ -188,7 +188,7 @@ func (a *Agent) recordHealth(name string, state EnvironmentState, r health.Repor
 	draft.Deployment = state.Deployment.Number
 	_, err := a.journal.record(draft)
 	if err == nil {
-		if r.Status == health.Healthy && state.Deployment.Phase == PhaseLive && state.Health != nil {
+		if r.Status == health.Healthy && state.Deployment.Phase == PhaseLive && state.Health != nil && last.To != string(r.Status) {
 			a.metrics.restore.WithLabelValues(name).Observe(max(a.now().Sub(state.HealthAt), 0).Seconds())
 		}
 		a.wakeDependents(name)

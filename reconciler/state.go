@@ -347,6 +347,11 @@ func foldDecision(s *State, r evidence.Record, p evidence.Decision) {
 			left.Left = true
 			e.Live = &left
 		}
+		if p.Origin != policy.OriginRollback && e.Live.is(p.To) && e.Live.Left {
+			live := *e.Live
+			live.Left = false // it came back past every gate, before the rollback took it away
+			e.Live = &live
+		}
 		for _, left := range p.Vetoes {
 			e.veto(left, policy.Veto{Reason: "a rollback to " + p.To + " left it", By: "the agent", At: r.Time})
 		}
@@ -455,7 +460,10 @@ func changeSetOf(items []evidence.Item) apply.ChangeSet {
 
 func foldHealth(s *State, r evidence.Record, p evidence.Health) {
 	e := s.environment(r.Environment)
-	e.Health, e.HealthAt = &p, r.Time
+	if e.Health == nil || e.Health.Release != p.Release || e.Health.To != p.To {
+		e.HealthAt = r.Time // else it only tells of more images that ran
+	}
+	e.Health = &p
 	e.soakHealth(p, r.Time)
 }
 

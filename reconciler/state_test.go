@@ -263,3 +263,25 @@ func TestForcedMoveIsRemembered(t *testing.T) {
 		t.Errorf("qa follows another branch, and says that it was rewritten at %s", got)
 	}
 }
+
+// That more images ran is no change of health: since when it is as it is stays.
+func TestImagesThatRanMoveNoHealth(t *testing.T) {
+	h := &history{t: t}
+	h.released("a")
+	health := func(to string, ran ...string) time.Time {
+		h.t.Helper()
+		h.add(evidence.TypeHealth, "dev", 1, evidence.Health{Release: "a", To: to, Ran: ran})
+		return h.fold().environment("dev").HealthAt
+	}
+	well := health("Healthy", "one")
+	if at := health("Healthy", "one", "two"); !at.Equal(well) || len(h.fold().environment("dev").Health.Ran) != 2 {
+		t.Errorf("it is healthy since %s, want %s", at, well)
+	}
+	if ill := health("Degraded", "one", "two"); !ill.Equal(h.at) {
+		t.Errorf("it is ill since %s, want %s", ill, h.at)
+	}
+	h.add(evidence.TypeHealth, "dev", 2, evidence.Health{Release: "b", To: "Degraded"})
+	if at := h.fold().environment("dev").HealthAt; !at.Equal(h.at) {
+		t.Errorf("another release is ill since %s, want %s", at, h.at)
+	}
+}

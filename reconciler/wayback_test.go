@@ -78,6 +78,14 @@ func TestWhatARollbackLeftIsNoWayBack(t *testing.T) {
 			h.lift("b")
 			h.released("b") // as any other release
 		}, "a", "b"},
+		"a revert of a revert before that ran": {func(h *history) {
+			h.released("a")
+			h.released("b")
+			h.approved("a")
+			h.lift("b")
+			h.approved("b") // as any other release
+			h.released("c")
+		}, "b", "c"},
 		"the same once more": {func(h *history) {
 			h.released("a")
 			h.released("b")
