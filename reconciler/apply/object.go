@@ -273,7 +273,7 @@ func checkOwner(t target, live *unstructured.Unstructured) (string, error) {
 func belongsTo(t target, owner string) error {
 	return &StalledError{
 		What: fmt.Sprintf("%s belongs to environment %s", t.ref, owner),
-		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, take it out of the release of %s while its annotation %s is disabled, and then remove its label %s; if %s is the name that %s had before, declare that (renamedFrom)",
+		Hint: fmt.Sprintf("remove it from one of %s and %s; to hand it over, take it out of the release of %s while its annotation %s is disabled, and then remove its label %s; if %s is the name that %s had before and this agent applied it, declare that (renamedFrom)",
 			owner, t.env, owner, annotationPrune, labelEnvironment, owner, t.env)}
 }
 

@@ -31,7 +31,8 @@ type Desired struct {
 	// Owner says which environment's inventory holds an object, "" when none does: only that environment may apply it,
 	// whatever its label says. nil: nobody knows of others.
 	Owner func(render.Ref) string
-	// Formerly is the name that the environment had before, "" when it had none: what still bears it is its own.
+	// Formerly is the name that the environment had before, "" when it had none: what still bears it is its own, where Owner says
+	// so. A label alone, that anybody can write, hands nothing over.
 	Formerly string
 	// Only are the keys of the objects to look at, with their namespaces as placed; nil means all. With Only nothing else is
 	// deleted, and the plan has entries for these objects alone.

@@ -26,7 +26,7 @@ type target struct {
 	owned          bool              // the inventory says that we applied it
 	restores       bool              // it is owned, and what differs from what is to be applied now is drift
 	other          string            // another environment that owns it, "" when none does
-	formerly       string            // name that the environment had before, "" when it had none
+	formerly       string            // name that the environment had before, where it inherited the object; else ""
 	trusted        bool              // known to be as desired
 	mapping        *meta.RESTMapping // nil: its kind does not exist yet
 	scalers        *autoscalers      // shared by all targets of a plan
@@ -100,9 +100,10 @@ func (p *preparation) target(u *unstructured.Unstructured) (t target, wanted boo
 	applied := p.owned[key]
 	t.owned = applied != ""
 	t.restores = t.owned && (applied == t.digest || d.Drifted[key])
-	t.formerly = d.Formerly
 	if d.Owner != nil {
-		if owner := d.Owner(t.ref); owner != d.Environment {
+		if owner := d.Owner(t.ref); owner == d.Environment {
+			t.formerly = d.Formerly
+		} else {
 			t.other = owner
 		}
 	}

@@ -129,6 +129,25 @@ func TestObjectOfAnotherInventory(t *testing.T) {
 	wantText(t, "error", stalled.Error(), "belongs to environment other")
 }
 
+// A renamed environment takes over what it inherits from the one of the name that it had, and nothing on the word of a label alone.
+func TestFormerNameHandsOverWhatIsInherited(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	release := configMap("a", "1")
+	s.applyAs(fieldManager, fmt.Sprintf(`{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {%s: other}}}`, labelEnvironment))
+	s.desired.Formerly = "other"
+	for _, owner := range []string{"", "other"} {
+		s.desired.Owner = func(render.Ref) string { return owner }
+		_, stalled := s.refuse(release)
+		wantText(t, "error", stalled.Error(), "belongs to environment other")
+	}
+	s.desired.Owner = func(render.Ref) string { return s.ns }
+	want(t, s.apply(release), map[string]string{"ConfigMap/a": Configured})
+	if label := s.live(release).GetLabels()[labelEnvironment]; label != s.ns {
+		t.Errorf("its label is %q", label)
+	}
+}
+
 // What cannot be brought to its desired state is named with what differs and who wrote it, and is never made anew.
 func TestStuckObjectsSayWhatDiffers(t *testing.T) {
 	t.Parallel()
