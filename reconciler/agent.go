@@ -30,6 +30,7 @@ type Options struct {
 	Version   string        // of this program, for the records
 	Init      bool          // an empty audit remote is a new log, not a lost one
 	Heartbeat time.Duration // how long the log may be silent; default 1 hour
+	Leftovers time.Duration // between two looks at what is left of environments that are declared no more; default 1 minute
 	// At is called when a stage has come to a named point; nil for nothing. Tests end the process there.
 	At         func(point string)
 	Now        func() time.Time
@@ -315,6 +316,7 @@ func (a *Agent) work(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.govern(ctx) })
 	group.Go(func() error { return a.beat(ctx) })
+	group.Go(func() error { return a.watchLeftovers(ctx) })
 	group.Go(func() error { return a.alerts.Run(ctx) })
 	group.Go(func() error { return a.raise(ctx) })
 	return group.Wait()

@@ -213,6 +213,40 @@ func TestRenamedEnvironmentKeepsItsObjects(t *testing.T) {
 	w.records()
 }
 
+// TestWhatIsLeftAndDeletedIsNobodys: a person deletes what is left of an environment, and then another one may have it.
+func TestWhatIsLeftAndDeletedIsNobodys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.run()
+	w.untilLive("dev", "one")
+	w.orphan()
+	w.git("mv", "apps/dev", "apps/shop")
+	w.write("purser/shop.yaml", w.environment("shop", "apps/shop", ""))
+	w.push("Declare another one in its place")
+	remove := func(names ...string) {
+		for _, name := range names {
+			if err := w.kube.CoreV1().ConfigMaps(w.namespace).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove("c0", "c1", "c2", "c3")
+	w.until("one is left, and shop may not have it", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if shop := find(s, "shop"); len(dev.Inventory) != 1 || shop.Approved != nil || !strings.Contains(shop.Reason, `belongs to the environment "dev"`) {
+			return fmt.Errorf("%s: %s; dev has %v", shop.Outcome, shop.Reason, dev.Inventory)
+		}
+		return nil
+	})
+	remove("c4")
+	w.until("shop is live", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if shop := find(s, "shop"); shop.Live == nil || len(shop.Inventory) != 5 || len(dev.Inventory) != 0 {
+			return fmt.Errorf("%s: %s; dev has %v", shop.Outcome, shop.Reason, dev.Inventory)
+		}
+		return nil
+	})
+	w.records()
+}
+
 // uidOf is that of a ConfigMap.
 func (w *world) uidOf(name string) string {
 	w.t.Helper()

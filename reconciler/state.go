@@ -245,6 +245,7 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeApproval:   folding(foldApproval),
 	evidence.TypeProtection: folding(foldProtection),
 	evidence.TypeVeto:       folding(foldVeto),
+	evidence.TypeGone:       folding(foldGone),
 	evidence.TypeFreeze:     folding(foldFreeze),
 }
 

@@ -178,7 +178,7 @@ func (w *world) newAgent() (*reconciler.Agent, error) {
 		w.t.Fatal(err)
 	}
 	return reconciler.New(w.t.Context(), config, reconciler.Options{
-		Version: "test", Init: true, Now: w.settings.now, Heartbeat: w.settings.heartbeat,
+		Version: "test", Init: true, Now: w.settings.now, Heartbeat: w.settings.heartbeat, Leftovers: 300 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Registerer: prometheus.NewRegistry(),
 	})
 }

@@ -137,7 +137,7 @@ func orphaned(e Environment, _ time.Time) Trouble {
 		return Trouble{}
 	}
 	return Trouble{Since: e.Orphaned, Why: fmt.Sprintf("the environment is not declared any more, and %d objects of it still run; nobody repairs or watches them", e.Objects),
-		Remedy: "declare it again, or delete what is left by hand"}
+		Remedy: "declare it again, or delete what is left by hand: what the API server does not find any more is nobody's"}
 }
 
 func expired(e Environment, now time.Time) Trouble {

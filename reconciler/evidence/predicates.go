@@ -32,6 +32,7 @@ const (
 	TypeApproval   = "approval"   // a person approved what the next decision lets in
 	TypeProtection = "protection" // a forge protects a branch in another way than before
 	TypeVeto       = "veto"       // a release is to be kept away, until a person lifts it
+	TypeGone       = "gone"       // objects of an environment that is declared no more do not exist any more
 	TypeFreeze     = "freeze"     // a freeze caught a release between its approval and its being live
 )
 
@@ -169,6 +170,12 @@ type Drift struct {
 	Objects []Drifted    `json:"objects"`        // that did not differ before, or in another way
 	Gone    []render.Ref `json:"gone,omitempty"` // objects that differed and are as desired again, or are none of the release's, without a repair
 	Known   int          `json:"known"`          // how many objects are known to differ, with and without these
+}
+
+// Gone are objects of an environment that is declared no more, which the API server says do not exist any more: somebody deleted
+// them. Nobody owns them from now on.
+type Gone struct {
+	Objects []render.Ref `json:"objects"`
 }
 
 // How drift was found.

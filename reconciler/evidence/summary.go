@@ -59,6 +59,8 @@ func (r Record) Summary() string {
 		return "by " + p.By
 	case TypeFreeze:
 		return p.Reason
+	case TypeGone:
+		return goneSummary(r)
 	case TypeStatement:
 		return statementSummary(r)
 	case TypeApproval:
@@ -74,6 +76,15 @@ func (r Record) Summary() string {
 		return fmt.Sprintf("%s from %s to %s", p.Branch, p.From, p.To)
 	}
 	return ""
+}
+
+// goneSummary names one of the objects.
+func goneSummary(r Record) string {
+	var p Gone
+	if json.Unmarshal(r.Predicate, &p) != nil || len(p.Objects) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d objects, among them %s", len(p.Objects), p.Objects[0])
 }
 
 // counts writes objects by action: "2 created, 1 deleted".
