@@ -109,7 +109,7 @@ type Pointer struct {
 	Class    string            `json:"class,omitempty"`    // that it was approved as
 	Deletes  bool              `json:"deletes,omitempty"`  // a person let it delete more than the limits
 	Override string            `json:"override,omitempty"` // the statement that let it pass its calendar
-	Left     bool              `json:"left,omitempty"`     // by a rollback: it is no way back, until it becomes live again as any other release
+	Left     bool              `json:"left,omitempty"`     // by a rollback: it is no way back, until it is approved again as any other release
 	Images   []string          `json:"images,omitempty"`
 	At       time.Time         `json:"at"`      // when the pointer moved here
 	FirstAt  time.Time         `json:"firstAt"` // when the release was first proposed
