@@ -403,3 +403,57 @@ func TestAdversaryOldOrders(t *testing.T) {
 		}
 	}
 }
+
+// TestAdversaryRefusedStaysRefused: what somebody said by a clock that is fast, with a key that is not valid yet or is for something
+// else does not come to count as time passes; what was signed with a key that was given up is junk.
+func TestAdversaryRefusedStaysRefused(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		key  string
+		fast time.Duration
+		junk bool
+	}{
+		"a fast clock":           {"release-manager-2", 6 * time.Minute, false},
+		"a key of tomorrow":      {"developer-1/future", 0, false},
+		"a key for commits":      {"release-manager-2/commits", 0, false},
+		"a key that has expired": {"developer-1/expired", 0, true},
+		"a revoked key":          {"release-manager-1/revoked", 0, true},
+		"a stranger's key":       {"nobody", 0, true},
+	} {
+		s := waiting(t)
+		said := statement.Statement{Verb: statement.Pause, Environment: "dev", Estate: "test", Repository: "git.example/retail/estate", Reason: "stock count"}
+		payload, err := statement.New(said, s.clock.Add(test.fast)).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed := s.raw(test.key, statement.Namespace, string(payload))
+		if refused := s.hears(signed); refused == "" {
+			t.Errorf("%s: it counts", name)
+		}
+		if heard := s.agent.journal.state.Junk.Heard; (len(heard) > 0) != test.junk {
+			t.Errorf("%s: of junk %d are recorded", name, len(heard))
+		}
+		s.clock = s.clock.AddDate(2, 0, 0) // long after a restart
+		if refused := s.hears(signed); !test.junk && refused != "it was heard before" {
+			t.Errorf("%s: two years later: %q", name, refused)
+		}
+		if hold := s.agent.journal.environment("dev").Hold; hold != nil {
+			t.Errorf("%s: %+v", name, hold)
+		}
+	}
+}
+
+// TestJunkIsToldApart by where it is, what its ref points at and who signed it, also where it cannot be read.
+func TestJunkIsToldApart(t *testing.T) {
+	t.Parallel()
+	one := evidence.Statement{Ref: "refs/purser/statements/b", Commit: "b1b1", Refused: "it is none"}
+	moved, other, signed := one, one, one
+	moved.Commit, other.Ref, signed.Signature = "c2c2", "refs/purser/statements/c", "signature"
+	seen := map[string]bool{}
+	for _, junk := range []evidence.Statement{one, moved, other, signed} {
+		seen[junkOf(junk)] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("of 4 %d are told apart", len(seen))
+	}
+}

@@ -513,11 +513,10 @@ func (s *scene) says(key string, said statement.Statement) (refused string) {
 // hears takes a statement as hearOne does.
 func (s *scene) hears(signed statement.Signed) (refused string) {
 	s.t.Helper()
-	if s.agent.journal.state.Statements[signed.ID()] {
+	said, by, record := s.agent.judgeStatement(s.law, signed)
+	if heard := s.agent.journal.state.Statements; heard[signed.ID()] || heard[refusedOf(signed.ID(), by.Key)] {
 		return "it was heard before"
 	}
-	said, by, record := s.agent.judgeStatement(s.law, signed)
-	record.Unproven = !by.Counts()
 	environment := ""
 	if record.Refused == "" && said.Environment != statement.Governance {
 		environment = said.Environment

@@ -236,16 +236,19 @@ func TestAdversaryWorldPeople(t *testing.T) {
 			return nil
 		})
 	}
+	heard := func() int {
+		return strings.Count(b.logs.String(), "msg=statement ") + strings.Count(b.logs.String(), `msg="junk statement" `)
+	}
 	said := func(what string, before int) {
 		b.until(what+" is heard", func(s reconciler.Status, dev reconciler.EnvironmentStatus) error {
-			if heard := strings.Count(b.logs.String(), "msg=statement "); heard <= before {
+			if heard := heard(); heard <= before {
 				return fmt.Errorf("%d statements are heard", heard)
 			}
 			return nil
 		})
 	}
 	say := func(person string, s statement.Statement) {
-		before := strings.Count(b.logs.String(), "msg=statement ")
+		before := heard()
 		b.says(person, s)
 		said(string(s.Verb), before)
 	}
@@ -262,7 +265,7 @@ func TestAdversaryWorldPeople(t *testing.T) {
 		b.push("Evil\n\nCo-authored-by: RM <release-manager-2@estate.example>")
 		proposed(b.git("rev-parse", "HEAD"))
 		for _, person := range []string{"release-manager-1", "release-manager-2", "release-bot", "developer-1", "owner-1"} {
-			before := strings.Count(b.logs.String(), "msg=statement ")
+			before := heard()
 			b.approves(person)
 			said("the approval of "+person, before)
 		}
@@ -322,7 +325,7 @@ func TestAdversaryWorldPolicyAndTime(t *testing.T) {
 			}
 			return nil
 		})
-		before := strings.Count(b.logs.String(), "msg=statement ")
+		before := heard()
 		b.approves("release-manager-2")
 		b.until("the approval is heard", func(reconciler.Status, reconciler.EnvironmentStatus) error {
 			if strings.Count(b.logs.String(), "msg=statement ") == before {

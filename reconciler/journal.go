@@ -88,3 +88,10 @@ func (j *journal) read(f func(*State)) {
 	defer j.mu.RUnlock()
 	f(j.state)
 }
+
+// heard reports whether a statement needs no judging any more; see [State].Statements.
+func (j *journal) heard(statement string) bool {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.state.Statements[statement]
+}

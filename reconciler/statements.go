@@ -22,7 +22,7 @@ import (
 
 // hear reads the statements that a poll of the governance source found, and records each word for word. Those that do not
 // count are recorded as well, with the reason. A person's statement is heard once: what happens to its ref later changes
-// nothing. What nobody known signed takes nobody's place: its ref is looked at again when it moves or the declarations change.
+// nothing. What is junk takes nobody's place: its ref is looked at again when it moves or the declarations change.
 func (a *Agent) hear() error {
 	src := a.sources[a.config.Governance.Source]
 	l := a.inForce()
@@ -30,11 +30,9 @@ func (a *Agent) hear() error {
 	var problems []error
 	looked := map[string]look{}
 	for _, ref := range src.repo.Refs(statement.RefPrefix) {
-		known := false
-		a.journal.read(func(s *State) { known = s.Statements[strings.TrimPrefix(ref, statement.RefPrefix)] })
 		commit, there := src.repo.Ref(ref)
 		at := look{commit: commit, law: l}
-		if known || !there {
+		if !there || a.journal.heard(strings.TrimPrefix(ref, statement.RefPrefix)) {
 			continue
 		}
 		if a.looked[ref] == at {
@@ -46,7 +44,7 @@ func (a *Agent) hear() error {
 			problems = append(problems, fmt.Errorf("statement %s: %w", ref, err))
 			continue
 		}
-		one.again = a.looked[ref].commit == commit
+		one.again = a.looked[ref].commit == commit && a.looked[ref].law != nil
 		found, looked[ref] = append(found, one), at
 	}
 	a.looked = looked
@@ -71,10 +69,11 @@ func (a *Agent) hear() error {
 // heard is a statement as a ref has it.
 type heard struct {
 	ref        string
+	commit     string
 	signed     statement.Signed
 	unreadable error // why it is none
 	said       statement.Statement
-	again      bool // it was looked at before, under other declarations
+	again      bool // it was looked at before, by other declarations, and so recorded if it is junk
 }
 
 // look is what a statement's ref had, and the declarations in force, when it was looked at.
@@ -95,7 +94,7 @@ func (h heard) compare(o heard) int {
 
 // readStatement reads what a ref has. It fails where another try may not.
 func readStatement(src *source, ref, commit string) (heard, error) {
-	one := heard{ref: ref}
+	one := heard{ref: ref, commit: commit}
 	one.signed, one.unreadable = statement.Read(src.repo, ref, commit)
 	if one.unreadable == nil {
 		one.said, one.unreadable = statement.Decode(one.signed.Payload)
@@ -113,16 +112,14 @@ func (a *Agent) hearOne(l *law, one heard) (environment string, err error) {
 		return "", a.recordJunk(one, evidence.Statement{ID: shorten(name, refBytes), Refused: shorten(one.unreadable.Error(), messageBytes)})
 	}
 	said, by, record := a.judgeStatement(l, one.signed)
-	switch known := false; {
-	case l == nil && !by.Counts():
+	if record.Unproven && l == nil {
 		return "", nil // once there is a governance, it may be somebody's
-	case !by.Counts():
+	}
+	if record.Unproven {
 		return "", a.recordJunk(one, record)
-	default:
-		a.journal.read(func(s *State) { known = s.Statements[refusedOf(name, by.Key)] })
-		if known {
-			return "", nil
-		}
+	}
+	if a.journal.heard(refusedOf(name, by.Key)) {
+		return "", nil
 	}
 	record.Ref = one.ref
 	draft := evidence.Draft{Type: evidence.TypeStatement, Predicate: record}
@@ -152,27 +149,33 @@ const (
 	refBytes   = 256
 )
 
-// recordJunk records what nobody known signed, as far as a stranger may fill the log: each once, and few a day.
+// isJunk reports whether a signature is that of a stranger, or was made with a key that was given up, which a thief may hold. What
+// counts later of what is junk now is up to the declarations alone: time does not make a key that has expired valid.
+func isJunk(by identity.Signature) bool {
+	return by.Person == "" || by.Status == identity.Revoked || by.Status == identity.Expired
+}
+
+// recordJunk records junk as far as a stranger may fill the log: each once a period, and few in all.
 func (a *Agent) recordJunk(one heard, record evidence.Statement) error {
-	record.Ref, record.Unproven = shorten(one.ref, refBytes), true
+	record.Ref, record.Commit, record.Unproven = shorten(one.ref, refBytes), one.commit, true
 	var due bool
 	a.journal.read(func(s *State) { due = !one.again && s.Junk.due(record, a.now()) })
 	if !due {
-		a.logger.Debug("statement of nobody known", "ref", record.Ref, "refused", record.Refused)
+		a.logger.Debug("junk statement", "ref", record.Ref, "refused", record.Refused)
 		return nil
 	}
 	if _, err := a.journal.record(evidence.Draft{Type: evidence.TypeStatement, Predicate: record}); err != nil {
 		return err
 	}
-	a.logger.Warn("statement of nobody known", "ref", record.Ref, "refused", record.Refused, "recorded", fmt.Sprintf("at most %d a day", junkMax))
+	a.logger.Warn("junk statement", "ref", record.Ref, "refused", record.Refused, "recorded", fmt.Sprintf("at most %d a day", junkMax))
 	a.metrics.statements.WithLabelValues("", "false").Inc()
 	return nil
 }
 
-// Junk is what nobody known signed, as far as it was recorded in a period.
+// Junk is what strangers, or keys that were given up, signed, as far as it was recorded in a period.
 type Junk struct {
 	Since time.Time `json:"since,omitzero"`
-	Heard []string  `json:"heard,omitempty"` // IDs, with the signatures' digests; at most junkMax
+	Heard []string  `json:"heard,omitempty"` // digests of ref, commit and signature; at most junkMax
 }
 
 func (j Junk) over(now time.Time) bool { return now.Sub(j.Since).Abs() >= junkPeriod }
@@ -192,18 +195,18 @@ func (j Junk) with(p evidence.Statement, at time.Time) Junk {
 
 // junkOf tells apart what two refs, or one that moved, have.
 func junkOf(p evidence.Statement) string {
-	sum := sha256.Sum256([]byte(p.Ref + "\n" + p.Signature))
+	sum := sha256.Sum256([]byte(p.Ref + "\n" + p.Commit + "\n" + p.Signature))
 	return hex.EncodeToString(sum[:])
 }
 
-// refusedOf stands for a statement that does not count, of the holder of a key. It keeps that from being judged again, and
-// whoever else signs the same bytes is heard.
+// refusedOf stands for a statement that does not count, of the holder of a key. It keeps that from being judged again, so that it
+// does not come to count as time passes, and whoever else signs the same bytes, or the same person with another key, is heard.
 func refusedOf(id, key string) string { return id + " " + key }
 
 // judgeStatement says what was said, by whom, and what to record of it: also why it does not count.
 func (a *Agent) judgeStatement(l *law, signed statement.Signed) (statement.Statement, identity.Signature, evidence.Statement) {
 	said, by := a.attribute(l, signed)
-	record := evidence.Statement{ID: signed.ID(), Payload: signed.Payload, Signature: string(signed.Signature), Person: by.Person, Key: by.Key}
+	record := evidence.Statement{ID: signed.ID(), Payload: signed.Payload, Signature: string(signed.Signature), Person: by.Person, Key: by.Key, Unproven: isJunk(by)}
 	if said.Statement != "" { // it is about another statement, and so about that one's environment
 		said.Environment = a.environmentOf(said.Statement)
 	}
@@ -222,7 +225,7 @@ func (a *Agent) attribute(l *law, signed statement.Signed) (statement.Statement,
 		said, by = statement.Verify(l.Keyring, signed, now)
 	}
 	if by.Status == identity.UnknownKey && a.root != nil {
-		if rootSaid, rootBy := statement.Verify(a.root, signed, now); rootBy.Counts() && rootSaid.Environment == statement.Governance {
+		if rootSaid, rootBy := statement.Verify(a.root, signed, now); rootBy.Person != "" && rootSaid.Environment == statement.Governance {
 			return rootSaid, rootBy
 		}
 	}

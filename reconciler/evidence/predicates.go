@@ -253,15 +253,16 @@ type Live struct {
 // Statement is what a person said, word for word, with the signature that proves it. Its meaning counts only where it
 // was accepted.
 type Statement struct {
-	ID        string `json:"id"`        // digest of the payload
-	Payload   []byte `json:"payload"`   // JSON
-	Signature string `json:"signature"` // armored SSHSIG, namespace purser-statement
-	Ref       string `json:"ref"`       // where the agent found it
+	ID        string `json:"id"`               // digest of the payload
+	Payload   []byte `json:"payload"`          // JSON
+	Signature string `json:"signature"`        // armored SSHSIG, namespace purser-statement
+	Ref       string `json:"ref"`              // where the agent found it
+	Commit    string `json:"commit,omitempty"` // that the ref pointed at, where it is unproven
 	Person    string `json:"person,omitempty"`
 	Key       string `json:"key,omitempty"` // fingerprint of the key
 	// Refused says why it does not count; "" when it was accepted.
 	Refused string `json:"refused,omitempty"`
-	// Unproven: no key of somebody known signed it. Of these only some are recorded.
+	// Unproven: no key of somebody known signed it, or one that is revoked or has expired. Of these only some are recorded.
 	Unproven bool `json:"unproven,omitempty"`
 }
 
