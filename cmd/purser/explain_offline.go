@@ -137,7 +137,7 @@ func (c *comparison) amendment(dir string) error {
 	}
 	needs := "nobody has to approve that"
 	if len(rules.Approvals) > 0 {
-		needs = "that needs the approval of " + demanded(rules.Approvals, c.base.set, false, c.at)
+		needs = "that needs the approval of " + demanded(rules.Approvals, c.base.set, false, "", c.at)
 	}
 	c.note(fmt.Sprintf("it changes %d declarations; %s", len(paths), needs))
 	return nil
@@ -235,7 +235,7 @@ func (c *comparison) asksAgent(gate string, candidate policy.Candidate) string {
 		if len(class.Approvals) == 0 {
 			return when(class.Signatures == declaration.SignaturesRequired, "who made it must be known")
 		}
-		return demanded(class.Approvals, c.rules, class.Bots, c.at) + ", who had no part in it"
+		return demanded(class.Approvals, c.rules, class.Bots, env.Source.Repository, c.at) + ", who had no part in it"
 	case "promotion":
 		soak := max(env.Promotion.Soak, class.Promotion.Soak)
 		return when(env.Promotion.From != "", fmt.Sprintf("the same images must have been live and healthy in %q for %s", env.Promotion.From, soak))
@@ -270,14 +270,14 @@ func when(condition bool, text string) string {
 	return ""
 }
 
-// demanded says whose approval is asked for.
-func demanded(demands []declaration.Approval, set *declaration.Set, bots bool, at time.Time) string {
+// demanded says whose approval is asked for of what a source has; "" is any source.
+func demanded(demands []declaration.Approval, set *declaration.Set, bots bool, source string, at time.Time) string {
 	var list []string
 	for _, d := range demands {
 		var people []string
 		for _, name := range slices.Sorted(maps.Keys(set.Persons)) {
 			p := set.Persons[name]
-			if (bots || !p.Spec.Bot) && p.CanApprove(d, at) && slices.ContainsFunc(p.Spec.Roles, func(role string) bool { return slices.Contains(d.Roles, role) }) {
+			if (bots || !p.Spec.Bot) && p.CanApproveAt(d, source, at) && slices.ContainsFunc(p.Spec.Roles, func(role string) bool { return slices.Contains(d.Roles, role) }) {
 				people = append(people, name)
 			}
 		}

@@ -71,11 +71,12 @@ func (c Candidate) guarded() bool {
 }
 
 // wholeApproval asks statements about the release as a whole. Whoever is known to have a part in it does not count; where
-// somebody may be missing there, one more has to approve, so that nobody's own vote is decisive.
+// somebody may be missing there, one more has to approve, so that nobody's own vote is decisive. Not so where the class asks
+// for signatures alone: there anybody's own is enough for each landed change.
 func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now time.Time) (Result, []Vote) {
 	what := "the release as a whole (" + c.noLanded() + ")"
-	if c.PartsUnknown != "" || c.Origin == OriginFirst {
-		demands = oneMore(demands)
+	if len(c.Class.Spec.Approvals) > 0 && (c.PartsUnknown != "" || c.Origin == OriginFirst) {
+		demands = declaration.OneMore(demands)
 		what += ", of which it is unknown who made it, so that one person more than the class asks for has to approve,"
 	}
 	who := c.ballot(demands, f, c.Parts, now)
@@ -84,28 +85,13 @@ func wholeApproval(c Candidate, f Facts, demands []declaration.Approval, now tim
 	return who.result(what)
 }
 
-// oneMore adds one person of any of the roles.
-func oneMore(demands []declaration.Approval) []declaration.Approval {
-	more := slices.Clone(demands)
-	if len(more) == 1 {
-		more[0].Count++
-		return more
-	}
-	var roles []string
-	for _, d := range demands {
-		roles = append(roles, d.Roles...)
-	}
-	slices.Sort(roles)
-	return append(more, declaration.Approval{Count: 1, Roles: slices.Compact(roles)})
-}
-
 // landedApprovals judges one landed change against its own authors.
 func landedApprovals(c Candidate, f Facts, l *Landed, demands []declaration.Approval, now time.Time) (Result, []Vote) {
 	if unknown := unknownAuthors(c.Class, l, now); unknown != nil {
 		return *unknown, nil
 	}
 	who := c.ballot(demands, f, l.Parts, now)
-	who.bots = c.Class.Spec.Bots
+	who.bots, who.remedy = c.Class.Spec.Bots, "revert the change and let somebody else make it, or "+who.remedy
 	if l.mayHavePull(now) {
 		who.review = "a review of the pull request at its head, where the forge still takes one"
 	}
@@ -165,7 +151,7 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 		demand.By = declaration.ByStatement
 	}
 	whole := c.ballot([]declaration.Approval{demand}, f, nil, now)
-	whole.approve = "a commit signed by a release manager, or " + whole.approve
+	whole.approve, whole.signs = "a commit signed by a release manager, or "+whole.approve, true
 	whole.statements(c, f, now, func(s Statement) bool { return s.From == c.from() && s.To == c.Release.Digest })
 	r, votes := whole.result(what)
 	if r.Answer == Allow || len(c.Landed) == 0 {
@@ -180,7 +166,7 @@ func rollbackApproval(c Candidate, f Facts, now time.Time) (Result, []Vote) {
 		}
 		if last := l.last(); last != nil && len(l.Unsigned()) == 0 {
 			if why := last.stale(l.FirstSeen); why != "" {
-				who.ignored = append(slices.Clone(who.ignored), why)
+				who.ignore(why)
 			} else {
 				who.vote(Vote{Kind: BySignature, Person: last.Signer, Commit: last.ID, Seen: l.FirstSeen})
 			}
@@ -226,12 +212,15 @@ type ballot struct {
 	source  string // that the environment follows
 	approve string // what to do about a missing vote
 	review  string // what else, where a review counts; "": none can come any more
+	signs   bool   // a signed commit approves it, too
+	remedy  string // what to do where nobody is left
 }
 
 // ballot about a candidate, in which only statements count so far.
 func (c Candidate) ballot(demands []declaration.Approval, f Facts, parts []Part, now time.Time) ballot {
 	return ballot{demands: demands, people: f.People, parts: parts, now: now,
-		source: c.Environment.Spec.Source.Repository, approve: "purser approve " + c.Environment.Meta.Name}
+		source: c.Environment.Spec.Source.Repository, approve: "purser approve " + c.Environment.Meta.Name,
+		remedy: "give more people the role and a key that counts, in governance"}
 }
 
 // vote counts one vote of each person: the first, or one that the person signed in place of a review.
@@ -336,7 +325,7 @@ func (b *ballot) result(what string) (Result, []Vote) {
 		r.Reason += "; " + some(b.ignored)
 	}
 	if r.Answer == Deny {
-		r.Hint = "revert the change and let somebody else make it, or give more people the role and a key that counts, in governance"
+		r.Hint = b.remedy
 	}
 	return r, nil
 }
@@ -356,14 +345,15 @@ func (b *ballot) meets(person string, demand declaration.Approval) bool {
 	return voted && b.people[person].anyRole(demand.Roles) && (!demand.Signed() || vote.Kind != ByReview)
 }
 
-// able reports whether a person could still vote so that it can meet a demand: with a key that counts now, or by a review where
-// one counts.
+// able reports whether a person could still vote so that it can meet a demand: with a key that counts now, by a review where
+// one counts, or by a commit where that counts.
 func (b *ballot) able(person string, demand declaration.Approval) bool {
 	voter := b.people[person]
 	if _, had := hadPart(b.parts, person); had || voter.Bot && !b.bots || !voter.anyRole(demand.Roles) {
 		return false
 	}
-	return voter.canState(b.now) || !demand.Signed() && b.review != "" && voter.canReview(b.source)
+	return anyValid(voter.Keys, b.now) || b.signs && anyValid(voter.Commits, b.now) ||
+		!demand.Signed() && b.review != "" && voter.canReview(b.source)
 }
 
 // eligible are the people whose vote a demand is missing and could still get.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-gitops/purser/render"
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/identity"
 	"github.com/purser-gitops/purser/sources/statement"
 )
 
@@ -23,12 +24,12 @@ var people = map[string]Voter{
 	"release-manager-2": voter("release-manager"),
 	"dba-1":             voter("dba"),
 	"both-1":            voter("dba", "release-manager"),
-	"release-bot":       {Roles: []string{"release-manager", "dba"}, Bot: true, Keys: []KeyTime{{}}, Forges: []string{"estate"}},
+	"release-bot":       {Roles: []string{"release-manager", "dba"}, Bot: true, Keys: []identity.Validity{{}}, Forges: []string{"estate"}},
 }
 
 // voter is somebody with a key and an account.
 func voter(roles ...string) Voter {
-	return Voter{Roles: roles, Keys: []KeyTime{{}}, Forges: []string{"estate"}}
+	return Voter{Roles: roles, Keys: []identity.Validity{{}}, Forges: []string{"estate"}}
 }
 
 // standard is a class that wants one release manager and one database administrator.
@@ -119,7 +120,7 @@ func TestApprovals(t *testing.T) {
 			for _, p := range []string{"dba-1", "both-1"} {
 				c.Landed[0].Parts = append(c.Landed[0].Parts, Part{Person: p, As: PartAuthor})
 			}
-		}, Deny, "nobody is left"},
+		}, Deny, "(nobody is left) revert the change and let somebody else make it, or give more people"},
 		"unsigned commit": {func(c *Candidate, f *Facts) {
 			c.Landed[0].Commits = append(c.Landed[0].Commits, Commit{ID: "c2", Problem: "the commit is not signed"})
 			said(approveBy("release-manager-1"), approveBy("dba-1"))(c, f)
@@ -203,6 +204,24 @@ func TestApprovals(t *testing.T) {
 			c.Landed[0].Rewritten = now.Add(-time.Hour)
 			c.Landed[0].Pull = &Pull{Head: "h", Reviews: []Review{one, two}}
 		}, Allow, "review"},
+		"first release, signatures only": {func(c *Candidate, f *Facts) {
+			c.Origin, c.Approved, c.Landed, c.Class.Spec.Approvals = OriginFirst, nil, nil, nil
+			s := approveBy("developer-1")
+			s.From = ""
+			said(s)(c, f)
+		}, Allow, "developer-1 (statement)"},
+		"first release, signatures only, nobody": {func(c *Candidate, _ *Facts) {
+			c.Origin, c.Approved, c.Landed, c.Class.Spec.Approvals = OriginFirst, nil, nil, nil
+		}, Wait, "needs 1 more of dba or developer or release-manager"},
+		"rewritten, signatures only, by who had a part": {func(c *Candidate, f *Facts) {
+			c.Landed, c.LandedUnknown, c.PartsUnknown, c.Class.Spec.Approvals = nil, "history was rewritten", "nobody knows", nil
+			c.Parts = []Part{{Person: "dba-1", As: PartAuthor}}
+			said(approveBy("dba-1"))(c, f)
+		}, Wait, "dba-1 had a part in it"},
+		"first release, nobody is left": {func(c *Candidate, f *Facts) {
+			c.Origin, c.Approved, c.Landed = OriginFirst, nil, nil
+			f.People = map[string]Voter{"release-manager-1": people["release-manager-1"], "dba-1": people["dba-1"]}
+		}, Deny, "dba or release-manager (dba-1, release-manager-1) give more people the role and a key that counts, in governance"},
 		"first release, nobody":           {func(c *Candidate, _ *Facts) { c.Origin, c.Approved, c.Landed = OriginFirst, nil, nil }, Wait, "purser approve"},
 		"rewritten history":               {func(c *Candidate, f *Facts) { c.Landed, c.LandedUnknown = nil, "history was rewritten" }, Wait, "history was rewritten"},
 		"nothing landed that explains it": {func(c *Candidate, f *Facts) { c.Landed = nil }, Wait, "no landed change explains it"},
@@ -347,7 +366,7 @@ func recorded(t *testing.T, c Candidate, f Facts) Verdict {
 // Named as missing is who can act now: with a key that counts, or where a review counts with an account of that forge.
 func TestEligible(t *testing.T) {
 	hour, ago := now.Add(time.Hour), now.Add(-time.Hour)
-	manager := func(account string, keys ...KeyTime) Voter {
+	manager := func(account string, keys ...identity.Validity) Voter {
 		v := Voter{Roles: []string{"release-manager"}, Keys: keys}
 		if account != "" {
 			v.Forges = []string{account}
@@ -355,10 +374,11 @@ func TestEligible(t *testing.T) {
 		return v
 	}
 	people := map[string]Voter{
-		"a-key": manager("", KeyTime{}), "b-account": manager("estate"), "c-other-forge": manager("apps"), "d-nothing": manager(""),
-		"e-expired": manager("", KeyTime{Before: &now}), "f-expires": manager("", KeyTime{Before: &hour}),
-		"g-later": manager("", KeyTime{After: &hour}), "h-began": manager("", KeyTime{After: &ago}), "i-renewed": manager("", KeyTime{Before: &ago}, KeyTime{}),
+		"a-key": manager("", identity.Validity{}), "b-account": manager("estate"), "c-other-forge": manager("apps"), "d-nothing": manager(""),
+		"e-expired": manager("", identity.Validity{Before: now}), "f-expires": manager("", identity.Validity{Before: hour}),
+		"g-later": manager("", identity.Validity{After: hour}), "h-began": manager("", identity.Validity{After: ago}), "i-renewed": manager("", identity.Validity{Before: ago}, identity.Validity{}),
 	}
+	commits := Voter{Roles: []string{"release-manager"}, Commits: []identity.Validity{{}}}
 	key, all := "(a-key, f-expires, h-began and 1 more)", "(a-key, b-account, f-expires and 2 more)"
 	for name, test := range map[string]struct {
 		change func(*Candidate, *Facts)
@@ -370,6 +390,10 @@ func TestEligible(t *testing.T) {
 		"no pull request":   {func(*Candidate, *Facts) {}, Wait, key},
 		"the whole":         {func(c *Candidate, _ *Facts) { c.Landed, c.LandedUnknown = nil, "history was rewritten" }, Wait, key},
 		"a rollback":        {func(c *Candidate, _ *Facts) { c.Origin = OriginRollback }, Wait, key},
+		"a rollback that nobody could state": {func(c *Candidate, f *Facts) {
+			c.Origin, f.People = OriginRollback, map[string]Voter{"j-commits": commits, "k-commits": {Roles: commits.Roles, Commits: []identity.Validity{{Before: now}}}}
+		}, Wait, "(j-commits)"},
+		"a change that nobody could state": {func(_ *Candidate, f *Facts) { f.People = map[string]Voter{"j-commits": commits} }, Deny, "(nobody is left)"},
 		"nobody who can": {func(_ *Candidate, f *Facts) {
 			f.People = map[string]Voter{"b-account": people["b-account"], "e-expired": people["e-expired"], "g-later": people["g-later"]}
 		}, Deny, "(nobody is left)"},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/sources/declaration"
+	"github.com/purser-gitops/purser/sources/identity"
 )
 
 // Landed is one landed change: a first-parent step of the source branch that altered what the environment reads.
@@ -82,16 +83,11 @@ type Review struct {
 
 // Voter is a person as approvals see it.
 type Voter struct {
-	Roles  []string  `json:"roles"`
-	Bot    bool      `json:"bot,omitempty"`
-	Keys   []KeyTime `json:"keys,omitempty"`   // that sign statements, without those that are revoked
-	Forges []string  `json:"forges,omitempty"` // sources whose forges have an account of the person
-}
-
-// KeyTime is when a key counts.
-type KeyTime struct {
-	After  *time.Time `json:"after,omitempty"`  // nil: always did
-	Before *time.Time `json:"before,omitempty"` // nil: does not expire
+	Roles   []string            `json:"roles"`
+	Bot     bool                `json:"bot,omitempty"`
+	Keys    []identity.Validity `json:"keys,omitempty"`    // that sign statements, without those that are revoked
+	Commits []identity.Validity `json:"commits,omitempty"` // likewise those that sign commits
+	Forges  []string            `json:"forges,omitempty"`  // sources whose forges have an account of the person
 }
 
 // NewVoter is a person as declared.
@@ -99,7 +95,10 @@ func NewVoter(p *declaration.Person) Voter {
 	v := Voter{Roles: p.Spec.Roles, Bot: p.Spec.Bot}
 	for _, k := range p.Spec.Keys {
 		if k.Signs(declaration.UseStatements) {
-			v.Keys = append(v.Keys, KeyTime{After: k.ValidAfter, Before: k.ValidBefore})
+			v.Keys = append(v.Keys, k.Validity())
+		}
+		if k.Signs(declaration.UseCommits) {
+			v.Commits = append(v.Commits, k.Validity())
 		}
 	}
 	for _, f := range p.Spec.Forges {
@@ -110,11 +109,9 @@ func NewVoter(p *declaration.Person) Voter {
 	return v
 }
 
-// canState reports whether the person has a key whose statements count now.
-func (v Voter) canState(now time.Time) bool {
-	return slices.ContainsFunc(v.Keys, func(k KeyTime) bool {
-		return (k.After == nil || !now.Before(*k.After)) && (k.Before == nil || now.Before(*k.Before))
-	})
+// anyValid reports whether one of some keys counts now.
+func anyValid(keys []identity.Validity, now time.Time) bool {
+	return slices.ContainsFunc(keys, func(k identity.Validity) bool { return k.At(now) == identity.Good })
 }
 
 // canReview reports whether the person has an account on the forge of a source; "" is any.

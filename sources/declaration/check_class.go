@@ -148,7 +148,7 @@ func (c *check) satisfiable(d demand) {
 		return
 	}
 	eligible := func(except string) [][]string {
-		return c.set.eligible(d.approvals, people, except, (*Person).canApprove)
+		return c.set.eligible(d.approvals, people, except, (*Person).mayEverApprove)
 	}
 	m := match(d.approvals, eligible(""))
 	for _, s := range m.shortages {

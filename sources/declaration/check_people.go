@@ -108,17 +108,29 @@ func (p *Person) canSign(use string) bool {
 	return slices.ContainsFunc(p.Spec.Keys, func(k PersonKey) bool { return k.Signs(use) })
 }
 
-// canApprove reports whether the person has a way to consent as a rule demands it: a statement, or a review.
-func (p *Person) canApprove(rule Approval) bool {
+// Validity is the time in which the key counts.
+func (k PersonKey) Validity() identity.Validity {
+	var v identity.Validity
+	if k.ValidAfter != nil {
+		v.After = *k.ValidAfter
+	}
+	if k.ValidBefore != nil {
+		v.Before = *k.ValidBefore
+	}
+	return v
+}
+
+// mayEverApprove reports whether the person has a way to consent as a rule demands it, at some time: a statement, or a review.
+func (p *Person) mayEverApprove(rule Approval) bool {
 	return p.canSign(UseStatements) || !rule.Signed() && len(p.Spec.Forges) > 0
 }
 
-// CanApprove reports whether the person has a way to consent as a rule demands it, with the keys that are valid at a time.
-func (p *Person) CanApprove(rule Approval, t time.Time) bool {
-	valid := slices.ContainsFunc(p.Spec.Keys, func(k PersonKey) bool {
-		return k.Signs(UseStatements) && (k.ValidAfter == nil || !t.Before(*k.ValidAfter)) && (k.ValidBefore == nil || t.Before(*k.ValidBefore))
-	})
-	return valid || !rule.Signed() && len(p.Spec.Forges) > 0
+// CanApproveAt reports whether the person has a way to consent as a rule demands it, at a time: with a key that is valid then, or an
+// account of the source's forge; "" is any source.
+func (p *Person) CanApproveAt(rule Approval, source string, t time.Time) bool {
+	return slices.ContainsFunc(p.Spec.Keys, func(k PersonKey) bool {
+		return k.Signs(UseStatements) && k.Validity().At(t) == identity.Good
+	}) || !rule.Signed() && slices.ContainsFunc(p.Spec.Forges, func(f ForgeAccount) bool { return source == "" || f.Source == source })
 }
 
 func (p *Person) holdsOneOf(roles []string) bool {
@@ -220,13 +232,7 @@ func (p *Person) identity() (identity.Person, error) {
 		if err != nil {
 			return identity.Person{}, err
 		}
-		key := identity.PersonKey{Key: parsed}
-		if k.ValidAfter != nil {
-			key.ValidAfter = *k.ValidAfter
-		}
-		if k.ValidBefore != nil {
-			key.ValidBefore = *k.ValidBefore
-		}
+		key := identity.PersonKey{Key: parsed, Validity: k.Validity()}
 		if k.Revoked != nil {
 			key.RevokedAt, key.RevokedWhy = k.Revoked.At, k.Revoked.Reason
 		}

@@ -126,6 +126,21 @@ type Approval struct {
 // Signed reports whether only what a person signed meets the demand: whoever runs a forge can make it say anything.
 func (a Approval) Signed() bool { return a.By == ByStatement }
 
+// OneMore adds one person of any of the roles: what approvals are asked for where it is not known who made a release.
+func OneMore(approvals []Approval) []Approval {
+	more := slices.Clone(approvals)
+	if len(more) == 1 {
+		more[0].Count++
+		return more
+	}
+	var roles []string
+	for _, a := range approvals {
+		roles = append(roles, a.Roles...)
+	}
+	slices.Sort(roles)
+	return append(more, Approval{Count: 1, Roles: slices.Compact(roles)})
+}
+
 // ChangeDemand says what a [Change] must tell.
 type ChangeDemand struct {
 	// Regular expression (RE2) that the ticket must match. Without it a release needs no ticket.

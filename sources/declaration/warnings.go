@@ -19,6 +19,7 @@ func (s *Set) Warnings(now time.Time) Errors {
 	s.warnForges(&list)
 	s.warnExpired(&list, now)
 	s.warnReviews(&list)
+	s.warnFirst(&list)
 	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
 		class := s.Classes[name]
 		if class.Spec.Authorship == AuthorshipForge && len(class.Spec.Approvals) > 0 {
@@ -109,6 +110,31 @@ func (s *Set) warnReviews(list *Errors) {
 	}
 }
 
+// warnFirst is about classes of which nothing could be released for the first time: that takes one person more, each by a
+// statement.
+func (s *Set) warnFirst(list *Errors) {
+	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
+		class := s.Classes[name]
+		if len(class.Spec.Approvals) == 0 {
+			continue
+		}
+		demands, need := OneMore(class.Spec.Approvals), class.people()+1
+		var people []string
+		for name, p := range s.Persons {
+			if class.Spec.Bots || !p.Spec.Bot {
+				people = append(people, name)
+			}
+		}
+		able := func(p *Person, _ Approval) bool { return p.canSign(UseStatements) }
+		if len(match(demands, s.eligible(demands, people, "", able)).shortages) == 0 {
+			continue
+		}
+		list.add(class.Position, fmt.Sprintf("nobody could let a first release of class %q in", name),
+			fmt.Sprintf("of it nobody looks up who made it, so that one person more than the class asks for has to approve, each by a signed statement: %d, in the roles of its approvals", need),
+			"declare another Person with one of these roles and an SSH key for statements, or ask for fewer approvals")
+	}
+}
+
 // opensMore reports whether an override can open a gate for this class that it cannot open for the other.
 func (c *ReleaseClass) opensMore(than *ReleaseClass) bool {
 	return slices.ContainsFunc(c.Openable(), func(g string) bool { return !than.LetsOverride(g) })
@@ -194,7 +220,7 @@ func (s *Set) warnExpired(list *Errors, now time.Time) {
 				people = append(people, name)
 			}
 		}
-		able := func(p *Person, rule Approval) bool { return p.CanApprove(rule, now) }
+		able := func(p *Person, rule Approval) bool { return p.CanApproveAt(rule, "", now) }
 		shortages := match(approvals, s.eligible(approvals, people, "", able)).shortages
 		if len(shortages) == 0 {
 			return

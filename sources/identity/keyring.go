@@ -29,12 +29,28 @@ type Person struct {
 
 // PersonKey is a key of a person with what limits it.
 type PersonKey struct {
-	Key         Key
-	ValidAfter  time.Time // zero: always; valid from then on
-	ValidBefore time.Time // zero: for ever; no longer valid then
-	RevokedAt   time.Time // zero: not revoked. A revoked key counts for nothing, whenever a signature was first seen
-	RevokedWhy  string    // as declared
-	Uses        []Use     // empty: all
+	Key Key
+	Validity
+	RevokedAt  time.Time // zero: not revoked. A revoked key counts for nothing, whenever a signature was first seen
+	RevokedWhy string    // as declared
+	Uses       []Use     // empty: all
+}
+
+// Validity is the time in which a key counts.
+type Validity struct {
+	After  time.Time `json:"after,omitzero"`  // zero: it always did; valid from then on
+	Before time.Time `json:"before,omitzero"` // zero: it does not expire; no longer valid then
+}
+
+// At says what a key is worth at a time: Good, NotYetValid or Expired.
+func (v Validity) At(t time.Time) Status {
+	switch {
+	case !v.After.IsZero() && t.Before(v.After):
+		return NotYetValid
+	case !v.Before.IsZero() && !t.Before(v.Before):
+		return Expired
+	}
+	return Good
 }
 
 // Account is a person's login at a forge.

@@ -158,6 +158,7 @@ func (k *Keyring) judge(key ownedKey, use Use, seen time.Time, status Status, de
 		s.Status, s.Detail = status, detail
 		return s
 	}
+	valid := key.At(seen)
 	switch {
 	case seen.IsZero():
 		return say(Invalid, "it is not known when the signature was first seen")
@@ -165,10 +166,10 @@ func (k *Keyring) judge(key ownedKey, use Use, seen time.Time, status Status, de
 		return say(Revoked, "the key is declared as revoked as of "+stamp(key.RevokedAt)+why(key.RevokedWhy))
 	case s.Status != Good:
 		return s
-	case !key.ValidAfter.IsZero() && seen.Before(key.ValidAfter):
-		return say(NotYetValid, fmt.Sprintf("first seen at %s, the key is valid after %s", stamp(seen), stamp(key.ValidAfter)))
-	case !key.ValidBefore.IsZero() && !seen.Before(key.ValidBefore):
-		return say(Expired, fmt.Sprintf("first seen at %s, the key is valid before %s", stamp(seen), stamp(key.ValidBefore)))
+	case valid == NotYetValid:
+		return say(valid, fmt.Sprintf("first seen at %s, the key is valid after %s", stamp(seen), stamp(key.After)))
+	case valid == Expired:
+		return say(valid, fmt.Sprintf("first seen at %s, the key is valid before %s", stamp(seen), stamp(key.Before)))
 	case len(key.Uses) > 0 && !slices.Contains(key.Uses, use):
 		return say(WrongUse, fmt.Sprintf("the key is not for %s", use))
 	}

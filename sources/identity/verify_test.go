@@ -211,7 +211,7 @@ func TestValidity(t *testing.T) {
 	r := newRepo(t)
 	path, public := r.sshKey("developer", "-t", "ed25519")
 	backdated := r.commit([]string{"-c", "gpg.format=ssh", "-c", "user.signingkey=" + path, "commit", "-q", "--allow-empty", "-S", "-m", "Backdated"}, "--date=2026-02-01T00:00:00Z")
-	k := PersonKey{Key: sshKey(t, public), ValidAfter: date("2026-01-01"), ValidBefore: date("2026-06-01")}
+	k := PersonKey{Key: sshKey(t, public), Validity: Validity{After: date("2026-01-01"), Before: date("2026-06-01")}}
 	for _, c := range []struct {
 		name string
 		seen time.Time
@@ -333,7 +333,7 @@ func TestOpenPGPValidity(t *testing.T) {
 	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-01-15").Add(-time.Minute)), Good, "developer-1") // the signer's clock is ahead
 	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-01-14")), Invalid, "developer-1")                // it cannot be seen before it is made
 	want(t, k.VerifyCommit(ReadCommit(raw), date("2026-02-02")), Expired, "developer-1")                // signed in time by its own claim
-	want(t, ring(t, PersonKey{Key: pgpKey(t, armored), ValidBefore: date("2026-01-10")}).VerifyCommit(ReadCommit(raw), date("2026-01-16")), Expired, "developer-1")
+	want(t, ring(t, PersonKey{Key: pgpKey(t, armored), Validity: Validity{Before: date("2026-01-10")}}).VerifyCommit(ReadCommit(raw), date("2026-01-16")), Expired, "developer-1")
 
 	r.faked = "20260301T000000" // the owner renews it after it lapsed: what was first seen before counts again
 	r.gpg("", "--quick-set-expire", fingerprint, "2027-01-01")

@@ -292,9 +292,9 @@ func TestVerifyRefuses(t *testing.T) {
 		"not readable":    {keyring(t, public, nil), Signed{append(payload, '\n'), signed.Signature}, now, identity.Invalid},
 		"a stranger's":    {keyring(t, other, nil), signed, now, identity.UnknownKey},
 		"key for commits": {keyring(t, public, func(k *identity.PersonKey) { k.Uses = []identity.Use{identity.Commits} }), signed, now, identity.WrongUse},
-		"expired key":     {keyring(t, public, func(k *identity.PersonKey) { k.ValidBefore = now }), signed, now, identity.Expired},
+		"expired key":     {keyring(t, public, func(k *identity.PersonKey) { k.Before = now }), signed, now, identity.Expired},
 		"revoked key":     {keyring(t, public, func(k *identity.PersonKey) { k.RevokedAt = now.Add(time.Hour) }), signed, now, identity.Revoked},
-		"key of tomorrow": {keyring(t, public, func(k *identity.PersonKey) { k.ValidAfter = now.Add(time.Hour) }), signed, now, identity.NotYetValid},
+		"key of tomorrow": {keyring(t, public, func(k *identity.PersonKey) { k.After = now.Add(time.Hour) }), signed, now, identity.NotYetValid},
 		"never seen":      {keyring(t, public, nil), signed, time.Time{}, identity.Invalid},
 	} {
 		if _, got := Verify(c.keys, c.signed, c.seen); got.Status != c.want {
