@@ -194,7 +194,7 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 			return said, nil, exit{usageExit, fmt.Errorf("--gate: %w; there are: %s", err, strings.Join(overridable(), ", "))}
 		}
 	}
-	if err := n.check(); err != nil {
+	if err := n.check(s.about == "ENVIRONMENT"); err != nil {
 		return said, nil, err
 	}
 	w.Verb = s.verb
@@ -207,7 +207,7 @@ func (n *notary) compose(cmd *cobra.Command, s sentence, w wording, subject stri
 	}
 	w.Environment = subject
 	if w.Repository, err = sources.Address(n.repository); err != nil {
-		return said, nil, err
+		return said, nil, fmt.Errorf("name the governance repository (--repository, or origin): %w", err)
 	}
 	if w.Estate = n.named; n.named == "" && subject != statement.Governance {
 		if w.Estate, err = n.estate.name(); err != nil {

@@ -50,16 +50,15 @@ func (n *notary) flags(cmd *cobra.Command) {
 	f.BoolVarP(&n.yes, "yes", "y", false, "sign without asking")
 }
 
-// check refuses what cannot end well before anything is asked.
-func (n *notary) check() error {
+// check refuses what cannot end well before anything is asked. named says that the statement names the repository, which else is
+// wanted only to push there.
+func (n *notary) check(named bool) (err error) {
 	if n.key != "" && n.agentKey != "" {
 		return exit{usageExit, errors.New("--key and --agent-key: name one")}
 	}
-	if n.repository != "" {
-		return nil
+	if n.repository == "" && (named || n.output == "") {
+		n.repository, err = originOf(n.estate.repo)
 	}
-	var err error
-	n.repository, err = originOf(n.estate.repo)
 	return err
 }
 
