@@ -9,7 +9,6 @@ import (
 
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
-	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources/statement"
 )
 
@@ -19,6 +18,7 @@ func TestJunkTakesNoStatementsPlace(t *testing.T) {
 	w := governed(t, nil)
 	w.run()
 	w.firstRelease()
+	w.untilLive("dev", "one")
 	for i, junk := range []string{"{}\n", ""} {
 		signed := w.signs("release-manager-1", statement.Statement{Verb: statement.Pause, Environment: "dev", Reason: fmt.Sprint("count ", i)})
 		if junk == "" { // a stranger signs what they saw
