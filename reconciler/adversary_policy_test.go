@@ -145,3 +145,47 @@ func TestAdversaryPathChange(t *testing.T) {
 	s.merged(s.land(draft{parents: []string{s.head, topic}, files: s.files.with(files{"planted/README.md": file("x")}), author: "forge@estate.example"}), topic, "rm-2", topic)
 	s.stopped()
 }
+
+// TestAdversaryHiddenChange hides a change from the rules of classification and policy: behind many others, deep in a long
+// value, in an object that is written otherwise. dev is of a class that asks for nothing.
+func TestAdversaryHiddenChange(t *testing.T) {
+	t.Parallel()
+	rule := func(expression string) files {
+		return files{
+			"purser/envs/dev.yaml": file(envYAML("dev", "class: low")),
+			"purser/estate.yaml": file("apiVersion: purser.dev/v1alpha1\nkind: Estate\nmetadata: {name: test}\nspec:\n" +
+				"  governance: {signatures: required, approvals: [{count: 1, roles: [governance-owner]}]}\n" +
+				fmt.Sprintf("  classification: [{name: terminals, class: high, expression: %q}]\n", expression)),
+		}
+	}
+	const asked = "changes.exists(c, c.action == 'configured' && c.fields.exists(f, f.path == 'data.value' && type(f.new) == string && string(f.new).contains('evil')))"
+	policy := files{
+		"purser/envs/dev.yaml": file(envYAML("dev", "class: low")),
+		"purser/policy.yaml": file("apiVersion: purser.dev/v1alpha1\nkind: Policy\nmetadata: {name: value}\nspec:\n  match: {kinds: [{kind: ConfigMap}]}\n" +
+			"  rules: [{name: stays, message: value changed, expression: \"oldObject == null || object.data.value == oldObject.data.value\"}]\n"),
+	}
+	many := mapYAML("shop", "evil")
+	for i := range 600 {
+		many += fmt.Sprintf("  a%04d: x\n", i)
+	}
+	many = strings.Replace(many, "data: {value: \"evil\"}\n", "data:\n  value: evil\n", 1)
+	for name, attack := range map[string]struct {
+		rules   files
+		objects string
+	}{
+		"plainly":                     {rule(asked), mapYAML("shop", "evil")},
+		"behind six hundred others":   {rule(asked), many},
+		"deep in a long value":        {rule(asked), mapYAML("shop", strings.Repeat("#", 3000)+" evil")},
+		"with its namespace":          {rule(asked), strings.Replace(mapYAML("shop", "evil"), "name: shop", "name: shop, namespace: north-dev", 1)},
+		"policy, plainly":             {policy, mapYAML("shop", "evil")},
+		"policy, with its namespace":  {policy, strings.Replace(mapYAML("shop", "evil"), "name: shop", "name: shop, namespace: north-dev", 1)},
+		"policy, as two of one place": {policy, mapYAML("shop", "one") + "---\n" + strings.Replace(mapYAML("shop", "evil"), "name: shop", "name: shop, namespace: north-dev", 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, attack.rules)
+			s.change(draft{author: "nobody"}, files{"apps/dev/objects.yaml": file(attack.objects)})
+			s.stopped()
+		})
+	}
+}

@@ -3,7 +3,6 @@ package reconciler
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/reconciler/evidence"
@@ -87,7 +86,7 @@ const (
 
 // bounded cuts a release diff.
 func bounded(diff []render.ObjectChange) (changes []render.ObjectChange, more int) {
-	changes = slices.Clone(diff[:min(len(diff), mostChanged)])
+	changes = render.Told(diff[:min(len(diff), mostChanged)])
 	for i := range changes {
 		if c := &changes[i]; len(c.Fields) > mostFields {
 			c.More += len(c.Fields) - mostFields

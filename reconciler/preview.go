@@ -125,7 +125,7 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 	now := a.now() // not before the facts
 	verdict := policy.Evaluate(c, facts, now)
 	j.Verdict, j.ClassWhy = &verdict, c.ClassWhy
-	j.Changes, j.Diff = answer.Diff(c.Diff, len(p.Affected))
+	j.Changes, j.Diff = answer.Diff(render.Told(c.Diff), len(p.Affected))
 	if c.Class != nil {
 		j.Class = c.Class.Meta.Name
 	}

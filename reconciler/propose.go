@@ -194,7 +194,7 @@ func (a *Agent) recordChange(ctx context.Context, env *declaration.Environment, 
 	if d := release.Declaration; d != nil {
 		change.Version, change.Ticket, change.Reason = d.Version, d.Change.Ticket, d.Change.Reason
 	}
-	text, err := json.Marshal(diff)
+	text, err := json.Marshal(render.Told(diff))
 	if err != nil {
 		return fmt.Errorf("encode release diff: %w", err)
 	}

@@ -22,7 +22,7 @@ const (
 const masked = "(changed)"
 
 const (
-	maxFields     = 500  // changes told for one object
+	maxFields     = 500  // changes that [Told] tells for one object
 	maxValueBytes = 2048 // of one told string
 )
 
@@ -31,12 +31,12 @@ type ObjectChange struct {
 	Ref    Ref           `json:"ref"`
 	Action string        `json:"action"`           // created, configured or deleted
 	Fields []FieldChange `json:"fields,omitempty"` // in order of their paths; none for deleted
-	More   int           `json:"more,omitempty"`   // changes beyond those in Fields
+	More   int           `json:"more,omitempty"`   // changes that were left out of Fields for people
 }
 
 // FieldChange is one field that differs. Old or New is nil where the field is
 // absent; else a string, number or bool, an empty map or list, or a list of
-// such. Long strings are cut.
+// such.
 type FieldChange struct {
 	Path string `json:"path"` // spec.template.spec.containers[name=web].image
 	Old  any    `json:"old,omitempty"`
@@ -45,7 +45,7 @@ type FieldChange struct {
 
 // Diff compares two releases object by object and field by field, in order of
 // the objects' keys. from may be nil: then everything is created. Secret values
-// are masked.
+// are masked; else it is complete, whatever its size.
 func Diff(from, to *Release) []ObjectChange {
 	olds, news := byKey(from), byKey(to)
 	var changes []ObjectChange
@@ -55,16 +55,29 @@ func Diff(from, to *Release) []ObjectChange {
 		case new == nil:
 			changes = append(changes, ObjectChange{Ref: RefOf(old), Action: ActionDeleted})
 		case old == nil:
-			c := ObjectChange{Ref: RefOf(new), Action: ActionCreated}
-			c.Fields, c.More = diffFields(nil, new)
-			changes = append(changes, c)
+			changes = append(changes, ObjectChange{Ref: RefOf(new), Action: ActionCreated, Fields: diffFields(nil, new)})
 		case from.ObjectDigests[k] != to.ObjectDigests[k]:
-			c := ObjectChange{Ref: RefOf(new), Action: ActionConfigured}
-			c.Fields, c.More = diffFields(old, new)
-			changes = append(changes, c)
+			changes = append(changes, ObjectChange{Ref: RefOf(new), Action: ActionConfigured, Fields: diffFields(old, new)})
 		}
 	}
 	return changes
+}
+
+// Told is as much of a diff as people are shown and records keep: of each object a number of changes, and long values cut.
+func Told(diff []ObjectChange) []ObjectChange {
+	shown := slices.Clone(diff)
+	for i := range shown {
+		c := &shown[i]
+		if len(c.Fields) > maxFields {
+			c.More += len(c.Fields) - maxFields
+			c.Fields = c.Fields[:maxFields]
+		}
+		c.Fields = slices.Clone(c.Fields)
+		for j := range c.Fields {
+			c.Fields[j].Old, c.Fields[j].New = told(c.Fields[j].Old), told(c.Fields[j].New)
+		}
+	}
+	return shown
 }
 
 // keysOfBoth gives the keys that either map has, sorted.
@@ -90,8 +103,8 @@ func byKey(r *Release) map[string]*unstructured.Unstructured {
 }
 
 // diffFields compares two states of one object field by field; either may be
-// nil. Secret values are masked. The second result counts what is left out.
-func diffFields(old, new *unstructured.Unstructured) ([]FieldChange, int) {
+// nil. Secret values are masked.
+func diffFields(old, new *unstructured.Unstructured) []FieldChange {
 	d := &differ{}
 	var a, b any
 	if old != nil {
@@ -107,13 +120,12 @@ func diffFields(old, new *unstructured.Unstructured) ([]FieldChange, int) {
 		b = map[string]any{}
 	}
 	d.value("", a, b)
-	return d.fields, d.more
+	return d.fields
 }
 
 type differ struct {
 	secret bool
 	fields []FieldChange
-	more   int
 }
 
 // value compares two values; nil is absent.
@@ -138,7 +150,7 @@ func (d *differ) value(path string, old, new any) {
 		d.lists(path, oldList, newList)
 		return
 	}
-	d.add(path, told(old), told(new))
+	d.add(path, old, new)
 }
 
 // maps compares field by field. Emptied and filled maps are told by their
@@ -197,7 +209,7 @@ func (d *differ) lists(path string, old, new []any) {
 		d.value(fmt.Sprintf("%s[%s=%s]", path, key, n), e, nil)
 	}
 	if !slices.Equal(common, moved) {
-		d.add(path+"[] (order)", cut(strings.Join(common, " ")), cut(strings.Join(moved, " ")))
+		d.add(path+"[] (order)", strings.Join(common, " "), strings.Join(moved, " "))
 	}
 }
 
@@ -264,10 +276,6 @@ func join(path, field string) string {
 func (d *differ) add(path string, old, new any) {
 	if d.secret && !slices.Contains(toldOfSecrets, path) {
 		old, new = mask(old), mask(new)
-	}
-	if len(d.fields) == maxFields {
-		d.more++
-		return
 	}
 	d.fields = append(d.fields, FieldChange{Path: path, Old: old, New: new})
 }

@@ -112,7 +112,11 @@ func TestDiffIsBounded(t *testing.T) {
 	}
 	o := object(t, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}`)
 	o.Object["data"] = data
-	changes := Diff(nil, mustRelease(t, &Result{Objects: append(result(t).Objects, o)}, nil, Binding{}))
+	whole := Diff(nil, mustRelease(t, &Result{Objects: append(result(t).Objects, o)}, nil, Binding{}))
+	changes := Told(whole)
+	if n := len(whole[0].Fields); n != 3*maxFields+3 || whole[0].More != 0 || whole[0].Fields[3].New != data["k0000"] && whole[0].Fields[1].New != data["k0000"] {
+		t.Errorf("what rules see is cut: %d fields and %d more", n, whole[0].More)
+	}
 	if n := len(changes[0].Fields); n != maxFields || changes[0].More != 2*maxFields+3 {
 		t.Errorf("%d fields and %d more", n, changes[0].More)
 	}
@@ -141,7 +145,4 @@ func TestFormatDiffKeepsTheTerminal(t *testing.T) {
 	}
 }
 
-func diffObjects(old, new *unstructured.Unstructured) []FieldChange {
-	fields, _ := diffFields(old, new)
-	return fields
-}
+func diffObjects(old, new *unstructured.Unstructured) []FieldChange { return diffFields(old, new) }

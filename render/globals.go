@@ -3,7 +3,9 @@ package render
 import (
 	"sync"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/kyaml/openapi"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
 // kustomizeGlobals guards the OpenAPI schema that Kustomize keeps in package
@@ -23,6 +25,14 @@ func prime() {
 		defer kustomizeGlobals.Unlock()
 		openapi.Schema()
 	})
+}
+
+// namespaced reports whether an object is of a kind of Kubernetes' own that is in a namespace.
+func namespaced(o *unstructured.Unstructured) (is bool) {
+	shared(func() {
+		is, _ = openapi.IsNamespaceScoped(yaml.TypeMeta{APIVersion: o.GetAPIVersion(), Kind: o.GetKind()})
+	})
+	return is
 }
 
 // shared runs an ordinary build.

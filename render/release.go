@@ -31,7 +31,9 @@ type Binding struct {
 }
 
 // Release is what one environment would run. It is not changed once made; its
-// objects are shared with the [Result].
+// objects are shared with the [Result], but for those that named no namespace: each
+// names the one that it gets, so that it is the same object however it is written.
+// Of kinds that Kubernetes itself does not have nobody knows here whether they need one.
 type Release struct {
 	Digest        string                       // "sha256:…", see the package comment
 	Objects       []*unstructured.Unstructured // sorted by Ref.Key; Secret values ciphertext
@@ -55,7 +57,7 @@ func NewRelease(res *Result, decl *declaration.Release, b Binding) (*Release, er
 		return nil, err
 	}
 	r := &Release{
-		Objects: slices.Clone(res.Objects), ObjectDigests: make(map[string]string, len(res.Objects)),
+		Objects: placed(res.Objects, b.Namespace), ObjectDigests: make(map[string]string, len(res.Objects)),
 		Images: imageSet(res.Objects), Declaration: decl, Binding: b, Renderer: Version, Inputs: res.Inputs, Directory: res.Directory,
 	}
 	slices.SortFunc(r.Objects, func(a, b *unstructured.Unstructured) int {
@@ -78,6 +80,18 @@ func NewRelease(res *Result, decl *declaration.Release, b Binding) (*Release, er
 		return nil, fmt.Errorf("digest release: %w", err)
 	}
 	return r, nil
+}
+
+// placed gives objects the namespace that those get which name none.
+func placed(objects []*unstructured.Unstructured, namespace string) []*unstructured.Unstructured {
+	objects = slices.Clone(objects)
+	for i, o := range objects {
+		if namespace != "" && o.GetNamespace() == "" && namespaced(o) {
+			objects[i] = o.DeepCopy()
+			objects[i].SetNamespace(namespace)
+		}
+	}
+	return objects
 }
 
 // StillCurrent reports that dir of t renders to the objects of this release,

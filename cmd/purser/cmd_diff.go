@@ -86,7 +86,8 @@ func diffOf(cmd *cobra.Command, e *estate, args []string, base, ref string) ([]r
 		}
 	}
 	if len(args) == 2 {
-		return render.Compare(releases[0], releases[1])
+		diff, err := render.Compare(releases[0], releases[1])
+		return render.Told(diff), err
 	}
-	return render.Diff(releases[0], releases[1]), nil
+	return render.Told(render.Diff(releases[0], releases[1])), nil
 }

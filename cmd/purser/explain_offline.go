@@ -52,7 +52,7 @@ func (o *offline) explain(ctx context.Context, name string, at time.Time) (*judg
 	}
 	j := &judgement{
 		Environment: name, At: at, Governance: governance.Commit, Release: c.change.Digest, Revision: head.Commit,
-		Changes: render.Diff(c.approved, c.change), Answer: policy.Allow.String(), Gates: []gateAnswer{}, Notes: c.notes,
+		Changes: render.Told(render.Diff(c.approved, c.change)), Answer: policy.Allow.String(), Gates: []gateAnswer{}, Notes: c.notes,
 	}
 	if about := c.change.Declaration; about != nil {
 		j.Version = about.Version

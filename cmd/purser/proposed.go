@@ -194,7 +194,7 @@ func (n *notary) rendered(ctx context.Context, e reconciler.Explanation, approve
 			return nil, nil, err
 		}
 	}
-	return releases[1], render.Diff(releases[0], releases[1]), nil
+	return releases[1], render.Told(render.Diff(releases[0], releases[1])), nil
 }
 
 var wholeCommit = regexp.MustCompile(`^[0-9a-f]{40}$`)

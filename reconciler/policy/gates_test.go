@@ -352,7 +352,7 @@ func TestTrustBeginsSomewhere(t *testing.T) {
 
 func TestSlimInputsGiveTheSameVerdict(t *testing.T) {
 	c, f := asked()
-	c.Release = &render.Release{Digest: releaseB, Objects: candidate(object("v1", "ConfigMap", "", "a"), object("apps/v1", "Deployment", "", "web")).Release.Objects}
+	c.Release = &render.Release{Digest: releaseB, Objects: candidate(object("v1", "ConfigMap", "north-dev", "a"), object("apps/v1", "Deployment", "north-dev", "web")).Release.Objects}
 	c.Release.Objects[1].Object["spec"] = map[string]any{"replicas": int64(2)}
 	c.Approved.Objects = c.Release.Objects[:1]
 	f.Statements = []Statement{approveBy("release-manager-2")}

@@ -106,7 +106,11 @@ func outside(ref render.Ref, namespaced bool, c Candidate) string {
 	switch {
 	case c.Neighbours[at] != "":
 		return fmt.Sprintf("namespace %q is that of environment %q: what its gates keep out would come in here", at, c.Neighbours[at])
-	case namespaced && ref.Namespace != "" && !mayUse(ref.Namespace):
+	case namespaced && ref.Namespace == "":
+		return "it names no namespace, and its kind is none of Kubernetes' own: write metadata.namespace"
+	case !namespaced && ref.Namespace != "":
+		return fmt.Sprintf("it names namespace %q, and its kind is in none: leave metadata.namespace out", ref.Namespace)
+	case namespaced && !mayUse(ref.Namespace):
 		return fmt.Sprintf("namespace %q is outside tenant %q", ref.Namespace, tenant.Meta.Name)
 	case namespaced && !tenant.Spec.AllowsKind(ref.Group, ref.Kind):
 		return fmt.Sprintf("tenant %q may not touch the kind %s", tenant.Meta.Name, ref.Kind)

@@ -75,12 +75,12 @@ func TestGates(t *testing.T) {
 		}
 		return c
 	}
-	withCRDs := candidate(crd, object("example.com/v1", "Shop", "", "one"))
+	withCRDs := candidate(crd, object("example.com/v1", "Shop", "north-dev", "one"))
 	withCRDs.Tenant.Spec.ClusterKinds = append(withCRDs.Tenant.Spec.ClusterKinds,
 		declaration.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"})
 	tenantless := candidate(object("v1", "ConfigMap", "north-qa", "a"))
 	tenantless.Tenant = nil
-	restricted := candidate(object("v1", "Secret", "", "a"))
+	restricted := candidate(object("v1", "Secret", "north-dev", "a"))
 	restricted.Tenant.Spec.Kinds = []declaration.GroupKindRule{{Kind: "ConfigMap"}, {Group: "apps", Kind: "*"}}
 
 	for name, test := range map[string]struct {
@@ -90,7 +90,9 @@ func TestGates(t *testing.T) {
 		want      Answer
 		says      string
 	}{
-		"own namespace":            {candidate: candidate(object("v1", "ConfigMap", "", "a")), gate: "isolation", want: Allow},
+		"own namespace":            {candidate: candidate(object("v1", "ConfigMap", "north-dev", "a")), gate: "isolation", want: Allow},
+		"no namespace":             {candidate: candidate(object("v1", "ConfigMap", "", "a")), gate: "isolation", want: Deny, says: "it names no namespace"},
+		"namespace of a namespace": {candidate: candidate(object("v1", "Namespace", "north-dev", "north-dev")), gate: "isolation", want: Deny, says: "leave metadata.namespace out"},
 		"namespace of the tenant":  {candidate: candidate(object("v1", "ConfigMap", "north-qa", "a")), gate: "isolation", want: Allow},
 		"namespace of a neighbour": {candidate: beside(""), gate: "isolation", want: Deny, says: `namespace "north-qa" is that of environment "qa"`},
 		"of another cluster's":     {candidate: beside("far"), gate: "isolation", want: Allow},
