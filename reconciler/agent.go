@@ -123,7 +123,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	if err != nil {
 		return nil, fmt.Errorf("load trusted keys: %w", err)
 	}
-	since, err := pinnedCheckpoint(config.Audit)
+	pinned, err := pinnedCheckpoint(config.Audit)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 		Key:        key,
 		Trusted:    trusted,
 		Init:       o.Init,
-		Pinned:     since,
+		Pinned:     pinned,
 		Now:        o.Now,
 		Logger:     o.Logger.With("component", "evidence"),
 		Registerer: o.Registerer,

@@ -312,7 +312,7 @@ func (c *clone) verify(cmd *cobra.Command, each func(evidence.Record)) (checked,
 		}
 	}
 	report, err := evidence.Verify(cmd.Context(), c.repo, trusted, evidence.VerifyOptions{
-		Since:    since,
+		Pinned:   since,
 		OnRecord: func(r evidence.Record, _ []byte) error { each(r); return nil },
 	})
 	if err != nil {

@@ -98,7 +98,7 @@ func (l *Log) rebuild(ctx context.Context, have refs, branch string) error {
 		year, mine := l.names.year(name)
 		return mine && year > newest
 	}
-	v := newVerifier(r, l.o.Trusted, VerifyOptions{branches: branches, later: later, Since: l.o.Pinned, OnRecord: b.take})
+	v := newVerifier(r, l.o.Trusted, VerifyOptions{branches: branches, later: later, Pinned: l.o.Pinned, OnRecord: b.take})
 	report, err := v.run(ctx)
 	if err != nil {
 		return fmt.Errorf("rebuild evidence directory: %w", err)

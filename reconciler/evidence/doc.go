@@ -167,5 +167,5 @@
 // rests on; they are of its environment and later than the decision before that let something in there. A problem is tampered, incomplete or
 // unreadable (exit codes 3, 4, 6). A log that is cut back consistently, with all
 // refs, looks like a younger log: only a checkpoint kept elsewhere
-// ([VerifyOptions].Since) shows it.
+// ([VerifyOptions].Pinned) shows it.
 package evidence

@@ -13,9 +13,9 @@ import (
 // VerifyOptions narrow or extend a verification. The zero value verifies every
 // branch under audit/.
 type VerifyOptions struct {
-	// Since is a signed checkpoint seen earlier: the log must be a continuation
+	// Pinned is a signed checkpoint seen earlier: the log must be a continuation
 	// of it.
-	Since []byte
+	Pinned []byte
 	// OnRecord gets every record that verifies, in order within its branch, with
 	// its file's bytes. Its error ends the verification.
 	OnRecord func(r Record, envelope []byte) error
@@ -53,8 +53,8 @@ type verifier struct {
 	report  Report
 	logs    []*branchLog
 	kept    map[string]keptAt // writer and ref → newest
-	since   *checkpoint
-	broken  string // why the log does not contain since
+	pinned  *checkpoint
+	broken  string // why the log does not contain pinned
 	months  map[string]map[string]plumbing.Hash
 	// approvals since something was allowed, by writer and environment
 	approvals map[string][]recordedVote
@@ -81,7 +81,7 @@ func (v *verifier) run(ctx context.Context) (Report, error) {
 		v.report.add(Problem{Kind: Unreadable, What: err.Error()})
 		return v.report, nil
 	}
-	v.readSince()
+	v.readPinned()
 	names := v.branches()
 	if len(names) == 0 {
 		v.report.add(Problem{Kind: Unreadable, What: "no audit branch in this repository"})
@@ -95,7 +95,7 @@ func (v *verifier) run(ctx context.Context) (Report, error) {
 		v.report.Branches = append(v.report.Branches, b.BranchReport)
 		v.report.Records += b.Records
 	}
-	v.checkSince()
+	v.checkPinned()
 	v.checkSuccession()
 	v.checkBesides()
 	return v.report, nil
@@ -113,36 +113,36 @@ func (v *verifier) branches() []string {
 	return names
 }
 
-func (v *verifier) readSince() {
-	if len(v.o.Since) == 0 {
+func (v *verifier) readPinned() {
+	if len(v.o.Pinned) == 0 {
 		return
 	}
-	c, err := parseCheckpoint(v.o.Since)
+	c, err := parseCheckpoint(v.o.Pinned)
 	if err != nil {
 		v.report.add(Problem{Kind: Unreadable, What: "the earlier checkpoint: " + err.Error()})
 		return
 	}
-	v.since = &c
+	v.pinned = &c
 }
 
-// checkSince looks for an earlier checkpoint that no branch reached.
-func (v *verifier) checkSince() {
-	if v.since == nil {
+// checkPinned looks for an earlier checkpoint that no branch reached.
+func (v *verifier) checkPinned() {
+	if v.pinned == nil {
 		return
 	}
 	for _, b := range v.logs {
-		if origin(b.Writer, b.Branch) != v.since.Origin {
+		if origin(b.Writer, b.Branch) != v.pinned.Origin {
 			continue
 		}
-		if b.next < v.since.Size {
+		if b.next < v.pinned.Size {
 			v.broken = fmt.Sprintf("the branch ends after %d", b.next)
 			v.report.add(Problem{Kind: Incomplete, Branch: b.Branch, Seq: &b.next,
-				What: fmt.Sprintf("the branch ends here; the earlier checkpoint counts %d records", v.since.Size)})
+				What: fmt.Sprintf("the branch ends here; the earlier checkpoint counts %d records", v.pinned.Size)})
 		}
 		return
 	}
 	v.broken = "there is no such branch"
-	v.report.add(Problem{Kind: Incomplete, What: "no branch continues the earlier checkpoint of " + v.since.Origin})
+	v.report.add(Problem{Kind: Incomplete, What: "no branch continues the earlier checkpoint of " + v.pinned.Origin})
 }
 
 // checkSuccession compares what the first record of each year says of the year

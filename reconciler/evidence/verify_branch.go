@@ -215,7 +215,7 @@ func (b *branchLog) verifyRecord() (gone bool, err error) {
 	}
 	b.frontier.add(tlog.RecordHash(data))
 	b.spine.add(plumbing.ComputeHash(plumbing.BlobObject, data), nil)
-	if b.since != nil && b.since.Size == b.frontier.Size && b.intact && b.since.Origin == origin(b.Writer, b.Branch) && b.since.Root != b.frontier.root() {
+	if b.pinned != nil && b.pinned.Size == b.frontier.Size && b.intact && b.pinned.Origin == origin(b.Writer, b.Branch) && b.pinned.Root != b.frontier.root() {
 		b.broken = "these are other records"
 		problem(Tampered, "", "the log up to here is not the one of the earlier checkpoint")
 	}

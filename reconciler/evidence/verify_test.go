@@ -357,7 +357,7 @@ func TestSinceFindsCutTail(t *testing.T) {
 	dir := f.clone()
 	m := tamperer{t, dir, f.key}
 	since := m.show("checkpoint")
-	if r := f.verify(dir, VerifyOptions{Since: since}); r.ExitCode() != ExitComplete {
+	if r := f.verify(dir, VerifyOptions{Pinned: since}); r.ExitCode() != ExitComplete {
 		t.Errorf("%+v", r.Problems)
 	}
 	for ref := range strings.FieldsSeq(git(t, dir, "for-each-ref", "--format=%(refname)", "refs/purser", "refs/tests")) {
@@ -367,7 +367,7 @@ func TestSinceFindsCutTail(t *testing.T) {
 	if r := f.verify(dir, VerifyOptions{}); r.ExitCode() != ExitComplete {
 		t.Errorf("a shorter log by itself: %+v", r.Problems)
 	}
-	if r := f.verify(dir, VerifyOptions{Since: since}); r.ExitCode() != ExitIncomplete || !mentions(r, "counts 9 records") {
+	if r := f.verify(dir, VerifyOptions{Pinned: since}); r.ExitCode() != ExitIncomplete || !mentions(r, "counts 9 records") {
 		t.Errorf("cut back behind a known checkpoint: %+v", r.Problems)
 	}
 	c, err := parseCheckpoint(since)
@@ -379,7 +379,7 @@ func TestSinceFindsCutTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := f.verify(dir, VerifyOptions{Since: forked}); r.ExitCode() != ExitTampered {
+	if r := f.verify(dir, VerifyOptions{Pinned: forked}); r.ExitCode() != ExitTampered {
 		t.Errorf("another history before a known checkpoint: %+v", r.Problems)
 	}
 }
