@@ -253,8 +253,8 @@ func TestReleaseWaitsForApproval(t *testing.T) {
 			w.decidesTheSameAgain(clone, r)
 		}
 	}
-	if statements != 5 {
-		t.Errorf("%d statements are recorded, not 5", statements)
+	if statements != 6 {
+		t.Errorf("%d statements are recorded, not 6", statements)
 	}
 }
 
