@@ -43,7 +43,7 @@ func TestStockTools(t *testing.T) {
 		cmd := exec.Command("sh")
 		cmd.Dir = dir
 		cmd.Stdin = strings.NewReader(script.String())
-		cmd.Env = append(gitEnv(), "CLONE="+clone, "KEYS="+keys, "KEY="+f.key.Public().Line(), "BRANCH=audit/2026", "RECORD=00/00/00/03")
+		cmd.Env = append(gitEnv(), "CLONE="+clone, "KEYS="+keys, "KEY="+f.key.Public().Line(), "BRANCH=refs/heads/audit/2026", "GIT_NO_REPLACE_OBJECTS=1", "RECORD=00/00/00/03")
 		text, err := cmd.CombinedOutput()
 		return dir, string(text), err
 	}
