@@ -187,6 +187,18 @@ func TestNamesThatAreNoPath(t *testing.T) {
 	}
 }
 
+func TestNamespacesThatAreNone(t *testing.T) {
+	for _, namespace := range []string{"north-a/../north-b", "..", "North", "a.b"} {
+		files := "-- env/kustomization.yaml --\nresources: [a.yaml]\n-- env/a.yaml --\n" +
+			strings.Replace(configMap, "name: a", "name: a, namespace: \""+namespace+"\"", 1)
+		_, err := newRenderer(t, Options{}).Render(testContext(t), treeOf(t, files), "env")
+		var refused *RefusedError
+		if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "its namespace") || refused.Remedy == "" {
+			t.Errorf("%s: error is %v", namespace, err)
+		}
+	}
+}
+
 // The cheap look must not pass anything that parsing would find.
 func TestDeepTextInsideIsFoundHoweverItIsWritten(t *testing.T) {
 	t.Parallel()

@@ -71,12 +71,16 @@ func judgeObjects(dir string, objs []*unstructured.Unstructured) ([]*unstructure
 	return objs, nil
 }
 
-// judgeNames refuses names that cannot be part of an object's address.
+// judgeNames refuses names and namespaces that cannot be part of an object's address.
 func judgeNames(dir string, objs []*unstructured.Unstructured) error {
 	for _, o := range objs {
 		if wrong := content.IsPathSegmentName(o.GetName()); len(wrong) > 0 {
 			return &RefusedError{File: dir, Object: RefOf(o).String(), Reason: fmt.Sprintf("its name %q %s", o.GetName(), wrong[0]),
 				Remedy: "give it a name that the API server takes"}
+		}
+		if wrong := content.IsDNS1123Label(o.GetNamespace()); o.GetNamespace() != "" && len(wrong) > 0 {
+			return &RefusedError{File: dir, Object: RefOf(o).String(), Reason: fmt.Sprintf("its namespace %q is none: %s", o.GetNamespace(), wrong[0]),
+				Remedy: "name a namespace that the API server takes"}
 		}
 	}
 	return nil
