@@ -23,10 +23,9 @@ func evidence(c Candidate, f Facts, now time.Time) Result {
 		return Result{Answer: Wait, Reason: "the audit branch is not written: " + e.Problem}
 	case e.Spooled >= e.SpoolMax:
 		return Result{Answer: Wait, Reason: fmt.Sprintf("%d records wait to be published, the limit is %d", e.Spooled, e.SpoolMax)}
+	case e.Reached.IsZero():
+		return Result{Answer: Wait, Reason: "the audit remote has not been reached yet"}
 	case now.Sub(e.Reached) > e.Limit || now.Before(e.Reached): // also when the clock went back
-		if e.Reached.IsZero() {
-			return Result{Answer: Wait, Reason: "the audit remote has not been reached yet"}
-		}
 		return Result{Answer: Wait, Reason: fmt.Sprintf("the audit remote has been out of reach since %s", e.Reached.UTC().Format(time.RFC3339))}
 	}
 	return allow("the audit remote is within reach")
