@@ -33,7 +33,7 @@ bin/purser:
 bin/lab:
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./examples/lab/cmd/lab
 
-test: bin/lab ## run all tests that need no root, against real servers (needs gcc for -race)
+test: bin/lab ## run all tests that need no root, against real servers (needs gcc for -race, and PostgreSQL)
 	$(LAB) $(GO) test -race -p $(PROCS) -timeout 40m ./...
 
 tools:

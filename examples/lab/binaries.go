@@ -38,6 +38,7 @@ var programs = map[string]program{
 	KWOK:              {"kwok", "sigs.k8s.io/kwok/cmd/kwok", "sigs.k8s.io/kwok", "4 minutes", ""},
 	Gitea:             {"gitea", giteaModule, giteaModule, "6 minutes", "sqlite sqlite_unlock_notify"},
 	Alertmanager:      {"alertmanager", "github.com/prometheus/alertmanager/cmd/alertmanager", "github.com/prometheus/alertmanager", "2 minutes", ""},
+	S3:                {"versitygw", "github.com/versity/versitygw/cmd/versitygw", "github.com/versity/versitygw", "2 minutes", ""},
 	"kustomize":       {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "1 minute", ""},
 	Git:               {"", modulePath + "/examples/lab/cmd/gitserver", "", "10 seconds", ""},
 }
@@ -64,8 +65,8 @@ func sourceDir() (string, error) {
 	}
 }
 
-// Binary returns the path of a server's binary or of "kustomize", building it when it is missing. Progress goes to
-// standard error.
+// Binary returns the path of a server's binary or of "kustomize", building it when it is missing, unless it is a package
+// of Debian's. Progress goes to standard error.
 func Binary(ctx context.Context, name string) (string, error) {
 	return binary(ctx, name, os.Stderr)
 }
@@ -81,6 +82,9 @@ func Build(ctx context.Context, progress io.Writer) error {
 }
 
 func binary(ctx context.Context, name string, progress io.Writer) (string, error) {
+	if name == PostgreSQL { // not built
+		return PostgresTool(name)
+	}
 	p, ok := programs[name]
 	if !ok {
 		return "", fmt.Errorf("find binary: the lab has no program %q", name)

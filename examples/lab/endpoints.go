@@ -29,6 +29,8 @@ type Endpoints struct {
 	GitURL          string         `json:"gitURL,omitempty"`
 	GiteaURL        string         `json:"giteaURL,omitempty"`
 	AlertmanagerURL string         `json:"alertmanagerURL,omitempty"`
+	PostgresAddress string         `json:"postgresAddress,omitempty"` // host:port; PostgresDSN says how to connect
+	S3URL           string         `json:"s3URL,omitempty"`           // HTTPS, see CAFile
 	Ports           map[string]int `json:"ports"`
 }
 

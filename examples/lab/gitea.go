@@ -188,10 +188,7 @@ func (l *Lab) giteaCommand(ctx context.Context, binary string, args ...string) *
 	cmd.Env = []string{"USER=git", "GIT_CONFIG_NOSYSTEM=1"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
-		const user = 1000
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: 0, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: 0, Size: 1}}
+		cmd.SysProcAttr = inUserNamespace(0)
 	}
 	return cmd
 }

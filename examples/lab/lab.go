@@ -179,7 +179,7 @@ func (l *Lab) run(ctx context.Context, s server, binary string) error {
 			l.started(s.Name())
 			return nil
 		}
-		taken := !p.running() && strings.Contains(p.output(), "address already in use")
+		taken := !p.running() && strings.Contains(strings.ToLower(p.output()), "address already in use")
 		l.end(s.Name(), (*process).kill)
 		if !taken || try == portTries {
 			return err
@@ -209,6 +209,9 @@ func (l *Lab) launch(ctx context.Context, s server, binary string) (*process, er
 	p, err := startProcess(s.Name(), cmd, l.path("logs", s.Name()+".log"))
 	if err != nil {
 		return nil, err
+	}
+	if s, ok := s.(interface{ Quit() syscall.Signal }); ok {
+		p.quit = s.Quit()
 	}
 	l.mu.Lock()
 	l.processes[s.Name()] = p

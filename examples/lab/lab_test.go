@@ -284,12 +284,17 @@ func TestPortTakenByAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Stop()
-	l.Ports[Git], l.Ports[Etcd] = port, port
-	if err := l.StartServer(t.Context(), Git, Etcd); err != nil {
+	names := []string{Git, Etcd, PostgreSQL, S3}
+	for _, name := range names {
+		l.Ports[name] = port
+	}
+	if err := l.StartServer(t.Context(), names...); err != nil {
 		t.Fatal(err)
 	}
-	if l.Ports[Git] == port || l.Ports[Etcd] == port {
-		t.Errorf("ports are %v, want others than %d", l.Ports, port)
+	for _, name := range names {
+		if l.Ports[name] == port {
+			t.Errorf("the port of %s is %d, which is taken", name, port)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ const superviseEnv = "PURSER_LAB_TEST_SUPERVISE"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(superviseEnv); dir != "" {
-		if _, err := Start(context.Background(), Options{Dir: dir, Servers: []string{Etcd, Git, Gitea}}); err != nil {
+		if _, err := Start(context.Background(), Options{Dir: dir, Servers: []string{Etcd, Git, Gitea, PostgreSQL, S3}}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

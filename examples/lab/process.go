@@ -21,10 +21,23 @@ const tailLines = 20
 type process struct {
 	name   string
 	log    string
-	offset int64 // where this process begins in its log
+	offset int64          // where this process begins in its log
+	quit   syscall.Signal // asks it to end
 	pid    int
 	done   chan struct{} // closed when the process is gone and reaped
 	state  string        // how it ended; read after done
+}
+
+// inUserNamespace makes a process an ordinary user in a user namespace of its own, which needs no rights; namespaces are
+// flags of further ones. To the outside it is who this process is: files are theirs.
+func inUserNamespace(namespaces uintptr) *syscall.SysProcAttr {
+	const nobody = 65534 // has an entry in /etc/passwd everywhere
+	return &syscall.SysProcAttr{
+		Pdeathsig:   syscall.SIGKILL,
+		Cloneflags:  syscall.CLONE_NEWUSER | namespaces,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Getegid(), Size: 1}},
+	}
 }
 
 // startProcess starts cmd and appends its output to the log file.
@@ -43,7 +56,7 @@ func startProcess(name string, cmd *exec.Cmd, log string) (*process, error) {
 	}
 	cmd.SysProcAttr.Setpgid = true
 
-	p := &process{name: name, log: log, offset: offset, done: make(chan struct{})}
+	p := &process{name: name, log: log, offset: offset, quit: syscall.SIGTERM, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The death signal is sent when the thread that forked ends, so that thread stays for as long as the
@@ -86,7 +99,7 @@ func (p *process) signal(sig syscall.Signal) {
 
 // stop asks the process to end, kills it after grace, and waits until it is gone.
 func (p *process) stop(grace time.Duration) {
-	p.signal(syscall.SIGTERM)
+	p.signal(p.quit)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

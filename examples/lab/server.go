@@ -18,6 +18,8 @@ const (
 	Git               = "gitserver"
 	Gitea             = "gitea"
 	Alertmanager      = "alertmanager"
+	PostgreSQL        = "postgres"
+	S3                = "versitygw"
 )
 
 // A server is one process of a lab.
@@ -34,7 +36,8 @@ type server interface {
 }
 
 // servers lists every server in the order in which they start. A new one is added here.
-var servers = []server{etcd{}, apiServer{}, controllerManager{}, scheduler{}, kwok{}, gitServer{}, gitea{}, alertmanager{}}
+var servers = []server{etcd{}, apiServer{}, controllerManager{}, scheduler{}, kwok{}, gitServer{}, gitea{}, alertmanager{}, postgres{},
+	versitygw{}}
 
 // Servers returns the names of all servers, in the order in which they start.
 func Servers() []string {

@@ -112,6 +112,12 @@ func up(ctx context.Context, l *lab.Lab) error {
 	if l.AlertmanagerURL != "" {
 		fmt.Printf("# Alertmanager: %s\n", l.AlertmanagerURL)
 	}
+	if l.PostgresAddress != "" {
+		fmt.Printf("export PGPASSFILE=%s\n# PostgreSQL: psql \"%s\"\n", l.PostgresPassFile(), l.PostgresDSN(lab.PostgresAdmin, "postgres"))
+	}
+	if l.S3URL != "" {
+		fmt.Printf("# S3: %s, region %s, authority in %s, administrator's key in %s\n", l.S3URL, lab.S3Region, l.CAFile, l.S3CredentialsFile(lab.S3Admin))
+	}
 	<-ctx.Done()
 	return nil
 }
