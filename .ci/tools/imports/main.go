@@ -57,7 +57,7 @@ var rules = []rule{
 }
 
 // tests may import these as well.
-var tests = []string{"examples/lab", "examples/lab/labtest"}
+var tests = []string{"examples/lab", "examples/lab/labtest", "examples/lab/odoodb"}
 
 // goPackage is what is needed of the output of go list.
 type goPackage struct {
