@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,24 +18,21 @@ func bucketPolicy(bucket string) (string, error) {
 	write := []string{"s3:PutObject", "s3:PutObjectRetention", "s3:ListBucketMultipartUploads", "s3:ListMultipartUploadParts",
 		"s3:AbortMultipartUpload"}
 	remove := []string{"s3:DeleteObject", "s3:DeleteObjectVersion"}
-	allow := func(user string, actions ...[]string) []any {
+	// A statement is about the bucket or about its objects, never both. Few of them: the server keeps the policy in an
+	// extended attribute, for which there are 4 KiB.
+	allow := func(user string, actions ...string) []any {
 		var statements []any
-		for _, list := range actions {
-			for _, action := range list { // one each: an action is about the bucket or about its objects, never both
-				resource := "arn:aws:s3:::" + bucket
-				if !strings.Contains(action, "Bucket") {
-					resource += "/*"
-				}
-				statements = append(statements, map[string]any{
-					"Effect": "Allow", "Principal": map[string]any{"AWS": []string{user}}, "Action": action, "Resource": resource,
-				})
-			}
+		for resource, about := range map[string]bool{"arn:aws:s3:::" + bucket: true, "arn:aws:s3:::" + bucket + "/*": false} {
+			statements = append(statements, map[string]any{
+				"Effect": "Allow", "Principal": map[string]any{"AWS": []string{user}}, "Resource": resource,
+				"Action": slices.DeleteFunc(slices.Clone(actions), func(a string) bool { return strings.Contains(a, "Bucket") != about }),
+			})
 		}
 		return statements
 	}
 	policy, err := json.Marshal(map[string]any{
 		"Version":   "2012-10-17",
-		"Statement": append(allow(S3Writer, read, write), allow(S3Expirer, read, remove)...),
+		"Statement": append(allow(S3Writer, slices.Concat(read, write)...), allow(S3Expirer, slices.Concat(read, remove)...)...),
 	})
 	return string(policy), err
 }

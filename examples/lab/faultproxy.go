@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -34,6 +35,10 @@ const (
 	// CutAfter lets the server do its work, passes Fault.Bytes of the answer's body and closes the connection. With
 	// 0 bytes the client does not see any answer.
 	CutAfter
+	// CutDuring passes Fault.Bytes of the request's body to the server and closes both connections.
+	CutDuring
+	// Slow passes requests and answers in pieces of Fault.Bytes, each after Fault.Delay.
+	Slow
 )
 
 // maxRequest bounds one request body in a proxy, in bytes.
@@ -44,7 +49,8 @@ type Fault struct {
 	Mode       Mode
 	Status     int                      // of Answer
 	RetryAfter time.Duration            // header of Answer, whole seconds; 0 sends none
-	Bytes      int64                    // of CutAfter
+	Bytes      int64                    // of CutAfter, CutDuring and Slow, where 0 means 64 KiB
+	Delay      time.Duration            // of Slow
 	Match      func(*http.Request) bool // requests that are concerned; nil means all
 	Times      int                      // how many requests are concerned before the fault is over; 0 means all until Clear
 }
@@ -54,6 +60,7 @@ type ProxyOptions struct {
 	Upstream  string              // base URL of the server
 	Transport *http.Transport     // nil means plain HTTP or HTTPS with the system's authorities
 	TLS       *tls.Config         // serve HTTPS with it; nil serves HTTP
+	KeepHost  bool                // let the server see the host that clients ask for, which signatures of S3 cover
 	OnRequest func(*http.Request) // called for every request before any fault; must not read the body
 }
 
@@ -100,6 +107,9 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = target.Host
+			if o.KeepHost {
+				r.Out.Host = r.In.Host
+			}
 		},
 		Transport:     p.transport,
 		FlushInterval: -1,
@@ -134,6 +144,20 @@ func (e *Endpoints) APIProxy(id Identity, onRequest func(*http.Request)) (*Proxy
 		return nil, "", errors.Join(err, p.Close())
 	}
 	return p, config, nil
+}
+
+// S3Proxy starts a proxy in front of the S3 server. It serves HTTPS as the server itself does.
+func (e *Endpoints) S3Proxy(onRequest func(*http.Request)) (*Proxy, error) {
+	transport, err := e.s3Transport()
+	if err != nil {
+		return nil, err
+	}
+	transport.DisableCompression = true // answers are passed on as they are
+	serving, err := e.ServingTLS()
+	if err != nil {
+		return nil, err
+	}
+	return NewProxy(ProxyOptions{Upstream: e.S3URL, Transport: transport, TLS: serving, KeepHost: true, OnRequest: onRequest})
 }
 
 // Set makes the proxy misbehave until Clear or the next Set.
@@ -288,13 +312,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.options.OnRequest(r)
 	}
 	f := p.take(r)
+	out := &faultWriter{ResponseWriter: w, proxy: p, request: r, left: -1}
+	if f.Mode == Slow {
+		out.pace = &pace{delay: f.Delay, piece: cmp.Or(f.Bytes, 64<<10), ctx: r.Context()}
+		r.Body = &slowBody{ReadCloser: r.Body, pace: out.pace}
+	}
 	// Only once the body has been read does net/http notice that the client has gone.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-	out := &faultWriter{ResponseWriter: w, proxy: p, request: r, left: -1}
 	switch f.Mode {
 	case Answer:
 		if f.RetryAfter > 0 {
@@ -306,13 +334,57 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case CutAfter:
 		out.left = f.Bytes
+	case CutDuring:
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body[:min(f.Bytes, int64(len(body)))]), cut{}))
 	case Hang:
 		p.wait(r.Context())
 	}
 	p.upstream.ServeHTTP(out, r)
-	if f.Mode == CutAfter {
+	if f.Mode == CutAfter || f.Mode == CutDuring {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// cut is where a body breaks off.
+type cut struct{}
+
+func (cut) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// A pace is how slowly a request and its answer pass.
+type pace struct {
+	delay time.Duration
+	piece int64
+	ctx   context.Context
+	left  int64 // of the piece
+}
+
+// next waits before each piece, and returns how much of a length passes now.
+func (p *pace) next(length int) int64 {
+	if p.left == 0 {
+		p.wait()
+		p.left = p.piece
+	}
+	return min(p.left, int64(length))
+}
+
+func (p *pace) wait() {
+	timer := time.NewTimer(p.delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.ctx.Done():
+	}
+}
+
+type slowBody struct {
+	io.ReadCloser
+	pace *pace
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:b.pace.next(len(p))])
+	b.pace.left -= int64(n)
+	return n, err
 }
 
 // A faultWriter passes an answer on, stands still while the proxy hangs, and cuts the answer off.
@@ -321,13 +393,18 @@ type faultWriter struct {
 	proxy   *Proxy
 	request *http.Request
 	left    int64 // bytes to pass; -1 means all
+	pace    *pace // nil means at once
 }
 
 // Unwrap lets http.ResponseController flush.
 func (w *faultWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader passes the status on, unless nothing of the answer is to be seen.
+// WriteHeader passes the status on, unless nothing of the answer is to be seen. That the server wants a body concerns
+// nobody: it has been read.
 func (w *faultWriter) WriteHeader(status int) {
+	if status == http.StatusContinue { // and this comes from another goroutine, which must not panic
+		return
+	}
 	if w.left == 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -337,6 +414,9 @@ func (w *faultWriter) WriteHeader(status int) {
 func (w *faultWriter) Write(data []byte) (int, error) {
 	for w.proxy.hangs(w.request) && w.request.Context().Err() == nil {
 		w.proxy.wait(w.request.Context())
+	}
+	if w.pace != nil {
+		return w.paced(data)
 	}
 	if w.left < 0 {
 		return w.ResponseWriter.Write(data)
@@ -351,4 +431,17 @@ func (w *faultWriter) Write(data []byte) (int, error) {
 	}
 	_ = http.NewResponseController(w.ResponseWriter).Flush() // what is not flushed is cut off as well
 	panic(http.ErrAbortHandler)
+}
+
+func (w *faultWriter) paced(data []byte) (int, error) {
+	written := 0
+	for written < len(data) {
+		piece := data[written:][:w.pace.next(len(data)-written)]
+		n, err := w.ResponseWriter.Write(piece)
+		written, w.pace.left = written+n, w.pace.left-int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, http.NewResponseController(w.ResponseWriter).Flush()
 }

@@ -71,6 +71,7 @@ func TestProxyFaults(t *testing.T) {
 		{"refuse", Fault{Mode: Refuse}, 0, "", 0},
 		{"cut before", Fault{Mode: CutBefore}, 0, "", 0},
 		{"cut after", Fault{Mode: CutAfter}, 0, "", 1},
+		{"slow", Fault{Mode: Slow, Delay: time.Millisecond, Bytes: 3}, 200, "answer 1", 1},
 		{"other request", Fault{Mode: Answer, Status: 500, Match: odd}, 200, "answer 1", 1},
 	}
 	for _, test := range tests {
@@ -113,6 +114,48 @@ func TestProxyCutsAnswerInTheMiddle(t *testing.T) {
 	}
 	if p.Requests() != 2 {
 		t.Errorf("counted %d requests", p.Requests())
+	}
+}
+
+// A request that breaks off on its way arrives at the server as far as it came.
+func TestProxyCutsRequestInTheMiddle(t *testing.T) {
+	t.Parallel()
+	type request struct {
+		host, body string
+		err        error
+	}
+	arrived := make(chan request, 2)
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		arrived <- request{r.Host, string(body), err}
+	}))
+	t.Cleanup(upstream.Close)
+	p := startProxy(t, ProxyOptions{Upstream: upstream.URL, KeepHost: true})
+	post := func() error {
+		response, err := http.Post(p.URL, "text/plain", strings.NewReader("a whole body"))
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
+	}
+	host := strings.TrimPrefix(p.URL, "http://")
+	if err := p.Set(Fault{Mode: CutDuring, Bytes: 7, Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := post(); err == nil {
+		t.Error("a request that was cut was answered")
+	}
+	if got := <-arrived; got.body != "a whole" || got.err == nil || got.host != host {
+		t.Errorf("the server saw %+v", got)
+	}
+	if err := p.Set(Fault{Mode: Slow, Delay: time.Millisecond, Bytes: 5}); err != nil {
+		t.Fatal(err)
+	}
+	if err := post(); err != nil {
+		t.Error(err)
+	}
+	if got := <-arrived; got.body != "a whole body" || got.err != nil {
+		t.Errorf("slowly the server saw %+v", got)
 	}
 }
 

@@ -51,13 +51,15 @@ var rules = []rule{
 	{"sources/declaration/schemagen", []string{"sources/declaration"}},
 	{"render", []string{"sources", "sources/credential", "sources/declaration"}},
 	{"health", []string{"render"}},
+	{"backup/store", []string{"sources/credential"}},
+	{"backup/store/storetest", []string{"backup/store"}},
 	{"examples/lab", nil},
 	{"examples/lab/...", []string{"examples/lab", "examples/lab/..."}},
 	{"examples/...", append([]string{"examples/..."}, product...)},
 }
 
 // tests may import these as well.
-var tests = []string{"examples/lab", "examples/lab/labtest", "examples/lab/odoodb"}
+var tests = []string{"examples/lab", "examples/lab/labtest", "examples/lab/odoodb", "backup/store/storetest"}
 
 // goPackage is what is needed of the output of go list.
 type goPackage struct {
