@@ -54,6 +54,11 @@ type S3Options struct {
 }
 
 // S3 is a bucket, or a part of it. It is safe for concurrent use.
+//
+// Who writes and reads needs, of the bucket, s3:ListBucket, s3:ListBucketVersions, s3:ListBucketMultipartUploads,
+// s3:GetBucketVersioning and s3:GetBucketObjectLockConfiguration; of its objects s3:PutObject, s3:PutObjectRetention,
+// s3:AbortMultipartUpload, s3:GetObject, s3:GetObjectVersion and s3:GetObjectRetention. Only who deletes gets
+// s3:DeleteObjectVersion, and nobody s3:BypassGovernanceRetention.
 type S3 struct {
 	client    *s3.Client
 	transport *transport

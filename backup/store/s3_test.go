@@ -1,9 +1,12 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-gitops/purser/backup/store"
 	"github.com/purser-gitops/purser/backup/store/storetest"
@@ -415,5 +419,154 @@ func TestManyVersions(t *testing.T) {
 		if _, err := s.Stat(t.Context(), o); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// What happens to the server's disk is no content: it is an error, at the latest at the end of reading.
+func TestCorruptBucket(t *testing.T) {
+	t.Parallel()
+	l := labtest.Shared(t, lab.S3)
+	bucket := labtest.Bucket(t, l)
+	s := openS3(t, s3Options(l, bucket, lab.S3Writer))
+	file := func(key string) string { return filepath.Join(l.Dir, "s3", "buckets", bucket, testPrefix, key) }
+	for name, harm := range map[string]func(key, other string) error{
+		"flipped": func(key, _ string) error {
+			f, err := os.OpenFile(file(key), os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			b := make([]byte, 1)
+			_, readErr := f.ReadAt(b, 700)
+			b[0] ^= 1
+			_, writeErr := f.WriteAt(b, 700)
+			return errors.Join(readErr, writeErr, f.Close())
+		},
+		"truncated": func(key, _ string) error { return os.Truncate(file(key), 500) },
+		"longer":    func(key, _ string) error { return os.Truncate(file(key), testPart*3) },
+		"swapped": func(key, other string) error {
+			return errors.Join(os.Rename(file(key), file("x")), os.Rename(file(other), file(key)), os.Rename(file("x"), file(other)))
+		},
+		"gone": func(key, _ string) error { return os.Remove(file(key)) },
+	} {
+		for _, size := range []int{1000, testPart + 1000} {
+			key := fmt.Sprintf("%s-%d", name, size)
+			var objects []store.Object
+			for i, key := range []string{key, key + "-other"} {
+				o, err := s.Create(t.Context(), key, bytes.NewReader(storetest.Content(size, byte(i))), store.Lock{Mode: store.Governance, Until: time.Now().Add(time.Hour)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				objects = append(objects, o)
+			}
+			if err := harm(objects[0].Key, objects[1].Key); err != nil {
+				t.Fatal(err)
+			}
+			got, err := storetest.Read(t.Context(), s, objects[0])
+			if !errors.Is(err, store.ErrChanged) && !errors.Is(err, store.ErrMissing) {
+				t.Errorf("%s: read %d bytes, %v", key, len(got), err)
+			}
+			_, err = s.Stat(t.Context(), objects[0])
+			if name != "flipped" && !errors.Is(err, store.ErrChanged) && !errors.Is(err, store.ErrMissing) {
+				t.Errorf("%s: stat: %v", key, err)
+			}
+		}
+	}
+}
+
+// A download that breaks goes on where it broke.
+func TestReadGoesOn(t *testing.T) {
+	t.Parallel()
+	l := labtest.Shared(t, lab.S3)
+	var ranges []string
+	proxy, err := l.S3Proxy(func(r *http.Request) {
+		if requests["get"](r) {
+			ranges = append(ranges, r.Header.Get("Range")) // one request at a time
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := proxy.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	o := s3Options(l, labtest.Bucket(t, l), lab.S3Writer)
+	o.Endpoint = proxy.URL
+	s, content := openS3(t, o), storetest.Content(testPart+1000, 1)
+	object, err := s.Create(t.Context(), "object", bytes.NewReader(content), store.Lock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Set(lab.Fault{Mode: lab.CutAfter, Bytes: 1 << 20, Match: requests["get"], Times: 3}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := storetest.Read(t.Context(), s, object)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	if want := []string{"", "bytes=1048576-", "bytes=2097152-", "bytes=3145728-"}; !slices.Equal(ranges, want) {
+		t.Errorf("asked for %q, want %q", ranges, want)
+	}
+	if err := proxy.Set(lab.Fault{Mode: lab.CutAfter, Bytes: 1, Match: requests["get"]}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := s.Open(ctx, object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled download ended with %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that dies while objects are written, and comes back, has whole objects only; the writers go on.
+func TestServerDies(t *testing.T) {
+	t.Parallel()
+	l := labtest.Start(t, lab.S3)
+	bucket := labtest.Bucket(t, &l.Endpoints)
+	o := s3Options(&l.Endpoints, bucket, lab.S3Writer)
+	o.Attempts = 200
+	s := openS3(t, o)
+	for round, before := range []int{testPart + 1, 2*testPart + 1, 3 * testPart, 3 * testPart} { // bytes that are read before
+		key, content := fmt.Sprintf("round/%d", round), storetest.Content(3*testPart, byte(round))
+		r, w := io.Pipe()
+		var object store.Object
+		var g errgroup.Group
+		g.Go(func() (err error) {
+			object, err = s.Create(t.Context(), key, r, store.Lock{Mode: store.Governance, Until: time.Now().Add(time.Hour)})
+			return errors.Join(err, r.CloseWithError(err))
+		})
+		if _, err := w.Write(content[:before]); err != nil {
+			t.Error(err)
+		}
+		g.Go(func() error {
+			_, err := w.Write(content[before:])
+			return errors.Join(err, w.Close())
+		})
+		if err := l.Kill(lab.S3); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Restart(t.Context(), lab.S3); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Wait(); err != nil {
+			t.Errorf("round %d: %v", round, err)
+			continue
+		}
+		if read, err := storetest.Read(t.Context(), s, object); err != nil || !bytes.Equal(read, content) {
+			t.Errorf("round %d: read %d bytes, %v", round, len(read), err)
+		}
+		if _, err := s.Stat(t.Context(), object); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+	}
+	if keys := storetest.Keys(t, s, ""); len(keys) != 4 {
+		t.Errorf("there is %q", keys)
 	}
 }

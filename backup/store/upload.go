@@ -81,7 +81,9 @@ func (s *S3) create(ctx context.Context, key string, r io.Reader, lock Lock) (Ob
 	}
 	if ended {
 		o, err := u.single(ctx, data)
-		s.buffers.Put(&data)
+		if err == nil { // else a request that was given up may still read it
+			s.buffers.Put(&data)
+		}
 		return o, err
 	}
 	return u.multiple(ctx, r, data)
