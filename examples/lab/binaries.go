@@ -29,6 +29,9 @@ type program struct {
 	tags    string // build tags; a program that has any is linked with C
 }
 
+// Age is the program with which people open sealed backups without Purser.
+const Age = "age"
+
 // programs are the binaries of the servers and of the tools that tests compare Purser with.
 var programs = map[string]program{
 	Etcd:              {"etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "2 minutes", ""},
@@ -40,6 +43,7 @@ var programs = map[string]program{
 	Alertmanager:      {"alertmanager", "github.com/prometheus/alertmanager/cmd/alertmanager", "github.com/prometheus/alertmanager", "2 minutes", ""},
 	S3:                {"versitygw", "github.com/versity/versitygw/cmd/versitygw", "github.com/versity/versitygw", "2 minutes", ""},
 	"kustomize":       {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "1 minute", ""},
+	Age:               {"age", "filippo.io/age/cmd/age", "filippo.io/age", "10 seconds", ""},
 	Git:               {"", modulePath + "/examples/lab/cmd/gitserver", "", "10 seconds", ""},
 }
 
@@ -65,15 +69,15 @@ func sourceDir() (string, error) {
 	}
 }
 
-// Binary returns the path of a server's binary or of "kustomize", building it when it is missing, unless it is a package
-// of Debian's. Progress goes to standard error.
+// Binary returns the path of a server's binary, of "kustomize" or of [Age], building it when it is missing, unless it is a
+// package of Debian's. Progress goes to standard error.
 func Binary(ctx context.Context, name string) (string, error) {
 	return binary(ctx, name, os.Stderr)
 }
 
 // Build builds every binary that is missing.
 func Build(ctx context.Context, progress io.Writer) error {
-	for _, name := range append(Servers(), "kustomize") {
+	for _, name := range append(Servers(), "kustomize", Age) {
 		if _, err := binary(ctx, name, progress); err != nil {
 			return err
 		}
