@@ -53,6 +53,8 @@ var rules = []rule{
 	{"health", []string{"render"}},
 	{"backup/store", []string{"sources/credential"}},
 	{"backup/store/storetest", []string{"backup/store"}},
+	{"backup/filestore", nil},
+	{"backup/seal", nil},
 	{"examples/lab", nil},
 	{"examples/lab/...", []string{"examples/lab", "examples/lab/..."}},
 	{"examples/...", append([]string{"examples/..."}, product...)},
