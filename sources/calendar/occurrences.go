@@ -20,15 +20,15 @@ type resolver func(zone *time.Location, start, end time.Time) span
 
 // resolveFreeze gives the longer span where a wall time exists twice.
 func resolveFreeze(zone *time.Location, start, end time.Time) span {
-	from, _ := instants(zone, start)
-	_, to := instants(zone, end)
+	from, _ := Instants(zone, start)
+	_, to := Instants(zone, end)
 	return span{from.Unix(), to.Unix()}
 }
 
 // resolveWindow gives the shorter span where a wall time exists twice, and the first of two if both do.
 func resolveWindow(zone *time.Location, start, end time.Time) span {
-	first, from := instants(zone, start)
-	to, _ := instants(zone, end)
+	first, from := Instants(zone, start)
+	to, _ := Instants(zone, end)
 	if !from.Before(to) {
 		from = first
 	}

@@ -28,6 +28,15 @@ func loadZone(name string) (*time.Location, *problem) {
 	return zone, nil
 }
 
+// Zone gives the IANA time zone of that name, as calendars read it. Its error is an [Error] with the path timeZone.
+func Zone(name string) (*time.Location, error) {
+	zone, wrong := loadZone(name)
+	if wrong != nil {
+		return nil, Error{"timeZone", fmt.Sprintf("time zone is %q", name), wrong.why, wrong.remedy}
+	}
+	return zone, nil
+}
+
 // wallLayout is how wall times are written.
 const wallLayout = "2006-01-02T15:04"
 
@@ -55,9 +64,9 @@ func parseWall(text string) (time.Time, *problem) {
 	return time.Time{}, &problem{"it is not a local time of the form year-month-dayThour:minute", remedy}
 }
 
-// instants gives the earlier and the later instant at which clocks in the zone show a wall time. They differ when the
+// Instants gives the earlier and the later instant at which clocks in the zone show a wall time. They differ when the
 // clocks show it twice. When they skip it, both are the instant at which they do.
-func instants(zone *time.Location, wall time.Time) (earlier, later time.Time) {
+func Instants(zone *time.Location, wall time.Time) (earlier, later time.Time) {
 	var skipped time.Time
 	// Offsets from UTC are less than 16 hours: every instant in question is within a day of the wall time.
 	last := wall.Add(24 * time.Hour)
