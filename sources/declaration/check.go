@@ -19,13 +19,14 @@ type check struct {
 
 func newCheck(g *governance) *check {
 	return &check{g: g, doc: map[string]*document{}, set: &Set{
-		Clusters:     map[string]*Cluster{},
-		Tenants:      map[string]*Tenant{},
-		Environments: map[string]*Environment{},
-		Persons:      map[string]*Person{},
-		Classes:      map[string]*ReleaseClass{},
-		Calendars:    map[string]*Calendar{},
-		Policies:     map[string]*Policy{},
+		Clusters:       map[string]*Cluster{},
+		Tenants:        map[string]*Tenant{},
+		Environments:   map[string]*Environment{},
+		Persons:        map[string]*Person{},
+		Classes:        map[string]*ReleaseClass{},
+		Calendars:      map[string]*Calendar{},
+		Policies:       map[string]*Policy{},
+		BackupPolicies: map[string]*BackupPolicy{},
 	}}
 }
 
@@ -62,6 +63,7 @@ func (c *check) all() error {
 	c.people()
 	c.classes()
 	c.calendars()
+	c.backupPolicies()
 	if c.set.Estate != nil {
 		c.rulesOfEstate(c.set.Estate, c.doc["Estate "+c.set.Estate.Meta.Name])
 	}
@@ -88,6 +90,7 @@ func (c *check) environments() error {
 		}
 		c.target(e, doc, targets)
 		c.rules(e, doc)
+		c.backups(e, doc)
 		c.neighbours(e, doc, namespaces)
 		c.promotion(e, doc)
 		c.health(e.Spec.Health, doc, "spec.health.http")

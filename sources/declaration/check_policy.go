@@ -16,6 +16,9 @@ func (c *check) rulesOfEstate(e *Estate, doc *document) {
 	if name := e.Spec.Defaults.Calendar; name != "" {
 		c.calendarNamed(doc.mark("spec.defaults.calendar"), name)
 	}
+	if name := e.Spec.Defaults.Backup; name != "" {
+		c.backupPolicyNamed(doc.mark("spec.defaults.backup"), name)
+	}
 	names := make([]string, len(e.Spec.Classification))
 	for i, rule := range e.Spec.Classification {
 		names[i] = rule.Name

@@ -37,6 +37,7 @@ var kinds = []kind{
 	{"ReleaseClass", true, reflect.TypeFor[ReleaseClassSpec]()},
 	{"Calendar", true, reflect.TypeFor[CalendarSpec]()},
 	{"Policy", true, reflect.TypeFor[PolicySpec]()},
+	{"BackupPolicy", true, reflect.TypeFor[BackupPolicySpec]()},
 	{"Release", false, reflect.TypeFor[Release]()},
 	{"AgentConfig", false, reflect.TypeFor[AgentConfig]()},
 }

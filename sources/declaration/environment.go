@@ -31,6 +31,8 @@ type EnvironmentSpec struct {
 	Class string `json:"class,omitempty" jsonschema:"default=low,format=name"`
 	// Calendar that says when releases may be approved. Without one: always.
 	Calendar string `json:"calendar,omitempty" jsonschema:"format=name"`
+	// BackupPolicy that says how it is backed up. Without one: not at all.
+	Backup string `json:"backup,omitempty" jsonschema:"format=name"`
 	// Environment in which its releases run first.
 	Promotion Promotion `json:"promotion"`
 	// How often and how long to reconcile.

@@ -52,6 +52,8 @@ type Defaults struct {
 	Class string `json:"class,omitempty" jsonschema:"default=low,format=name"`
 	// Calendar that says when releases may be approved. Without one: always.
 	Calendar string `json:"calendar,omitempty" jsonschema:"format=name"`
+	// BackupPolicy of every Environment. Without one: an Environment is backed up only if it names one.
+	Backup string `json:"backup,omitempty" jsonschema:"format=name"`
 	// How often and how long to reconcile.
 	Reconcile Reconcile `json:"reconcile"`
 	// What to do about drift: correct repairs it, report only tells.

@@ -63,6 +63,8 @@ var formats = compile(map[string]*format{
 		why: "it must be a URI", remedy: `write it like "https://in-toto.io/attestation/test-result/v0.1"`},
 	"local": {pattern: `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}$`,
 		why: "it must be a day and a time of day, local and so without a zone", remedy: `write it like 2026-11-26T00:00; the zone is the calendar's`},
+	"clock": {pattern: `^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$`,
+		why: "it must be a time of day", remedy: `write it like "09:00"; a day ends at "24:00"`},
 	"module": {pattern: `^[A-Za-z0-9_]+$`, max: 128,
 		why: "it must be the technical name of an Odoo module", remedy: `write it like "sale_pricing"`},
 	"beside": {pattern: `^[^/\\\x00-\x1f][^\\\x00-\x1f]*$`, max: 1024,

@@ -19,7 +19,7 @@ const (
 // ReleaseFile is the name of the file beside a kustomization that holds its [Release].
 const ReleaseFile = "release.yaml"
 
-var governanceKinds = []string{"Estate", "Cluster", "Tenant", "Environment", "Person", "ReleaseClass", "Calendar", "Policy"}
+var governanceKinds = []string{"Estate", "Cluster", "Tenant", "Environment", "Person", "ReleaseClass", "Calendar", "Policy", "BackupPolicy"}
 
 // Parse reads every .yaml and .yml file in the folder root of tree, and below
 // it. The error is [Errors] when the declarations are wrong, and anything else
@@ -241,7 +241,7 @@ func (c *check) declared(doc *document, defaults Defaults) {
 		preset(&v.Spec)
 		s := &v.Spec
 		s.Reconcile, s.Drift, s.Prune, s.Health = defaults.Reconcile, defaults.Drift, defaults.Prune, defaults.Health
-		s.Class, s.Calendar = defaults.Class, defaults.Calendar
+		s.Class, s.Calendar, s.Backup = defaults.Class, defaults.Calendar, defaults.Backup
 		enter(c, doc, c.set.Environments, v, &v.Meta, s)
 	case "Person":
 		v := &Person{Position: doc.Position}
@@ -259,6 +259,10 @@ func (c *check) declared(doc *document, defaults Defaults) {
 		v := &Policy{Position: doc.Position}
 		preset(&v.Spec)
 		enter(c, doc, c.set.Policies, v, &v.Meta, &v.Spec)
+	case "BackupPolicy":
+		v := &BackupPolicy{Position: doc.Position}
+		preset(&v.Spec)
+		enter(c, doc, c.set.BackupPolicies, v, &v.Meta, &v.Spec)
 	}
 }
 

@@ -389,7 +389,7 @@ func TestSampleGovernance(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if len(set.Classes) != 4 || len(set.Persons) != 8 || len(set.Policies) == 0 || set.Calendars["retail"].Compiled == nil {
+		if len(set.Classes) != 4 || len(set.Persons) != 8 || len(set.Policies) == 0 || len(set.BackupPolicies) != 2 || set.Calendars["retail"].Compiled == nil {
 			t.Fatalf("%s: got %+v", name, set)
 		}
 		if w := set.Warnings(time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)); len(w) > 0 {
@@ -399,7 +399,7 @@ func TestSampleGovernance(t *testing.T) {
 			t.Errorf("%s: dba-1 is not known by the account, but %+v", name, p)
 		}
 		dev, prod := set.Environments["dev"].Spec, set.Environments["prod-eu"].Spec
-		if dev.Class != "low" || dev.Calendar != "retail" || prod.Class != "standard" || prod.Promotion != (Promotion{From: "staging", Soak: 4 * time.Hour}) {
+		if dev.Class != "low" || dev.Calendar != "retail" || prod.Class != "standard" || prod.Promotion != (Promotion{From: "staging", Soak: 4 * time.Hour}) || dev.Backup != "basic" || prod.Backup != "shop" {
 			t.Errorf("%s: environments are %+v and %+v", name, dev, prod)
 		}
 	}
@@ -433,6 +433,25 @@ func TestCheckRelease(t *testing.T) {
 		var errs Errors
 		if want == "" && err != nil || want != "" && (err == nil || err.Error() != want || !errors.As(err, &errs)) {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// A class that asks for more than the schedules give is warned of.
+func TestWarningsAboutBackups(t *testing.T) {
+	text := readFile(t, "testdata/declaration/everything.good.yaml")
+	text = strings.Replace(text, "backup: {maxAge: 24h, drillMaxAge: 720h}", "backup: {maxAge: 5h, drillMaxAge: 240h}", 1)
+	set, err := Parse(estate(t, "a.yaml", text), "purser", known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := set.Warnings().Error()
+	for _, want := range []string{
+		`backups of environment "training" are often too old to release: class "high" asks for one that is at most 5h0m0s old, and BackupPolicy "shop" leaves `,
+		`restore drills of environment "training" are often too old to release: class "high" asks for one that is at most 240h0m0s old`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
 		}
 	}
 }

@@ -48,6 +48,8 @@ type Set struct {
 	Classes      map[string]*ReleaseClass
 	Calendars    map[string]*Calendar
 	Policies     map[string]*Policy
+	// BackupPolicies say how environments are backed up.
+	BackupPolicies map[string]*BackupPolicy
 	// Keyring knows the Persons by their keys, accounts and addresses.
 	Keyring *identity.Keyring `json:"-"`
 }

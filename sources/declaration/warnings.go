@@ -20,6 +20,7 @@ func (s *Set) Warnings(now time.Time) Errors {
 	s.warnExpired(&list, now)
 	s.warnReviews(&list)
 	s.warnFirst(&list)
+	s.warnBackups(&list)
 	for _, name := range slices.Sorted(maps.Keys(s.Classes)) {
 		class := s.Classes[name]
 		if class.Spec.Authorship == AuthorshipForge && len(class.Spec.Approvals) > 0 {

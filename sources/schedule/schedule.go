@@ -152,7 +152,9 @@ func (p peak) around(zone *time.Location, t time.Time, before time.Duration) ite
 
 // LongestGap is the longest time between two starts that follow each other, and the first of the two. It looks at a year,
 // or at two starts if they lie further apart. It is the same for all names.
-func (s *Schedule) LongestGap() (gap time.Duration, after time.Time) {
+func (s *Schedule) LongestGap() (gap time.Duration, after time.Time) { return s.gap() }
+
+func (s *Schedule) longestGap() (gap time.Duration, after time.Time) {
 	last := s.nextBase(reference)
 	for end := reference.AddDate(1, 0, 1); !last.IsZero(); {
 		slot := s.nextSlot(last) // last lies in no peak hours

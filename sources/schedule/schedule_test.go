@@ -183,6 +183,6 @@ func BenchmarkLongestGap(b *testing.B) {
 	s := compile(b, Spec{Cron: "*/15 * * * *", TimeZone: "Europe/Berlin", Jitter: 5 * time.Minute, Peaks: []Peak{
 		{Days: []string{"mon", "tue", "wed", "thu", "fri"}, From: "09:00", To: "12:00"}, {From: "16:00", To: "19:00"}}})
 	for b.Loop() {
-		s.LongestGap()
+		s.longestGap()
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -44,6 +44,7 @@ type Schedule struct {
 	hourly bool // every hour of the day has slots
 	jitter time.Duration
 	peaks  []peak
+	gap    func() (time.Duration, time.Time)
 }
 
 type peak struct {
@@ -67,7 +68,7 @@ func Compile(spec Spec) (*Schedule, error) {
 		s.zone = time.UTC // to find what else is wrong
 	}
 	if spec.Jitter < 0 || spec.Jitter > maxJitter {
-		fail("jitter", fmt.Sprintf("jitter is %s", spec.Jitter), "it must be from 0s to "+hours(maxJitter), "choose another value")
+		fail("jitter", fmt.Sprintf("jitter is %s", spec.Jitter), fmt.Sprintf("it must be from 0s to %s", maxJitter), "choose another value")
 		s.jitter = 0
 	}
 	if s.cron, err = parseCron(spec.Cron); err != nil {
@@ -96,6 +97,7 @@ func Compile(spec Spec) (*Schedule, error) {
 	for hour := range 24 {
 		s.hourly = s.hourly && s.cron.Hour&(1<<hour) != 0
 	}
+	s.gap = sync.OnceValues(s.longestGap)
 	return s, nil
 }
 
@@ -107,7 +109,7 @@ func (s *Schedule) widened() string {
 	if s.jitter == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", with the jitter of %s before each", hours(s.jitter))
+	return fmt.Sprintf(", with the jitter of %s before each", s.jitter)
 }
 
 // cronForm keeps out what the parser knows besides five fields: zones and names such as @daily.
@@ -182,17 +184,6 @@ func timeOfDay(text string) (time.Duration, bool) {
 	}
 	t, err := time.Parse("15:04", text)
 	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, err == nil && len(text) == len("15:04")
-}
-
-// hours writes a duration as declarations do.
-func hours(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
 }
 
 // Offset is how much later than others something of that name starts: less than the jitter, in whole seconds.

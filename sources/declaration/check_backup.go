@@ -1,0 +1,166 @@
+package declaration
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/purser-gitops/purser/sources/calendar"
+	"github.com/purser-gitops/purser/sources/schedule"
+)
+
+// backupPolicies judges each policy.
+func (c *check) backupPolicies() {
+	for _, name := range slices.Sorted(maps.Keys(c.set.BackupPolicies)) {
+		p, doc := c.set.BackupPolicies[name], c.doc["BackupPolicy "+name]
+		if doc.broken {
+			continue // what depends on what cannot be read is not judged
+		}
+		c.schedules(p, doc)
+		c.objectives(p, doc)
+		c.retention(p, doc)
+		for i, replica := range p.Spec.Replicas {
+			if replica == p.Spec.Store {
+				c.g.errs.add(doc.mark(fmt.Sprintf("spec.replicas[%d]", i)), fmt.Sprintf("store %q has two roles", replica), "a copy beside the original is lost together with it", "name another store, or remove it")
+			}
+		}
+	}
+}
+
+// schedules makes the schedules of a policy ready to be asked, or says what is wrong with them. What is wrong with zone,
+// jitter or peak hours is told once.
+func (c *check) schedules(p *BackupPolicy, doc *document) {
+	told := map[string]bool{}
+	compile := func(path, cron string) *schedule.Schedule {
+		if cron == "" {
+			return nil
+		}
+		compiled, err := p.Spec.compile(cron)
+		var problems calendar.Errors
+		if err != nil && !errors.As(err, &problems) {
+			c.g.errs.add(doc.mark(path), "schedule cannot be used", err.Error(), "correct it")
+		}
+		for _, problem := range problems {
+			at := "spec." + problem.Path
+			if problem.Path == "cron" {
+				at = path
+			}
+			if !told[at] {
+				told[at] = true
+				c.g.errs.add(doc.mark(at), problem.What, problem.Why, problem.Remedy)
+			}
+		}
+		return compiled
+	}
+	s := &p.Schedules
+	s.Backups = compile("spec.schedule", p.Spec.Schedule)
+	s.L0, s.L1, s.L2 = compile("spec.verify.l0", p.Spec.Verify.L0), compile("spec.verify.l1", p.Spec.Verify.L1), compile("spec.verify.l2", p.Spec.Verify.L2)
+	for i, d := range p.Spec.Drills {
+		s.Drills = append(s.Drills, compile(fmt.Sprintf("spec.drills[%d].schedule", i), d.Schedule))
+	}
+}
+
+// objectives refuses what the schedule cannot keep.
+func (c *check) objectives(p *BackupPolicy, doc *document) {
+	s := p.Spec
+	if p.Schedules.Backups != nil {
+		if gap, after := p.Schedules.Backups.LongestGap(); s.RPO < gap {
+			c.g.errs.add(doc.mark("spec.rpo"), fmt.Sprintf("rpo is %s", s.RPO),
+				fmt.Sprintf("the schedule leaves %s between two backups, as after %s, and the loss can be no smaller", gap, after.Format(time.RFC3339)),
+				"back up more often, or allow for more")
+		}
+	}
+	switch {
+	case s.SnapshotLimit <= s.Deadline:
+	case given(doc, "spec.snapshotLimit"):
+		c.g.errs.add(doc.mark("spec.snapshotLimit"), fmt.Sprintf("snapshotLimit is %s", s.SnapshotLimit),
+			fmt.Sprintf("a backup is given up after %s, so it would never hold a snapshot for so long", s.Deadline), "make it at most the deadline")
+	default:
+		p.Spec.SnapshotLimit = s.Deadline
+	}
+}
+
+// retention refuses a policy that keeps nothing, or whose locks end before it is known whether a backup is good.
+func (c *check) retention(p *BackupPolicy, doc *document) {
+	r := p.Spec.Retention
+	if r.Hourly+r.Daily+r.Weekly+r.Monthly+r.Yearly == 0 {
+		c.g.errs.add(doc.mark("spec.retention"), "retention keeps nothing", "each of hourly, daily, weekly, monthly and yearly is 0, or left out", `add one of them, like "daily: 7"`)
+	}
+	days := time.Duration(r.LockDays) * 24 * time.Hour
+	if r.Lock != LockNone && days < r.Minimum {
+		c.g.errs.add(doc.mark("spec.retention.lockDays"), fmt.Sprintf("lockDays is %d", r.LockDays), fmt.Sprintf("every backup is locked for %s", r.Minimum), "raise it, or lower minimum")
+	}
+	if p.Schedules.L1 == nil {
+		return
+	}
+	if gap, _ := p.Schedules.L1.LongestGap(); r.Minimum < gap {
+		at := "spec.retention.minimum"
+		if !given(doc, at) {
+			at = "spec.verify.l1"
+		}
+		c.g.errs.add(doc.mark(at), fmt.Sprintf("retention.minimum is %s", r.Minimum),
+			fmt.Sprintf("verify.l1 leaves %s between two verifications, so a backup's lock could end before it is known whether the backup is good", gap),
+			"verify more often, or keep every backup for longer")
+	}
+}
+
+// backups judges what the environment's class demands of its policy.
+func (c *check) backups(e *Environment, doc *document) {
+	if name := e.Spec.Backup; name != "" && given(doc, "spec.backup") {
+		c.backupPolicyNamed(doc.mark("spec.backup"), name)
+	}
+	class, policy := c.set.Classes[e.Spec.Class], c.set.BackupPolicies[e.Spec.Backup]
+	if class == nil || doc.broken || !c.g.complete || e.Spec.Backup != "" && policy == nil {
+		return // reported as unknown
+	}
+	demand := class.Spec.Backup
+	switch {
+	case demand == (BackupDemand{}):
+	case policy == nil:
+		c.g.errs.add(doc.mark("spec.class"), fmt.Sprintf("environment %q has no backups", e.Meta.Name),
+			fmt.Sprintf("its class %q asks for verified ones, so nothing could ever be released", e.Spec.Class), `add "backup:" with the name of a BackupPolicy`)
+	case demand.DrillMaxAge > 0 && len(policy.Spec.Drills) == 0:
+		c.g.errs.add(doc.mark("spec.class"), fmt.Sprintf("environment %q has no restore drills", e.Meta.Name),
+			fmt.Sprintf("its class %q asks for them and BackupPolicy %q has none, so nothing could ever be released", e.Spec.Class, e.Spec.Backup), `add "drills:" to the policy`)
+	}
+}
+
+// backupPolicyNamed refuses the name of a policy that there is not.
+func (c *check) backupPolicyNamed(at Position, name string) {
+	if c.set.BackupPolicies[name] == nil && c.g.complete {
+		c.unknown(at, "backup policy", name, slices.Sorted(maps.Keys(c.set.BackupPolicies)))
+	}
+}
+
+// warnBackups is about classes that ask for younger backups or drills than policies are sure to give.
+func (s *Set) warnBackups(list *Errors) {
+	for _, name := range slices.Sorted(maps.Keys(s.Environments)) {
+		e := s.Environments[name]
+		class, policy := s.Classes[e.Spec.Class], s.BackupPolicies[e.Spec.Backup]
+		if class == nil || policy == nil {
+			continue
+		}
+		if most := class.Spec.Backup.MaxAge; most > 0 {
+			if gap, _ := policy.Schedules.Backups.LongestGap(); most < gap {
+				list.add(e.Position, fmt.Sprintf("backups of environment %q are often too old to release", name),
+					fmt.Sprintf("class %q asks for one that is at most %s old, and BackupPolicy %q leaves %s between two", class.Meta.Name, most, policy.Meta.Name, gap),
+					"back up more often, or let the class ask for less")
+			}
+		}
+		most := class.Spec.Backup.DrillMaxAge
+		if most == 0 {
+			continue
+		}
+		often := slices.ContainsFunc(policy.Schedules.Drills, func(d *schedule.Schedule) bool {
+			gap, _ := d.LongestGap()
+			return gap <= most
+		})
+		if !often {
+			list.add(e.Position, fmt.Sprintf("restore drills of environment %q are often too old to release", name),
+				fmt.Sprintf("class %q asks for one that is at most %s old, and no drill of BackupPolicy %q comes so often", class.Meta.Name, most, policy.Meta.Name),
+				"drill more often, or let the class ask for less")
+		}
+	}
+}
