@@ -56,6 +56,7 @@ var rules = []rule{
 	{"backup/store/storetest", []string{"backup/store"}},
 	{"backup/filestore", nil},
 	{"backup/seal", nil},
+	{"backup/postgres", []string{"sources/credential"}},
 	{"examples/lab", nil},
 	{"examples/lab/...", []string{"examples/lab", "examples/lab/..."}},
 	{"examples/...", append([]string{"examples/..."}, product...)},

@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purser-gitops/purser/sources/credential"
+)
+
+const (
+	pipeBytes = 1 << 20 // asked of the kernel; it may give less
+	stopGrace = 10 * time.Second
+	// Of what a program says, an error has the first lines and the last.
+	saidLines = 6
+	saidBytes = 16 << 10
+)
+
+// A program is a run of one of PostgreSQL's programs.
+type program struct {
+	tool tool
+	args []string
+	on   Connection
+	in   io.Reader // nil for nothing; read to its end, where it shows whether it is whole
+	out  io.Writer // nil for nothing
+}
+
+// run runs the program to its end, and returns what it said. The program ends with us, however we end.
+func (p program) run(ctx context.Context) (said string, err error) {
+	name := filepath.Base(p.tool.path)
+	env, password, err := p.on.environment()
+	if err != nil {
+		return "", fmt.Errorf("run %s: %w", name, err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cmd := exec.CommandContext(ctx, p.tool.path, p.args...)
+	cmd.Env, cmd.Dir = env, "/"
+	var words tail
+	cmd.Stderr = &words
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cancels what it asked of the server
+	cmd.WaitDelay = stopGrace
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if password != nil {
+		defer password.Close()
+		cmd.ExtraFiles = []*os.File{password}
+	}
+	err = p.pipe(ctx, cancel, cmd)
+	said = words.text()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the program was ended because of it
+	}
+	if err != nil && said != "" {
+		err = fmt.Errorf("%w: %s", err, said)
+	}
+	if err != nil {
+		return said, fmt.Errorf("run %s: %w", name, err)
+	}
+	return said, nil
+}
+
+// pipe starts the program, moves its input and output, and waits for it. What fails to move ends the program.
+func (p program) pipe(ctx context.Context, cancel context.CancelCauseFunc, cmd *exec.Cmd) (err error) {
+	var theirs, ours [2]*os.File // input, output
+	closeAll := func(files *[2]*os.File) {
+		for i, f := range files {
+			if f != nil {
+				_ = f.Close()
+				files[i] = nil
+			}
+		}
+	}
+	defer closeAll(&ours)
+	defer closeAll(&theirs)
+	if p.in != nil {
+		if theirs[0], ours[0], err = widePipe(); err != nil {
+			return err
+		}
+		cmd.Stdin = theirs[0]
+	}
+	if p.out != nil {
+		if ours[1], theirs[1], err = widePipe(); err != nil {
+			return err
+		}
+		cmd.Stdout = theirs[1]
+	}
+	ended, err := start(cmd)
+	if err != nil {
+		return err
+	}
+	closeAll(&theirs)
+	fed := make(chan error, 1)
+	go func() {
+		var err error
+		if p.in != nil {
+			err = feed(ours[0], p.in)
+			_ = ours[0].Close()
+		}
+		if err != nil {
+			cancel(fmt.Errorf("read input: %w", err))
+		}
+		fed <- err
+	}()
+	if p.out != nil {
+		if _, err := io.CopyBuffer(onlyWriter{p.out}, onlyReader{ours[1]}, make([]byte, pipeBytes)); err != nil {
+			cancel(fmt.Errorf("write output: %w", err))
+		}
+	}
+	if err = errors.Join(<-ended, <-fed); err != nil || p.in == nil {
+		return err
+	}
+	if _, err = io.Copy(io.Discard, onlyReader{p.in}); err != nil { // what it did not want; at the end shows whether all was whole
+		return fmt.Errorf("read input: %w", err)
+	}
+	return nil
+}
+
+// start starts the program on a thread that lives as long as it does: when the thread that forked ends, the kernel takes
+// that for our end. The channel yields how the program ended.
+func start(cmd *exec.Cmd) (<-chan error, error) {
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	return ended, <-started
+}
+
+// feed moves in to a program, to its end or until the program wants no more, which is no error.
+func feed(program io.Writer, in io.Reader) error {
+	buffer := make([]byte, pipeBytes)
+	for {
+		n, err := in.Read(buffer)
+		if n > 0 {
+			if _, err := program.Write(buffer[:n]); err != nil {
+				return nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// onlyReader and onlyWriter hide the methods with which io.CopyBuffer does without the buffer.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
+
+// widePipe is a pipe that spares the two sides most of their turns.
+func widePipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if raw, err := w.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) }) // else it is narrow
+	}
+	return r, w, nil
+}
+
+// A tail keeps the beginning and the end of what a program says.
+type tail struct{ first, last []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	n := len(p)
+	if room := saidBytes - len(t.first); room > 0 {
+		t.first = append(t.first, p[:min(room, n)]...)
+		p = p[min(room, n):]
+	}
+	t.last = append(t.last, p...)
+	if over := len(t.last) - saidBytes; over > 0 {
+		t.last = append(t.last[:0], t.last[over:]...)
+	}
+	return n, nil
+}
+
+// text is fit for a log.
+func (t *tail) text() string {
+	var lines []string
+	for line := range bytes.Lines(append(append([]byte(nil), t.first...), t.last...)) {
+		if line := credential.Scrub(string(line)); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) > saidLines {
+		lines = append(append(lines[:saidLines/2:saidLines/2], "…"), lines[len(lines)-saidLines/2:]...)
+	}
+	return strings.Join(lines, "; ")
+}

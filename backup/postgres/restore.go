@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+)
+
+// headBytes is how much of a dump is kept on the disk while the rest passes: its table of contents is in there, which
+// takes a few hundred bytes for each object.
+const headBytes = 64 << 20
+
+// RestoreRoles creates the roles that [Snapshot.Roles] wrote. Without them, all that a restored database holds belongs to
+// the superuser.
+func (s *Server) RestoreRoles(ctx context.Context, roles io.Reader) error {
+	psql, err := s.tools.find(ctx, "psql", s.major)
+	if err != nil {
+		return fmt.Errorf("restore roles: %w", err)
+	}
+	// By itself psql goes on after an error, and says that all is well.
+	_, err = program{tool: psql, on: s.Connection("postgres"), in: roles, args: []string{
+		"--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--single-transaction", "--file=-"}}.run(ctx)
+	if err != nil {
+		return fmt.Errorf("restore roles: %w", errors.Join(err, s.words()))
+	}
+	s.roles = true
+	return nil
+}
+
+// Restore creates a database like d and fills it from a dump, of which it reads all. The stream is not kept: what goes
+// into tables does so in one transaction, which spares the server its log; then jobs processes build indexes and check
+// constraints, for which they need the dump's table of contents alone. After an error the database is of no use.
+func (s *Server) Restore(ctx context.Context, d Database, dump io.Reader, jobs int) error {
+	if err := s.restore(ctx, d, dump, max(1, jobs)); err != nil {
+		return fmt.Errorf("restore database: %w", errors.Join(err, s.words()))
+	}
+	return nil
+}
+
+func (s *Server) restore(ctx context.Context, d Database, dump io.Reader, jobs int) (err error) {
+	tool, err := s.tools.find(ctx, "pg_restore", s.major)
+	if err != nil {
+		return err
+	}
+	if err := s.create(ctx, d); err != nil {
+		return err
+	}
+	head, err := os.CreateTemp(s.dir, "head-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, head.Close(), os.Remove(head.Name())) }()
+	args := []string{"--dbname=dbname=" + quoteWord(d.Name), "--no-password", "--exit-on-error", "--no-tablespaces", "--no-subscriptions",
+		"--no-publications"}
+	if !s.roles {
+		args = append(args, "--no-owner", "--no-acl")
+	}
+	rows := program{tool: tool, on: s.Connection(d.Name), in: io.TeeReader(dump, &upTo{head, headBytes}),
+		args: append([]string{"--single-transaction", "--section=pre-data", "--section=data"}, args...)}
+	if _, err := rows.run(ctx); err != nil {
+		return err
+	}
+	keys := program{tool: tool, on: s.Connection(d.Name),
+		args: append(append([]string{"--jobs=" + strconv.Itoa(jobs), "--section=post-data"}, args...), head.Name())}
+	_, err = keys.run(ctx)
+	return err
+}
+
+func (s *Server) create(ctx context.Context, d Database) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	conn, err := s.Connection("postgres").connect(ctx, "purser backup: restore")
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	if _, err := conn.Exec(ctx, d.create(d.Name, s.major)); err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	return nil
+}
+
+// upTo writes the first bytes of what is written to it.
+type upTo struct {
+	w    io.Writer
+	room int
+}
+
+func (u *upTo) Write(p []byte) (int, error) {
+	if u.room > 0 {
+		n, err := u.w.Write(p[:min(len(p), u.room)])
+		u.room -= n
+		if err != nil {
+			return n, err
+		}
+	}
+	return len(p), nil
+}
