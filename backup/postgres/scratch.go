@@ -110,7 +110,7 @@ func (s *Server) folder(dir string) (err error) {
 	if s.lock, err = lockFolder(s.dir); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 {
+	if rights() {
 		if err := os.Chown(s.dir, nobody, nobody); err != nil {
 			return err
 		}
@@ -156,6 +156,24 @@ func removeLeftovers(dir string) error {
 	return nil
 }
 
+// rights says whether we are root, and there is a nobody that we can become. In a user namespace there may be none.
+func rights() bool {
+	if os.Geteuid() != 0 {
+		return false
+	}
+	users, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(users)) {
+		var from, to, count int64
+		if n, _ := fmt.Sscan(line, &from, &to, &count); n == 3 && from <= nobody && nobody < from+count {
+			return true
+		}
+	}
+	return false
+}
+
 // confine puts a program where it has no network, sees no process but its own, and is nobody: as root by the rights of
 // that user, else in a user namespace, to the outside of which it is who we are.
 func confine(cmd *exec.Cmd) {
@@ -163,11 +181,11 @@ func confine(cmd *exec.Cmd) {
 		Pdeathsig: syscall.SIGKILL, Setpgid: true,
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 	}
-	if euid := os.Geteuid(); euid == 0 {
+	if rights() {
 		attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	} else {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: euid, Size: 1}}
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Geteuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Getegid(), Size: 1}}
 	}
 	cmd.SysProcAttr = attr
@@ -188,7 +206,7 @@ func (s *Server) initdb(ctx context.Context, t tool) error {
 		return err
 	}
 	defer password.Close()
-	if os.Geteuid() == 0 {
+	if rights() {
 		if err := password.Chown(nobody, nobody); err != nil {
 			return err
 		}
