@@ -18,7 +18,16 @@ import (
 	"github.com/purser-gitops/purser/examples/lab/odoodb"
 )
 
-func TestMain(m *testing.M) { labtest.Main(m) }
+func TestMain(m *testing.M) {
+	if arguments := os.Getenv(envChild); arguments != "" {
+		if err := child(arguments); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	labtest.Main(m)
+}
 
 // connection reaches a database of the lab as one of its users.
 func connection(t testing.TB, e *lab.Endpoints, user, database string) Connection {

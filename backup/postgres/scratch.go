@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -291,20 +293,20 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
-// words are the last that the server has said.
+// words are what the server has said of errors, as an error; nil for nothing.
 func (s *Server) words() error {
 	f, err := os.Open(s.log)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > saidBytes {
-		_, _ = f.Seek(-saidBytes, 2)
-	}
 	var said tail
-	buffer := make([]byte, saidBytes)
-	n, _ := f.Read(buffer)
-	_, _ = said.Write(buffer[:n])
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if line := lines.Bytes(); bytes.Contains(line, []byte("ERROR:")) || bytes.Contains(line, []byte("FATAL:")) || bytes.Contains(line, []byte("PANIC:")) {
+			_, _ = said.Write(append(line, '\n'))
+		}
+	}
 	if text := said.text(); text != "" {
 		return fmt.Errorf("the server says: %s", text)
 	}
