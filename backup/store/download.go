@@ -39,7 +39,7 @@ func (s *S3) open(ctx context.Context, o Object) (io.ReadCloser, error) {
 			return nil, err
 		}
 		if info.SHA256 == "" {
-			return nil, errors.New("nothing says its SHA-256: it has several parts, and no record of it is given")
+			return nil, fmt.Errorf("%w: nothing says its SHA-256: it has several parts, and no record of it is given", ErrChanged)
 		}
 		o.SHA256 = info.SHA256
 	}

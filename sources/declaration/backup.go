@@ -54,7 +54,7 @@ type BackupPolicySpec struct {
 	// Longest time that a restore may take until the database and its attachments are there and checked.
 	RTO time.Duration `json:"rto" jsonschema:"required,minimum=1m"`
 	// Longest time that a backup may take. One that takes longer is given up.
-	Deadline time.Duration `json:"deadline,omitempty" jsonschema:"default=4h,minimum=1m"`
+	Deadline time.Duration `json:"deadline,omitempty" jsonschema:"default=4h,minimum=1m,maximum=72h"`
 	// Longest time that a backup may hold a snapshot of the database, which keeps the database from clearing up. At most the deadline.
 	SnapshotLimit time.Duration `json:"snapshotLimit,omitempty" jsonschema:"default=2h,minimum=1m"`
 	// When backups are verified, as in cron.

@@ -52,6 +52,7 @@ var rules = []rule{
 	{"sources/declaration/schemagen", []string{"sources/declaration"}},
 	{"render", []string{"sources", "sources/credential", "sources/declaration"}},
 	{"health", []string{"render"}},
+	{"backup", []string{"backup/filestore", "backup/postgres", "backup/seal", "backup/store", "sources/declaration"}},
 	{"backup/store", []string{"sources/credential"}},
 	{"backup/store/storetest", []string{"backup/store"}},
 	{"backup/filestore", nil},

@@ -1,0 +1,28 @@
+// Package backup knows what a backup is: a set of write-once objects and the manifest that was written after them.
+//
+// # Keys
+//
+// All objects of an environment lie below its name:
+//
+//	ENV/backups/ID/{database,roles,configuration,attachments}  sealed streams (package seal)
+//	ENV/backups/ID/manifest.json                               the [Manifest], plain JSON
+//	ENV/filestore/GENERATION/NAME                              sealed packs of attachments (package filestore)
+//
+// An [ID] is 20261122T101500Z-ENV-RANDOM8: it sorts by the time at which the backup began. A generation is the month in
+// which its packs were begun, such as 2026-11.
+//
+// # What makes a backup
+//
+// The manifest is written last and under a key that nobody has used. Without a manifest there is no backup; the objects of a
+// backup that was broken off are a [Half], which is never listed as a backup.
+//
+// The manifest names each object by key and version, with its size, its SHA-256 sealed and plain, and its lock. It also says
+// which environment and which backup it is of, and all its keys lie where these say: a manifest that was copied to another
+// place is refused. Whoever can write to the store can write a manifest, so one proves nothing by itself: the evidence log
+// has its version and SHA-256, and [Open] takes it by these.
+//
+// # Retention
+//
+// [Keep.Decide] says for each backup whether it is kept, why, how long its objects are to be locked, and what can be
+// deleted. It deletes nothing: [Expire] carries that out, with the credentials of another identity.
+package backup

@@ -1,0 +1,9 @@
+package backup
+
+import (
+	"testing"
+
+	"github.com/purser-gitops/purser/examples/lab/labtest"
+)
+
+func TestMain(m *testing.M) { labtest.Main(m) }
