@@ -236,7 +236,7 @@ func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newes
 	}
 	for _, h := range inv.Halves {
 		if clocks.Here.Sub(h.ID.Began()) > max(grace, k.Minimum) {
-			p.Expire = append(p.Expire, Expiry{ID: h.ID, Objects: h.Objects})
+			p.Expire = append(p.Expire, Expiry(h))
 			p.Notes = append(p.Notes, fmt.Sprintf("backup %s was broken off", h.ID))
 		}
 	}

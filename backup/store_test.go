@@ -258,6 +258,20 @@ func TestDamage(t *testing.T) {
 			}
 		}
 
+		inv, err := Survey(ctx, b, "prod-eu", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unknown := 0
+		for _, c := range inv.Backups {
+			if c.Problem != "" {
+				unknown++
+			}
+		}
+		if unknown != 6 {
+			t.Errorf("it is unknown what %d backups consist of", unknown)
+		}
+
 		m, ref := fresh()
 		b.hide(t, ref)
 		if f, there := problem(m.ID); there {
