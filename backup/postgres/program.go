@@ -72,25 +72,22 @@ func (p program) run(ctx context.Context) (said string, err error) {
 
 // pipe starts the program, moves its input and output, and waits for it. What fails to move ends the program.
 func (p program) pipe(ctx context.Context, cancel context.CancelCauseFunc, cmd *exec.Cmd) (err error) {
-	var theirs, ours [2]*os.File // input, output
-	closeAll := func(files *[2]*os.File) {
-		for i, f := range files {
-			if f != nil {
-				_ = f.Close()
-				files[i] = nil
-			}
+	var theirs [2]*os.File // input, output
+	ours := [2]*pipeEnd{{fd: -1}, {fd: -1}}
+	defer func() {
+		for i := range ours {
+			_ = ours[i].Close()
+			_ = theirs[i].Close() // an error for the second time, and for none
 		}
-	}
-	defer closeAll(&ours)
-	defer closeAll(&theirs)
+	}()
 	if p.in != nil {
-		if theirs[0], ours[0], err = widePipe(); err != nil {
+		if theirs[0], ours[0], err = widePipe(true); err != nil {
 			return err
 		}
 		cmd.Stdin = theirs[0]
 	}
 	if p.out != nil {
-		if ours[1], theirs[1], err = widePipe(); err != nil {
+		if theirs[1], ours[1], err = widePipe(false); err != nil {
 			return err
 		}
 		cmd.Stdout = theirs[1]
@@ -99,7 +96,9 @@ func (p program) pipe(ctx context.Context, cancel context.CancelCauseFunc, cmd *
 	if err != nil {
 		return err
 	}
-	closeAll(&theirs)
+	for _, f := range theirs {
+		_ = f.Close()
+	}
 	fed := make(chan error, 1)
 	go func() {
 		var err error
@@ -113,7 +112,7 @@ func (p program) pipe(ctx context.Context, cancel context.CancelCauseFunc, cmd *
 		fed <- err
 	}()
 	if p.out != nil {
-		if _, err := io.CopyBuffer(onlyWriter{p.out}, onlyReader{ours[1]}, make([]byte, pipeBytes)); err != nil {
+		if _, err := io.CopyBuffer(onlyWriter{p.out}, ours[1], make([]byte, pipeBytes)); err != nil {
 			cancel(fmt.Errorf("write output: %w", err))
 		}
 	}
@@ -161,21 +160,87 @@ func feed(program io.Writer, in io.Reader) error {
 	}
 }
 
-// onlyReader and onlyWriter hide the methods with which io.CopyBuffer does without the buffer.
+// onlyReader and onlyWriter hide the methods with which io.Copy does without a buffer.
 type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{ io.Writer }
 )
 
-// widePipe is a pipe that spares the two sides most of their turns.
-func widePipe() (r, w *os.File, err error) {
-	if r, w, err = os.Pipe(); err != nil {
-		return nil, nil, err
+// PostgreSQL's programs read and write 4 KiB at a time. To be woken for each of these costs more than the work on it, so
+// that we leave a pipe alone for a moment when there is little to do, and keep it from Go's poller, which is woken as well.
+const batchPause = 2 * time.Millisecond
+
+// A pipeEnd is ours of a pipe to a program. Reading ends when the program does.
+type pipeEnd struct {
+	fd    int
+	empty bool // when it was read last
+}
+
+// Read blocks a thread.
+func (e *pipeEnd) Read(p []byte) (int, error) {
+	if e.empty {
+		time.Sleep(batchPause)
 	}
-	if raw, err := w.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) }) // else it is narrow
+	for {
+		n, err := unix.Read(e.fd, p)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, os.NewSyscallError("read pipe", err)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			e.empty = n < len(p)/2
+			return n, nil
+		}
 	}
-	return r, w, nil
+}
+
+// Write writes all of p, or fails because the program wants no more.
+func (e *pipeEnd) Write(p []byte) (written int, err error) {
+	for written < len(p) {
+		n, err := unix.Write(e.fd, p[written:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			time.Sleep(batchPause)
+		case err != nil:
+			return written, os.NewSyscallError("write pipe", err)
+		default:
+			written += n
+		}
+	}
+	return written, nil
+}
+
+// Close may be called again.
+func (e *pipeEnd) Close() error {
+	if e.fd < 0 {
+		return nil
+	}
+	fd := e.fd
+	e.fd = -1
+	return unix.Close(fd)
+}
+
+// widePipe is a pipe to a program, or from it.
+func widePipe(to bool) (theirs *os.File, ours *pipeEnd, err error) {
+	var fds [2]int
+	ours = &pipeEnd{fd: -1}
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, ours, os.NewSyscallError("create pipe", err)
+	}
+	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeBytes) // else it is narrow
+	if !to {
+		ours.fd = fds[0]
+		return os.NewFile(uintptr(fds[1]), "output"), ours, nil
+	}
+	ours.fd = fds[1]
+	theirs = os.NewFile(uintptr(fds[0]), "input")
+	if err := unix.SetNonblock(ours.fd, true); err != nil {
+		return theirs, ours, os.NewSyscallError("prepare pipe", err)
+	}
+	return theirs, ours, nil
 }
 
 // A tail keeps the beginning and the end of what a program says.
