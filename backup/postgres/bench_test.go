@@ -18,7 +18,7 @@ import (
 	"github.com/purser-gitops/purser/examples/lab/odoodb"
 )
 
-// What the benchmarks are about: docs/performance.md has the bars.
+// How large the database of the benchmarks is.
 const (
 	benchBytes       = 1 << 30
 	benchAttachments = 20_000
