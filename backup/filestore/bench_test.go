@@ -88,7 +88,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		most = max(most, samples[0].Value.Uint64()+samples[1].Value.Uint64())
 	}
 	runtime.GC() // what other tests left
-	p, err := NewPlan(t.Context(), t.TempDir(), rowsOf(rows, measure), index.whole(), nil)
+	p, err := NewPlan(t.Context(), t.TempDir(), rowsOf(rows, measure), []io.Reader{index.whole()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func BenchmarkNothingNew(b *testing.B) {
 	const rows = 100_000
 	index := indexOf(b, rows)
 	for b.Loop() {
-		p, err := NewPlan(b.Context(), b.TempDir(), rowsOf(rows, func() {}), index.whole(), nil)
+		p, err := NewPlan(b.Context(), b.TempDir(), rowsOf(rows, func() {}), []io.Reader{index.whole()}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -54,6 +54,6 @@ func Check(ctx context.Context, list iter.Seq2[Attachment, error], dir string) (
 		return Checked{}, fmt.Errorf("check filestore: %w", err)
 	}
 	done.Amount = good
-	done.Problems.merge(wrong)
+	done.Problems.Merge(wrong)
 	return done, nil
 }

@@ -2,6 +2,8 @@ package filestore
 
 import (
 	"archive/tar"
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
@@ -34,6 +36,9 @@ type packWriter interface {
 // CopyOptions may be zero.
 type CopyOptions struct {
 	PackBytes int64 // about the length of a full pack; default 128 MiB. A larger content has a pack of its own.
+	// Stored, if there is one, is called with each pack that has been stored, and with the lines that the stream of
+	// attachments will have of its contents. The lines of later packs come after those of earlier ones.
+	Stored func(pack string, lines []byte, contents int64) error
 
 	now   func() time.Time
 	pause func(context.Context) error // before another look at a file in the making
@@ -130,6 +135,9 @@ func (c *copier) copyPack(ctx context.Context, batch []content) error {
 		if err != nil {
 			return err
 		}
+		if err := c.report(pack, batch); err != nil {
+			return err
+		}
 		for _, lost := range pack.lost {
 			c.plan.lost = append(c.plan.lost, c.position+lost.at)
 			c.copied.Problems.add(lost.problem)
@@ -143,6 +151,29 @@ func (c *copier) copyPack(ctx context.Context, batch []content) error {
 		}
 		return nil
 	}
+}
+
+// report says what a stored pack holds.
+func (c *copier) report(p *pack, batch []content) error {
+	if p.name == "" || c.o.Stored == nil {
+		return nil
+	}
+	var lines bytes.Buffer
+	out, lost := &indexWriter{w: bufio.NewWriter(&lines)}, p.lost
+	for i, held := range batch {
+		if len(lost) > 0 && lost[0].at == int64(i) {
+			lost = lost[1:]
+			continue
+		}
+		held.pack = p.name
+		if err := out.write(held); err != nil {
+			return err
+		}
+	}
+	if err := out.w.Flush(); err != nil {
+		return err
+	}
+	return c.o.Stored(p.name, lines.Bytes(), out.contents)
 }
 
 // A pack in the making.

@@ -251,13 +251,13 @@ func TestDamagedIndexIsRefused(t *testing.T) {
 		if _, err := os.Stat(dir + partialSuffix); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: a partial folder is left: %v", what, err)
 		}
-		if _, err := NewPlan(t.Context(), t.TempDir(), list(s.rows), strings.NewReader(index), nil); !errors.Is(err, ErrIndex) {
+		if _, err := NewPlan(t.Context(), t.TempDir(), list(s.rows), []io.Reader{strings.NewReader(index)}, nil); !errors.Is(err, ErrIndex) {
 			t.Errorf("%s: the plan says %v", what, err)
 		}
 	}
 	// The error at the end of an unverified stream is one of ours.
 	bad := errors.New("not what was written")
-	if _, err := NewPlan(t.Context(), t.TempDir(), list(s.rows), io.MultiReader(bytes.NewReader(b.index), errReader{bad}), nil); !errors.Is(err, bad) {
+	if _, err := NewPlan(t.Context(), t.TempDir(), list(s.rows), []io.Reader{io.MultiReader(bytes.NewReader(b.index), errReader{bad})}, nil); !errors.Is(err, bad) {
 		t.Errorf("the plan says %v", err)
 	}
 	if _, err := Verify(t.Context(), t.TempDir(), io.MultiReader(bytes.NewReader(b.index), errReader{bad}), to); !errors.Is(err, bad) {
@@ -271,7 +271,7 @@ func TestLostPackIsCopiedAgain(t *testing.T) {
 	s, to, b := someFiles(t)
 	lost := to.names()[3]
 	n := len(held(t, s, b, lost))
-	p, err := NewPlan(t.Context(), t.TempDir(), list(s.rows), bytes.NewReader(b.index), func(pack string) bool { return pack != lost })
+	p, err := NewPlan(t.Context(), t.TempDir(), list(s.rows), []io.Reader{bytes.NewReader(b.index)}, func(pack string) bool { return pack != lost })
 	if err != nil {
 		t.Fatal(err)
 	}

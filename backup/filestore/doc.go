@@ -31,6 +31,7 @@
 //
 // # Generations
 //
-// The next backup reads the stream of the one before, and copies what no pack holds yet: no file is looked at that has been
-// copied before. Without a previous stream all is copied, which begins a new generation of packs.
+// The next backup reads the stream of the one before, and what backups that were broken off had stored already, and copies
+// what no pack holds yet: no file is looked at that has been copied before. Without a previous stream all is copied, which
+// begins a new generation of packs.
 package filestore

@@ -18,6 +18,14 @@ const (
 	noPack    = "-"
 )
 
+// Stream makes a stream of attachments of the lines that [CopyOptions.Stored] was called with, in that order. By it the next
+// backup knows what was stored by one that was broken off.
+func Stream(lines io.Reader, contents int64) io.Reader {
+	return io.MultiReader(strings.NewReader(indexHead), lines, strings.NewReader(indexEnd(contents)))
+}
+
+func indexEnd(contents int64) string { return fmt.Sprintf("end\t%d\n", contents) }
+
 // An indexWriter writes a stream of attachments; finish ends it.
 type indexWriter struct {
 	w        *bufio.Writer
@@ -49,7 +57,7 @@ func (x *indexWriter) write(c content) error {
 }
 
 func (x *indexWriter) finish() error {
-	fmt.Fprintf(x.w, "end\t%d\n", x.contents)
+	_, _ = x.w.WriteString(indexEnd(x.contents))
 	return x.w.Flush()
 }
 

@@ -30,11 +30,11 @@ type placement struct {
 	end  int64
 }
 
-// NewPlan compares a list of attachments, sorted by the bytes of store_fname, with the stream of attachments of an earlier
-// backup: previous is nil if there is none, or if a new generation begins. Contents whose pack usable denies are copied
-// again. The list is read once and quickly, since it comes from a snapshot of the database that should not last. The folder
-// scratch takes about 150 bytes per content.
-func NewPlan(ctx context.Context, scratch string, list iter.Seq2[Attachment, error], previous io.Reader,
+// NewPlan compares a list of attachments, sorted by the bytes of store_fname, with the streams of attachments of earlier
+// backups: there are none if a new generation begins. Contents whose pack usable denies are copied again. The list is read
+// once and quickly, since it comes from a snapshot of the database that should not last. The folder scratch takes about 150
+// bytes per content.
+func NewPlan(ctx context.Context, scratch string, list iter.Seq2[Attachment, error], previous []io.Reader,
 	usable func(pack string) bool) (*Plan, error) {
 	p := &Plan{}
 	if err := p.fill(ctx, scratch, list, previous, usable); err != nil {
@@ -43,14 +43,15 @@ func NewPlan(ctx context.Context, scratch string, list iter.Seq2[Attachment, err
 	return p, nil
 }
 
-func (p *Plan) fill(ctx context.Context, scratch string, list iter.Seq2[Attachment, error], previous io.Reader,
+func (p *Plan) fill(ctx context.Context, scratch string, list iter.Seq2[Attachment, error], previous []io.Reader,
 	usable func(string) bool) (err error) {
 	if p.file, err = newSpool(scratch); err != nil {
 		return err
 	}
-	known := &knownContents{usable: usable}
-	if previous != nil {
-		if known.index, err = newIndexReader(previous); err != nil {
+	known := make([]*knownContents, len(previous))
+	for i, r := range previous {
+		known[i] = &knownContents{usable: usable}
+		if known[i].index, err = newIndexReader(r); err != nil {
 			return err
 		}
 	}
@@ -59,8 +60,13 @@ func (p *Plan) fill(ctx context.Context, scratch string, list iter.Seq2[Attachme
 		if err != nil {
 			return err
 		}
-		if c.pack, err = known.find(c); err != nil {
-			return err
+		for _, k := range known {
+			if c.pack, err = k.find(c); err != nil {
+				return err
+			}
+			if c.pack != "" {
+				break
+			}
 		}
 		if c.pack == "" {
 			p.New.add(c)
@@ -71,15 +77,17 @@ func (p *Plan) fill(ctx context.Context, scratch string, list iter.Seq2[Attachme
 			return err
 		}
 	}
-	if err := known.finish(); err != nil {
-		return err
+	for _, k := range known {
+		if err := k.finish(); err != nil {
+			return err
+		}
 	}
 	return merged.finish()
 }
 
 // knownContents looks up contents in the stream of an earlier backup, in order.
 type knownContents struct {
-	index  *indexReader // nil for none
+	index  *indexReader
 	usable func(string) bool
 	next   content
 	read   bool // next is valid
@@ -88,7 +96,7 @@ type knownContents struct {
 
 // find returns the name of the pack that holds c, "" for none.
 func (k *knownContents) find(c content) (string, error) {
-	for k.index != nil && !k.ended {
+	for !k.ended {
 		if !k.read {
 			if err := k.advance(); err != nil {
 				return "", err
@@ -117,7 +125,7 @@ func (k *knownContents) advance() (err error) {
 
 // finish reads to the end, where the stream shows whether it is whole.
 func (k *knownContents) finish() error {
-	for k.index != nil && !k.ended {
+	for !k.ended {
 		if err := k.advance(); err != nil {
 			return err
 		}

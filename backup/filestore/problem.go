@@ -62,7 +62,8 @@ func (p *Problems) add(problem *Problem) {
 	}
 }
 
-func (p *Problems) merge(others Problems) {
+// Merge adds those of another step.
+func (p *Problems) Merge(others Problems) {
 	if p.Counts == nil {
 		p.Counts = map[Kind]int64{}
 	}

@@ -109,7 +109,7 @@ func TestWhatCannotBeCopiedIsReported(t *testing.T) {
 
 	b := s.run(to, nil, CopyOptions{PackBytes: 10 << 10})
 	all := b.plan.Problems
-	all.merge(b.copied.Problems)
+	all.Merge(b.copied.Problems)
 	for id, kind := range want {
 		if p, ok := problem(all, id); !ok || p.Kind != kind {
 			t.Errorf("attachment %d (%.60q): the problem is %+v, not %s", id, s.rows[id-1].Store, p, kind)

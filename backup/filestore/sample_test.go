@@ -150,9 +150,9 @@ type backup struct {
 // run makes a backup of rows after an earlier one.
 func (s *sample) run(to *packs, previous []byte, o CopyOptions) backup {
 	s.t.Helper()
-	var earlier io.Reader
+	var earlier []io.Reader
 	if previous != nil {
-		earlier = bytes.NewReader(previous)
+		earlier = []io.Reader{bytes.NewReader(previous)}
 	}
 	p, err := NewPlan(s.t.Context(), s.t.TempDir(), list(s.rows), earlier, nil)
 	if err != nil {

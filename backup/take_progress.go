@@ -1,0 +1,111 @@
+package backup
+
+import (
+	"sync"
+	"time"
+)
+
+// progressEvery is how often progress is told.
+const progressEvery = time.Second
+
+// Progress is how far a backup is.
+type Progress struct {
+	Segment string        // see the names of segments
+	Bytes   int64         // read so far, of database and filestore
+	Total   int64         // about as many will be; 0 as long as that is not known
+	Rate    float64       // bytes per second, of the last seconds
+	Left    time.Duration // about, for reading; negative if that is not known
+}
+
+// A meter knows how far a backup is.
+type meter struct {
+	mu      sync.Mutex
+	segment string
+	bytes   int64
+	total   int64
+	sealed  int64
+	rate    float64
+}
+
+func (m *meter) begin(segment string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.segment = segment
+}
+
+func (m *meter) passed(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bytes += int64(n)
+}
+
+func (m *meter) expect(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.total += n
+}
+
+func (m *meter) stored(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sealed += n
+}
+
+func (m *meter) totals() (plain, sealed int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bytes, m.sealed
+}
+
+// smooth is the part of the latest rate in the one that is told.
+const smooth = 0.3
+
+// progress tells how far it is, passed after the last time that so many bytes were read.
+func (m *meter) progress(last int64, passed time.Duration) Progress {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := float64(m.bytes-last) / passed.Seconds(); m.rate == 0 {
+		m.rate = now
+	} else {
+		m.rate += smooth * (now - m.rate)
+	}
+	p := Progress{Segment: m.segment, Bytes: m.bytes, Rate: m.rate, Left: -1}
+	if m.total > 0 {
+		p.Total = max(m.total, m.bytes)
+		if m.rate > 0 {
+			p.Left = time.Duration(float64(p.Total-p.Bytes) / m.rate * float64(time.Second))
+		}
+	}
+	return p
+}
+
+// report tells the progress until the returned function is called.
+func (m *meter) report(to func(Progress), every time.Duration) (stop func()) {
+	if to == nil {
+		return func() {}
+	}
+	if every <= 0 {
+		every = progressEvery
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		last, at := int64(0), time.Now()
+		for {
+			select {
+			case now := <-ticker.C:
+				p := m.progress(last, now.Sub(at))
+				last, at = p.Bytes, now
+				to(p)
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
