@@ -149,7 +149,7 @@ func BenchmarkRestore(b *testing.B) {
 	}
 	stock := func(jobs int) func(Database) error {
 		return func(d Database) error {
-			if err := server.create(b.Context(), d); err != nil {
+			if err := create(b.Context(), server.Connection("postgres"), d, server.major); err != nil {
 				return err
 			}
 			_, err := program{tool: tool{path: path}, on: server.Connection(d.Name), args: []string{"--dbname=" + d.Name, "--no-owner", "--no-acl",

@@ -16,6 +16,10 @@ var (
 	ErrGuard = errors.New("the guard against the collection of attachments is lost")
 	// ErrHeld says that a snapshot was held for as long as it may be.
 	ErrHeld = errors.New("the snapshot was held for too long")
+	// ErrArchive says that a stream is no dump that pg_restore can read.
+	ErrArchive = errors.New("the dump cannot be read")
+	// ErrBusy says that somebody is connected to a database that is to be renamed.
+	ErrBusy = errors.New("somebody is connected to the database")
 	// ErrEnded is the error of questions to a snapshot that was given back.
 	ErrEnded = errors.New("the snapshot has ended")
 )
@@ -23,6 +27,7 @@ var (
 // Codes of errors: https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
 	codeLockNotAvailable = "55P03"
+	codeInUse            = "55006"
 	codeNoTable          = "42P01"
 	codeNoPrivilege      = "42501"
 	codeReadOnly         = "25006"
@@ -51,3 +56,6 @@ func code(err error) string {
 	}
 	return ""
 }
+
+// Missing says that an error is about a table that is not there.
+func Missing(err error) bool { return code(err) == codeNoTable }

@@ -55,8 +55,8 @@ type Created struct {
 	At    time.Time `json:"at,omitzero"`
 }
 
-// businessTables are those of Odoo's own modules that say when the shop was last open.
-var businessTables = []string{"pos_order", "sale_order", "account_move", "stock_move"}
+// BusinessTables are those of Odoo's own modules that say when the shop was last open. One without modules lacks them.
+var BusinessTables = []string{"pos_order", "sale_order", "account_move", "stock_move"}
 
 // Facts asks for all of them.
 func (s *Snapshot) Facts(ctx context.Context) (Facts, error) {
@@ -130,7 +130,7 @@ func (r *Reader) Odoo(ctx context.Context) (Odoo, error) {
 		}
 	}
 	there, err := query(ctx, r, "list tables", pgx.RowTo[string],
-		"SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS t(name, i) WHERE to_regclass('public.' || name) IS NOT NULL ORDER BY i", businessTables)
+		"SELECT name FROM unnest($1::text[]) WITH ORDINALITY AS t(name, i) WHERE to_regclass('public.' || name) IS NOT NULL ORDER BY i", BusinessTables)
 	if err != nil {
 		return Odoo{}, err
 	}

@@ -31,17 +31,19 @@ const (
 type program struct {
 	tool tool
 	args []string
-	on   Connection
-	in   io.Reader // nil for nothing; read to its end, where it shows whether it is whole
-	out  io.Writer // nil for nothing
+	on   Connection // zero for none
+	in   io.Reader  // nil for nothing; read to its end, where it shows whether it is whole
+	out  io.Writer  // nil for nothing
 }
 
 // run runs the program to its end, and returns what it said. The program ends with us, however we end.
 func (p program) run(ctx context.Context) (said string, err error) {
 	name := filepath.Base(p.tool.path)
-	env, password, err := p.on.environment()
-	if err != nil {
-		return "", fmt.Errorf("run %s: %w", name, err)
+	env, password := []string{"LC_ALL=C", "HOME=/nonexistent"}, (*os.File)(nil)
+	if p.on != (Connection{}) {
+		if env, password, err = p.on.environment(); err != nil {
+			return "", fmt.Errorf("run %s: %w", name, err)
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

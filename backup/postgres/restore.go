@@ -45,39 +45,45 @@ func (s *Server) restore(ctx context.Context, d Database, dump io.Reader, jobs i
 	if err != nil {
 		return err
 	}
-	if err := s.create(ctx, d); err != nil {
+	if err := create(ctx, s.Connection("postgres"), d, s.major); err != nil {
 		return err
 	}
-	head, err := os.CreateTemp(s.dir, "head-*")
+	return fill(ctx, tool, s.Connection(d.Name), dump, s.dir, jobs, s.roles)
+}
+
+// fill restores a dump into an empty database; dir is for the beginning of the dump.
+func fill(ctx context.Context, tool tool, on Connection, dump io.Reader, dir string, jobs int, owners bool) (err error) {
+	head, err := os.CreateTemp(dir, "head-*")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, head.Close(), os.Remove(head.Name())) }()
-	args := []string{"--dbname=dbname=" + quoteWord(d.Name), "--no-password", "--exit-on-error", "--no-tablespaces", "--no-subscriptions",
+	args := []string{"--dbname=dbname=" + quoteWord(on.Database), "--no-password", "--exit-on-error", "--no-tablespaces", "--no-subscriptions",
 		"--no-publications"}
-	if !s.roles {
+	if !owners {
 		args = append(args, "--no-owner", "--no-acl")
 	}
-	rows := program{tool: tool, on: s.Connection(d.Name), in: io.TeeReader(dump, &upTo{head, headBytes}),
+	rows := program{tool: tool, on: on, in: io.TeeReader(dump, &upTo{head, headBytes}),
 		args: append([]string{"--single-transaction", "--section=pre-data", "--section=data"}, args...)}
 	if _, err := rows.run(ctx); err != nil {
 		return err
 	}
-	keys := program{tool: tool, on: s.Connection(d.Name),
+	keys := program{tool: tool, on: on,
 		args: append(append([]string{"--jobs=" + strconv.Itoa(jobs), "--section=post-data"}, args...), head.Name())}
 	_, err = keys.run(ctx)
 	return err
 }
 
-func (s *Server) create(ctx context.Context, d Database) error {
+// create creates a database like d.
+func create(ctx context.Context, on Connection, d Database, major int) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	conn, err := s.Connection("postgres").connect(ctx, "purser backup: restore")
+	conn, err := on.connect(ctx, "purser backup: restore")
 	if err != nil {
 		return err
 	}
 	defer closeConn(conn)
-	if _, err := conn.Exec(ctx, d.create(d.Name, s.major)); err != nil {
+	if _, err := conn.Exec(ctx, d.create(d.Name, major)); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
 	return nil

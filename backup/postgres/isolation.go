@@ -1,0 +1,58 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tryTimeout bounds an attempt to connect from a scratch server.
+const tryTimeout = 20 * time.Second
+
+// Folder is the server's own, which goes with it. What is put there is out of reach of other users.
+func (s *Server) Folder() string { return s.dir }
+
+// Isolated makes sure that the server is in a network of its own that leads nowhere.
+func (s *Server) Isolated() error { return s.isolated() }
+
+// An Attempt says what became of an attempt to connect from a scratch server.
+type Attempt struct {
+	Host string `json:"host"`
+	Port int    `json:"port"`
+	// Unreachable says that the network does not lead there, by what the server says. An address that answers, refuses or
+	// does not answer in time is reachable.
+	Unreachable bool   `json:"unreachable"`
+	Said        string `json:"said"`
+}
+
+// Try lets the server connect to another one, as whatever is restored into it could: a host is an address, or the folder of a
+// Unix socket. Only a network that leads nowhere, or a socket that is out of reach, is unreachable.
+func (s *Server) Try(ctx context.Context, host string, port int) (Attempt, error) {
+	a := Attempt{Host: host, Port: port}
+	ctx, cancel := context.WithTimeout(ctx, 2*tryTimeout)
+	defer cancel()
+	conn, err := s.Connection("postgres").connect(ctx, "purser backup: isolation")
+	if err != nil {
+		return a, fmt.Errorf("try to reach %s: %w", host, err)
+	}
+	defer closeConn(conn)
+	to := strings.Join([]string{"host=" + quoteWord(host), "port=" + strconv.Itoa(port), "user=purser", "dbname=purser", "sslmode=disable",
+		"connect_timeout=" + strconv.Itoa(int(tryTimeout.Seconds())), "passfile=/dev/null"}, " ")
+	// Whoever subscribes connects at once. Without a slot it leaves nothing where it gets to.
+	_, err = conn.Exec(ctx, "CREATE SUBSCRIPTION purser CONNECTION "+literal(to)+
+		" PUBLICATION purser WITH (create_slot = false, enabled = false, slot_name = NONE, copy_data = false)")
+	if err == nil {
+		a.Said = "the server subscribed"
+		return a, nil
+	}
+	if code(err) == "" {
+		return a, fmt.Errorf("try to reach %s: %w", host, err)
+	}
+	a.Said = err.Error()
+	for _, nowhere := range []string{"Network is unreachable", "No such file or directory", "Permission denied"} {
+		a.Unreachable = a.Unreachable || strings.Contains(a.Said, nowhere)
+	}
+	return a, nil
+}

@@ -1,0 +1,170 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/purser-gitops/purser/backup/seal"
+	"github.com/purser-gitops/purser/backup/store"
+)
+
+// A proof looks at one backup, and keeps what it finds.
+type proof struct {
+	Stored
+	o        ProofOptions
+	m        *Manifest // nil until it is known
+	findings *Findings
+	objects  atomic.Int64
+	meter    meter // of sealed bytes
+}
+
+func newProof(b Stored, o ProofOptions, f *Findings) *proof {
+	return &proof{Stored: b, o: o, findings: f}
+}
+
+// Remedies for what is found of objects.
+const (
+	remedyGone = "take this backup from another store or restore another one, back up anew, and find out who removed it"
+	remedyBad  = "take this backup from another store or restore another one, back up anew, and find out what changed it"
+	remedyHide = "the recorded version can still be restored: find out who covers it, and let the expirer remove what does"
+	remedyLock = "extend the lock if the backup is still needed, and find out why that was not done"
+	remedyKeys = "open it with the identity of one of the recipients that the manifest names, such as the one in escrow"
+	remedyNew  = "the backup is worthless as it is: find out what it was made of, and back up anew"
+)
+
+// A stream is an entry while it is read. Its end, or its Close, says whether it is what was written.
+type stream struct {
+	p     *proof
+	entry Entry
+	in    io.ReadCloser
+	plain *seal.Reader
+	ended bool
+	err   error // the first, never io.EOF
+}
+
+// open begins to read an entry. An error that is about the entry is a finding as well.
+func (p *proof) open(ctx context.Context, e Entry) (*stream, error) {
+	s := &stream{p: p, entry: e}
+	var err error
+	if s.in, err = p.Store.Open(ctx, e.Object); err == nil {
+		if s.plain, err = seal.NewReader(counted{s.in, &p.meter}, e.Sealed(), p.Identities...); err != nil {
+			err = errors.Join(err, s.in.Close())
+		}
+	}
+	if err != nil {
+		p.bad(e, err)
+		return nil, err
+	}
+	return s, nil
+}
+
+// counted counts what is read.
+type counted struct {
+	io.Reader
+	meter *meter
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.meter.passed(n)
+	return n, err
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.plain.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		s.ended = true
+	case err != nil && s.err == nil:
+		s.err = err
+		s.p.bad(s.entry, err)
+	}
+	return n, err
+}
+
+// finish reads what nobody wanted, since only the end says whether all was what was written.
+func (s *stream) finish() error {
+	if s.err == nil && !s.ended {
+		_, _ = io.Copy(io.Discard, s)
+	}
+	return s.err
+}
+
+// Close ends the reading, wherever it is.
+func (s *stream) Close() error { return errors.Join(s.plain.Close(), s.in.Close()) }
+
+// bad keeps a finding about an entry, if the error is one.
+func (p *proof) bad(e Entry, err error) {
+	switch {
+	case errors.Is(err, seal.ErrIdentity):
+		p.findings.add(L1, e.Key, remedyKeys, "none of the identities at hand opens it; its recipients are %s", recipients(p.m))
+	case errors.Is(err, store.ErrMissing):
+		p.findings.add(L1, e.Key, remedyGone, "%v", err)
+	case unfit(err):
+		p.findings.add(L1, e.Key, remedyBad, "%v", err)
+	}
+}
+
+// recipients names them by their beginning: some have 2000 characters.
+func recipients(m *Manifest) string {
+	const enough = 24
+	var names []string
+	for _, r := range m.Recipients {
+		if len(r) > enough {
+			r = r[:enough] + "…"
+		}
+		names = append(names, r)
+	}
+	return strings.Join(names, ", ")
+}
+
+// use reads an entry and gives it to a function that reads it, not always to its end. An error is either about the way there
+// or not about the entry's bytes; what is wrong with these is a finding, and whole false.
+func (p *proof) use(ctx context.Context, e Entry, with func(io.Reader) error) (whole bool, err error) {
+	s, err := p.open(ctx, e)
+	if err != nil {
+		if unfit(err) {
+			return false, nil
+		}
+		return false, err
+	}
+	err = with(s)
+	if streamErr := s.finish(); streamErr != nil {
+		err = streamErr
+		if unfit(err) {
+			err = nil
+		}
+		return false, errors.Join(err, s.Close())
+	}
+	return true, errors.Join(err, s.Close())
+}
+
+// freeBytes are those that are left for us on the file system of a folder.
+func freeBytes(dir string) (int64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, fmt.Errorf("ask for free space: %w", err)
+	}
+	return int64(s.Bavail) * s.Bsize, nil
+}
+
+// ErrNoRoom says that there is not enough free space.
+var ErrNoRoom = errors.New("there is not enough free space")
+
+// room makes sure that a folder has so many bytes left.
+func (p *proof) room(dir string, need int64) error {
+	free, err := p.o.free(dir)
+	if err != nil {
+		return err
+	}
+	if free < need {
+		return fmt.Errorf("%w: %s has %d MiB, and %d MiB are needed", ErrNoRoom, dir, free>>20, need>>20)
+	}
+	return nil
+}

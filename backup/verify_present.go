@@ -1,0 +1,100 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-gitops/purser/backup/store"
+)
+
+// looks is how many objects are looked at at the same time.
+const looks = 8
+
+// present is level 0: everything is there, unchanged as far as the store tells, and locked. It reads the manifest.
+func (p *proof) present(ctx context.Context) error {
+	p.meter.begin("objects")
+	now, err := p.Store.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the store for its time: %w", err)
+	}
+	here := p.o.Now()
+	if skew := now.Sub(here); skew.Abs() > maxSkew {
+		p.findings.add(L0, "clock", "set the clock right that is wrong: locks and ages are meaningless until then",
+			"the clock of the store shows %s, and that of this machine %s", now.UTC().Format(time.RFC3339), here.UTC().Format(time.RFC3339))
+	}
+	if err := p.manifest(ctx, now); err != nil || p.m == nil {
+		return err
+	}
+	if finished := p.m.Times.Finished; finished.Sub(now) > maxSkew {
+		p.findings.add(L0, p.Manifest.Key, "find out which clock was wrong, and back up anew", "the backup was finished %s, and at the store it is %s: the clocks differed",
+			finished.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	for _, e := range p.m.Entries() {
+		p.meter.expect(e.Size)
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(looks)
+	for _, e := range p.m.Entries() {
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(func() error { return p.look(groupCtx, e.Object, now) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// manifest reads the recorded manifest, into m.
+func (p *proof) manifest(ctx context.Context, now time.Time) error {
+	if p.Manifest.Key == ManifestKey(p.Environment, p.ID) && p.Manifest.Version != "" {
+		if err := p.look(ctx, p.Manifest, now); err != nil {
+			return err
+		}
+	}
+	m, err := Open(ctx, p.Store, p.Environment, p.ID, p.Manifest)
+	switch {
+	case err == nil:
+		p.m = m
+	case ctx.Err() == nil && (damaged(err) || p.ID.check(p.Environment) != nil):
+		remedy := remedyBad
+		if errors.Is(err, ErrManifest) {
+			remedy = "what is recorded is not the manifest of this backup: compare the record, and restore another backup until that is explained"
+		}
+		if !p.findings.found(L0) || !errors.Is(err, store.ErrMissing) { // else it was told
+			p.findings.add(L0, p.Manifest.Key, remedy, "%v", err)
+		}
+	default:
+		return err
+	}
+	return nil
+}
+
+// look compares a version with its record.
+func (p *proof) look(ctx context.Context, o store.Object, now time.Time) error {
+	o.LockedUntil = later(o.LockedUntil, p.Locks[o.Key])
+	info, err := p.Store.Stat(ctx, o)
+	p.objects.Add(1)
+	switch {
+	case err != nil && !damaged(err):
+		return err
+	case errors.Is(err, store.ErrMissing):
+		p.findings.add(L0, o.Key, remedyGone, "%v", err)
+	case err != nil && (info.DeleteMarker || info.Newer != ""):
+		p.findings.add(L0, o.Key, remedyHide, "%v", err)
+	case err != nil && info.Lock.Until.Before(o.LockedUntil.Truncate(time.Second)):
+		p.findings.add(L0, o.Key, remedyLock, "%v", err)
+	case err != nil:
+		p.findings.add(L0, o.Key, remedyBad, "%v", err)
+	case o.LockedUntil.IsZero():
+		p.findings.note(L0, o.Key, "let the policy lock backups", "nothing but the rights of users keeps it from being deleted: it has no lock")
+	case !info.Lock.Until.After(now):
+		p.findings.add(L0, o.Key, remedyLock, "its lock ended %s: whoever may delete can delete it", info.Lock.Until.Format(time.RFC3339))
+	}
+	return nil
+}
