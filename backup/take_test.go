@@ -134,7 +134,7 @@ func (s *shop) sell(t testing.TB) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- odoodb.Write(ctx, odoodb.WriterOptions{DSN: s.DSN, Filestore: s.Filestore, Tills: 2, Pause: time.Millisecond, Collect: 20 * time.Millisecond}, &odoodb.Sales{})
+		ended <- odoodb.Write(ctx, odoodb.WriterOptions{DSN: s.DSN, Filestore: s.Filestore, Tills: 2, Pause: 10 * time.Millisecond, Collect: 50 * time.Millisecond}, &odoodb.Sales{})
 	}()
 	stopped := false
 	stop = func() {
