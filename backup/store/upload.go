@@ -255,8 +255,10 @@ func (u *upload) send(ctx context.Context, id string, r io.Reader, data []byte) 
 	if err != nil {
 		return err
 	}
-	if buffer := <-free; cap(buffer) == u.s.firstPart {
-		u.s.buffers.Put(&buffer)
+	for range len(free) { // all that are not kept are garbage of some size
+		if buffer := <-free; cap(buffer) == u.s.firstPart {
+			u.s.buffers.Put(&buffer)
+		}
 	}
 	return nil
 }
