@@ -53,7 +53,13 @@ func found(v *Verification, object string) Level {
 // expect verifies up to a level, at which something is to be found of an object, and not before.
 func expect(t testing.TB, what string, b Stored, level Level, object string, o ProofOptions) {
 	t.Helper()
-	v, err := Verify(bound(t), b, level, o)
+	expectAt(t, what, b, level, level, object, o)
+}
+
+// expectAt verifies up to one level, and expects a finding of another.
+func expectAt(t testing.TB, what string, b Stored, asked, level Level, object string, o ProofOptions) {
+	t.Helper()
+	v, err := Verify(bound(t), b, asked, o)
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
@@ -91,11 +97,11 @@ func (s *stand) onDisk(t testing.TB) map[string]func(key, other string) (undo fu
 	}
 	rename := func(from, to string) { must(os.Rename(s.file(from), s.file(to))) }
 	return map[string]func(key, other string) func(){
-		"bit flip first":  flip(func(int) int { return 0 }),
-		"bit flip middle": flip(func(n int) int { return n / 2 }),
-		"bit flip last":   flip(func(n int) int { return n - 1 }),
-		"truncation":      func(key, _ string) func() { return rewrite(key, func(b []byte) []byte { return b[:len(b)/2] }) },
-		"missing":         func(key, _ string) func() { rename(key, key+"-away"); return func() { rename(key+"-away", key) } },
+		"bit flip: first":  flip(func(int) int { return 0 }),
+		"bit flip: middle": flip(func(n int) int { return n / 2 }),
+		"bit flip: last":   flip(func(n int) int { return n - 1 }),
+		"truncation":       func(key, _ string) func() { return rewrite(key, func(b []byte) []byte { return b[:len(b)/2] }) },
+		"missing":          func(key, _ string) func() { rename(key, key+"-away"); return func() { rename(key+"-away", key) } },
 		"swapped": func(key, other string) func() {
 			swap := func() { rename(key, "x"); rename(other, key); rename("x", other) }
 			swap()
@@ -110,10 +116,43 @@ func (s *stand) onDisk(t testing.TB) map[string]func(key, other string) (undo fu
 	}
 }
 
-// promised is the level at which each class is found, of the manifest and of other objects. docs/backup.md has this table.
+// promised is the level at which each class is found: in the manifest, and in another object. docs/backup.md has this table.
 var promised = map[string][2]Level{
-	"bit flip first": {L0, L1}, "bit flip middle": {L0, L1}, "bit flip last": {L0, L1},
-	"truncation": {L0, L0}, "missing": {L0, L0}, "swapped": {L0, L0}, "swapped content": {L0, L0},
+	"bit flip": {L0, L1}, "truncation": {L0, L0}, "missing": {L0, L0}, "swapped": {L0, L0}, "swapped content": {L0, L0},
+	"swapped version": {L0, L0}, "delete marker": {L0, L0}, "deleted version": {L0, L0}, "shortened lock": {L0, L0}, "expired lock": {L0, L0},
+	"wrong key": {"", L1}, "clock skew": {L0, ""}, "manifest of another environment": {L0, ""}, "manifest of another backup": {L0, ""},
+	"dropped table": {"", L1}, "lost rows": {"", L1}, "changed rows": {"", L2}, "empty database": {"", L1}, "emptied database": {"", L1},
+	"pending module": {"", L2}, "attachment without a file": {"", L1}, "attachment that was not listed": {"", L2},
+	"roles that end early": {"", L1}, "wrong count of attachments": {"", L1},
+}
+
+// The page promises what is tested.
+func TestPromisesAreDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/backup.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 {
+			continue
+		}
+		levels, ok := promised[strings.TrimSpace(cells[1])]
+		if !ok {
+			continue
+		}
+		rows++
+		for i, level := range levels {
+			if got := strings.TrimSpace(cells[2+i]); got != string(level) && (got != "–" || level != "") {
+				t.Errorf("docs/backup.md promises %s of %s, and tested is %q", got, cells[1], level)
+			}
+		}
+	}
+	if rows != len(promised) {
+		t.Errorf("docs/backup.md has %d of %d classes", rows, len(promised))
+	}
 }
 
 // What happens to any object of a backup is found at the level that is promised, and after it is undone nothing is.
@@ -124,14 +163,15 @@ func TestCorruptionOfObjects(t *testing.T) {
 	o := proofOptions(t)
 	target := s.target(t)
 	objects := b.objects()
-	for class, harm := range s.onDisk(t) {
+	for where, harm := range s.onDisk(t) {
+		class, _, _ := strings.Cut(where, ":")
 		for i, object := range objects {
 			level := promised[class][min(i, 1)]
-			what := class + " of " + object.Key
+			what := where + " of " + object.Key
 			undo := harm(object.Key, objects[1+i%(len(objects)-1)].Key)
 			expect(t, what, b.Stored, level, object.Key, o)
 			// Where a restore has to read much before it finds it, one place suffices.
-			if level == L0 || class == "bit flip middle" {
+			if level == L0 || where == "bit flip: middle" {
 				s.refused(t, what, b, target, o)
 			}
 			undo()
@@ -228,11 +268,11 @@ func TestCorruptionOfVersions(t *testing.T) {
 		},
 	} {
 		b := s.backUp(t, making{})
-		for _, object := range slices.Backward(b.objects()) {
+		for i, object := range slices.Backward(b.objects()) {
 			if err := harm(object); err != nil {
 				t.Fatalf("%s: %v", class, err)
 			}
-			expect(t, class+" of "+object.Key, b.Stored, L0, object.Key, o)
+			expect(t, class+" of "+object.Key, b.Stored, promised[class][min(i, 1)], object.Key, o)
 		}
 		at := s.target(t)
 		if class == "deleted version" {
@@ -271,17 +311,17 @@ func TestCorruptionOfCircumstances(t *testing.T) {
 	}
 	wrong := stored(func(b *Stored) { b.Identities = []age.Identity{newKey(t)} })
 	for _, e := range b.m.Entries() {
-		expect(t, "wrong key of "+e.Key, wrong, L1, e.Key, o)
+		expect(t, "wrong key of "+e.Key, wrong, promised["wrong key"][1], e.Key, o)
 	}
 	s.refused(t, "wrong key", backedUp{wrong, b.m, b.snapshot}, s.target(t), o)
 
 	skewed := stored(func(b *Stored) { b.Store = ahead{s.store, time.Hour / 4} })
-	expect(t, "clock skew", skewed, L0, "clock", o)
+	expect(t, "clock skew", skewed, promised["clock skew"][0], "clock", o)
 	in2Hours := o
 	in2Hours.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
 	expired := stored(func(b *Stored) { b.Store = ahead{s.store, 2 * time.Hour} })
-	for _, object := range b.objects() {
-		expect(t, "expired lock of "+object.Key, expired, L0, object.Key, in2Hours)
+	for i, object := range b.objects() {
+		expect(t, "expired lock of "+object.Key, expired, promised["expired lock"][min(i, 1)], object.Key, in2Hours)
 	}
 	extended := stored(func(b *Stored) { b.Locks = map[string]time.Time{b.Manifest.Key: time.Now().Add(48 * time.Hour)} })
 	expect(t, "lock that was extended by the record", extended, L0, b.Manifest.Key, o)
@@ -292,8 +332,8 @@ func TestCorruptionOfCircumstances(t *testing.T) {
 
 	other := s.backUp(t, making{environment: "staging"})
 	second := s.backUp(t, making{})
-	for what, record := range map[string]store.Object{"another environment's": other.Manifest, "another backup's": second.Manifest} {
-		expect(t, "manifest that is "+what, stored(func(b *Stored) { b.Manifest = record }), L0, record.Key, o)
+	for what, record := range map[string]store.Object{"manifest of another environment": other.Manifest, "manifest of another backup": second.Manifest} {
+		expect(t, what, stored(func(b *Stored) { b.Manifest = record }), promised[what][0], record.Key, o)
 	}
 	// Its bytes lie under the key of this one, and are recorded so.
 	copyOf := func(from backedUp) backedUp {
@@ -308,10 +348,10 @@ func TestCorruptionOfCircumstances(t *testing.T) {
 		}
 		return backedUp{Stored{Store: s.store, Environment: "prod-eu", ID: id, Manifest: ref, Identities: s.keys}, from.m, from.snapshot}
 	}
-	for what, from := range map[string]backedUp{"another environment's": other, "another backup's": second} {
+	for what, from := range map[string]backedUp{"manifest of another environment": other, "manifest of another backup": second} {
 		forged := copyOf(from)
-		expect(t, "manifest with the content of "+what, forged.Stored, L0, forged.Manifest.Key, o)
-		s.refused(t, "manifest with the content of "+what, forged, s.target(t), o)
+		expect(t, "copied "+what, forged.Stored, promised[what][0], forged.Manifest.Key, o)
+		s.refused(t, "copied "+what, forged, s.target(t), o)
 	}
 	expect(t, "another environment", Stored{Store: s.store, Environment: "staging", ID: b.ID, Manifest: b.Manifest}, L0, b.Manifest.Key, o)
 }
@@ -320,42 +360,41 @@ func TestCorruptionOfCircumstances(t *testing.T) {
 func TestCorruptionOfContent(t *testing.T) {
 	t.Parallel()
 	for class, test := range map[string]struct {
-		level  Level
 		object string // the beginning; in a backup's folder unless it has a space
 		make   func(t testing.TB, s *stand) making
 	}{
-		"dropped table": {L1, DatabaseName, func(t testing.TB, s *stand) making {
+		"dropped table": {DatabaseName, func(t testing.TB, s *stand) making {
 			return making{dumped: func() { s.execute(t, "DROP TABLE pos_order_line") }}
 		}},
-		"lost rows": {L1, DatabaseName, func(t testing.TB, s *stand) making {
+		"lost rows": {DatabaseName, func(t testing.TB, s *stand) making {
 			return making{dumped: func() { s.execute(t, "DELETE FROM pos_order_line WHERE id < 10") }}
 		}},
-		"changed rows": {L2, "database public.res_partner", func(t testing.TB, s *stand) making {
+		"changed rows": {"database public.res_partner", func(t testing.TB, s *stand) making {
 			return making{dumped: func() { s.execute(t, "UPDATE res_partner SET name = 'changed' WHERE id = 3") }}
 		}},
-		"empty database": {L1, DatabaseName, func(t testing.TB, s *stand) making {
+		"empty database": {DatabaseName, func(t testing.TB, s *stand) making {
 			s.execute(t, "TRUNCATE pos_order, sale_order, account_move, stock_move CASCADE")
 			return making{}
 		}},
-		"database that was emptied": {L1, DatabaseName, func(t testing.TB, s *stand) making {
+		"emptied database": {DatabaseName, func(t testing.TB, s *stand) making {
 			return making{dumped: func() { s.execute(t, "TRUNCATE pos_order, sale_order, account_move, stock_move CASCADE") }}
 		}},
-		"pending module": {L2, "database ir_module_module", func(t testing.TB, s *stand) making {
+		"pending module": {"database ir_module_module", func(t testing.TB, s *stand) making {
 			s.execute(t, "UPDATE ir_module_module SET state = 'to upgrade' WHERE name = 'stock'")
 			return making{}
 		}},
-		"attachment without a file": {L1, AttachmentsName, func(t testing.TB, s *stand) making {
+		"attachment without a file": {AttachmentsName, func(t testing.TB, s *stand) making {
 			s.execute(t, `INSERT INTO ir_attachment (name, type, store_fname, checksum, file_size) VALUES
 				('lost.pdf', 'binary', 'ab/ab00000000000000000000000000000000000000', 'ab00000000000000000000000000000000000000', 5)`)
 			return making{}
 		}},
-		"attachment that was not listed": {L2, "filestore ", func(t testing.TB, s *stand) making {
+		"attachment that was not listed": {"filestore ", func(t testing.TB, s *stand) making {
 			return making{listed: func(a filestore.Attachment) bool { return a.ID != 7 }}
 		}},
-		"roles that end early": {L1, RolesName, func(t testing.TB, s *stand) making {
+		"roles that end early": {RolesName, func(t testing.TB, s *stand) making {
 			return making{roles: func(text []byte) []byte { return text[:len(text)/2] }}
 		}},
-		"damaged index": {L1, AttachmentsName, func(t testing.TB, s *stand) making {
+		"wrong count of attachments": {AttachmentsName, func(t testing.TB, s *stand) making {
 			return making{manifest: func(m *Manifest) { m.Filestore.Index.Contents.Contents++ }}
 		}},
 	} {
@@ -364,16 +403,16 @@ func TestCorruptionOfContent(t *testing.T) {
 			s := openStand(t)
 			o := proofOptions(t)
 			b := s.backUp(t, test.make(t, s))
-			object := test.object
+			object, level := test.object, promised[class][1]
 			if !strings.Contains(object, " ") {
 				object = Key(b.Environment, b.ID, object)
 			}
-			if test.level == L2 {
+			if level == L2 {
 				if v, err := Verify(bound(t), b.Stored, L1, o); err != nil || !v.Passed() {
 					t.Errorf("level 1: %v, %v", v.Findings.Findings, err)
 				}
 			}
-			expect(t, class, b.Stored, test.level, object, o)
+			expect(t, class, b.Stored, level, object, o)
 			s.refused(t, class, b, s.target(t), o)
 		})
 	}

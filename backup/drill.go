@@ -91,7 +91,7 @@ type DrillReport struct {
 	Isolation []Isolation `json:"isolation"`
 	Teardown  Teardown    `json:"teardown"`
 	Bytes     int64       `json:"bytes"` // sealed, that were read
-	Findings  `json:",inline"`
+	Findings
 	// Unfinished says why the drill was not carried through; empty if it was.
 	Unfinished string `json:"unfinished,omitempty"`
 }
@@ -110,6 +110,7 @@ func Drill(ctx context.Context, from DrillSource, o DrillOptions) (*DrillReport,
 	if d.o.dial == nil {
 		d.o.dial = func(address string) error { return dialTCP(ctx, address) }
 	}
+	d.proof = newProof(Stored{Store: from.Store, Environment: from.Environment, Identities: from.Identities}, o.ProofOptions, &d.r.Findings, &d.r.Segments)
 	d.began = o.Now()
 	d.r.Began, d.r.Declared = d.began.UTC(), o.Declared.UTC()
 	if o.Declared.IsZero() {
@@ -133,30 +134,19 @@ type drill struct {
 	proof *proof
 }
 
-// segment measures a part of a drill.
-func (d *drill) segment(name string, do func() error) error {
-	began := d.o.Now()
-	if d.proof != nil {
-		d.proof.meter.begin(name)
-	}
-	err := do()
-	d.r.Segments = append(d.r.Segments, Segment{name, began.UTC(), d.o.Now().Sub(began)})
-	return err
-}
-
 func (d *drill) run(ctx context.Context) (err error) {
-	if err := d.segment(SegmentChoose, func() error { return d.choose(ctx) }); err != nil || d.proof.m == nil {
-		return err
-	}
 	stop := d.proof.meter.report(d.o.Progress, d.o.every)
 	defer stop()
+	if err := d.proof.segment(ctx, SegmentChoose, d.choose); err != nil || d.proof.m == nil {
+		return err
+	}
 	d.r.Snapshot = d.proof.m.Times.Snapshot
 	d.r.RPO = d.r.Declared.Sub(d.r.Snapshot)
 	if d.o.RPO > 0 && d.r.RPO > d.o.RPO {
 		d.r.add(L2, "RPO", "back up more often, or find out why backups failed or took long", "%s of work are lost, and it may be %s", d.r.RPO.Round(time.Second), d.o.RPO)
 	}
 	var r *restoration
-	if err := d.segment(SegmentServer, func() (err error) { r, err = d.proof.start(ctx); return err }); err != nil {
+	if err := d.proof.segment(ctx, SegmentServer, func(ctx context.Context) (err error) { r, err = d.proof.start(ctx); return err }); err != nil {
 		return err
 	}
 	err = d.restore(ctx, r)
@@ -173,46 +163,56 @@ func (d *drill) choose(ctx context.Context) error {
 		}
 	}
 	slices.SortFunc(points, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
-	d.r.Candidates = len(points)
-	if len(points) == 0 {
-		return ErrNoPoint
+	for len(points) > 0 {
+		chosen, err := d.pick(len(points))
+		if err != nil {
+			return err
+		}
+		point := points[chosen]
+		d.r.ID, d.r.Manifest, d.r.Candidates = point.ID, point.Manifest, len(points)
+		d.proof.ID, d.proof.Manifest, d.proof.Locks = point.ID, point.Manifest, point.Locks
+		if err := d.proof.manifest(ctx, d.o.Now()); err != nil || d.proof.m == nil {
+			return err
+		}
+		if d.o.Declared.IsZero() || !d.proof.m.Times.Finished.After(d.r.Declared) {
+			for _, e := range d.proof.m.Entries() {
+				d.proof.meter.expect(e.Size)
+			}
+			return nil
+		}
+		points, d.proof.m = slices.Delete(points, chosen, chosen+1), nil // it was not finished when the failure happened
 	}
-	chosen := len(points) - 1
+	return ErrNoPoint
+}
+
+// pick chooses one of n points, the last of which is the latest.
+func (d *drill) pick(n int) (int, error) {
 	switch d.r.Point {
 	case declaration.PointLatest:
+		return n - 1, nil
 	case declaration.PointRandom:
 		if d.o.Random == nil {
-			return errors.New("nothing is given that chooses a random point")
+			return 0, errors.New("nothing is given that chooses a random point")
 		}
-		if chosen = d.o.Random(len(points)); chosen < 0 || chosen >= len(points) {
-			return fmt.Errorf("%d is no point: there are %d", chosen, len(points))
+		chosen := d.o.Random(n)
+		if chosen < 0 || chosen >= n {
+			return 0, fmt.Errorf("%d is no point: there are %d", chosen, n)
 		}
-	default:
-		return fmt.Errorf("%q is no point: they are %s and %s", d.r.Point, declaration.PointLatest, declaration.PointRandom)
+		return chosen, nil
 	}
-	point := points[chosen]
-	d.r.ID, d.r.Manifest = point.ID, point.Manifest
-	d.proof = newProof(Stored{d.from.Store, d.from.Environment, point.ID, point.Manifest, point.Locks, d.from.Identities}, d.o.ProofOptions, &d.r.Findings)
-	d.proof.meter.begin(SegmentChoose)
-	if err := d.proof.manifest(ctx, d.o.Now()); err != nil || d.proof.m == nil {
-		return err
-	}
-	for _, e := range d.proof.m.Entries() {
-		d.proof.meter.expect(e.Size)
-	}
-	return nil
+	return 0, fmt.Errorf("%q is no point: they are %s and %s", d.r.Point, declaration.PointLatest, declaration.PointRandom)
 }
 
 // restore restores and checks. It restores nothing into a server that reaches its source.
 func (d *drill) restore(ctx context.Context, r *restoration) error {
-	if err := d.segment(SegmentIsolation, func() error { return d.isolated(ctx, r.server) }); err != nil || d.reached() {
+	if err := d.proof.segment(ctx, SegmentIsolation, func(ctx context.Context) error { return d.isolated(ctx, r.server) }); err != nil || d.reached() {
 		return err
 	}
 	for _, s := range []struct {
 		name string
 		do   func(context.Context) error
 	}{{SegmentDatabase, r.database}, {SegmentAttachments, r.filestore}, {SegmentChecks, r.check}} {
-		if err := d.segment(s.name, func() error { return s.do(ctx) }); err != nil {
+		if err := d.proof.segment(ctx, s.name, s.do); err != nil {
 			return err
 		}
 	}

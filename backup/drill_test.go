@@ -71,6 +71,13 @@ func TestDrillChooses(t *testing.T) {
 	if r, err := Drill(bound(t), from, o); err != nil || !r.Passed() || r.ID != first.ID {
 		t.Errorf("random: %+v, %v", r, err)
 	}
+	// The second was not finished when it happened.
+	before := o
+	before.Point, before.Declared = declaration.PointLatest, second.m.Times.Began.Add(time.Millisecond)
+	before.free = func(string) (int64, error) { return 0, nil }
+	if r, err := Drill(bound(t), from, before); !errors.Is(err, ErrNoRoom) || r.ID != first.ID {
+		t.Errorf("failure during the second backup: %+v, %v", r, err)
+	}
 	for what, test := range map[string]struct {
 		change func(*DrillSource, *DrillOptions)
 		want   string
@@ -111,7 +118,7 @@ func TestDrillFails(t *testing.T) {
 		r.RTO != 0 || !r.Teardown.Proven || !r.Isolation[1].FromHere || r.Isolation[1].Unreachable {
 		t.Errorf("reached: %+v, %v", r, err)
 	}
-	undo := s.onDisk(t)["bit flip middle"](b.m.Streams.Database.Key, "")
+	undo := s.onDisk(t)["bit flip: middle"](b.m.Streams.Database.Key, "")
 	if r, err := Drill(bound(t), from, o); err != nil || r.Passed() || found(&Verification{Findings: Findings{Findings: r.Findings.Findings}}, b.m.Streams.Database.Key) != L1 || r.RTO != 0 || !r.Teardown.Proven {
 		t.Errorf("bit flip: %+v, %v", r, err)
 	}

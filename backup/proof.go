@@ -20,12 +20,22 @@ type proof struct {
 	o        ProofOptions
 	m        *Manifest // nil until it is known
 	findings *Findings
+	segments *[]Segment
 	objects  atomic.Int64
 	meter    meter // of sealed bytes
 }
 
-func newProof(b Stored, o ProofOptions, f *Findings) *proof {
-	return &proof{Stored: b, o: o, findings: f}
+func newProof(b Stored, o ProofOptions, f *Findings, segments *[]Segment) *proof {
+	return &proof{Stored: b, o: o, findings: f, segments: segments}
+}
+
+// segment measures a part of what is done.
+func (p *proof) segment(ctx context.Context, name string, do func(context.Context) error) error {
+	began := p.o.Now()
+	p.meter.begin(name)
+	err := do(ctx)
+	*p.segments = append(*p.segments, Segment{name, began.UTC(), p.o.Now().Sub(began)})
+	return err
 }
 
 // Remedies for what is found of objects.
@@ -48,12 +58,45 @@ type stream struct {
 	err   error // the first, never io.EOF
 }
 
+// A source gives the sealed bytes of an entry.
+type source func(ctx context.Context, o store.Object) (io.ReadCloser, error)
+
+// fromStore gives them as they come: only their end says whether they are what was written.
+func (p *proof) fromStore(ctx context.Context, o store.Object) (io.ReadCloser, error) {
+	in, err := p.Store.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return counted{in, &p.meter}, nil
+}
+
+// fetched gives them when all of them are on the disk and are what was written: whoever holds the store and knows the
+// recipients can make another stream that opens, of which nothing may be executed.
+func (p *proof) fetched(ctx context.Context, o store.Object) (io.ReadCloser, error) {
+	in, err := p.fromStore(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	file, err := namelessFile(p.o.Scratch)
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	_, err = io.Copy(file, in)
+	if err = errors.Join(err, in.Close()); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
 // open begins to read an entry. An error that is about the entry is a finding as well.
-func (p *proof) open(ctx context.Context, e Entry) (*stream, error) {
+func (p *proof) open(ctx context.Context, e Entry, from source) (*stream, error) {
 	s := &stream{p: p, entry: e}
 	var err error
-	if s.in, err = p.Store.Open(ctx, e.Object); err == nil {
-		if s.plain, err = seal.NewReader(counted{s.in, &p.meter}, e.Sealed(), p.Identities...); err != nil {
+	if s.in, err = from(ctx, e.Object); err == nil {
+		if s.plain, err = seal.NewReader(s.in, e.Sealed(), p.Identities...); err != nil {
 			err = errors.Join(err, s.in.Close())
 		}
 	}
@@ -66,12 +109,12 @@ func (p *proof) open(ctx context.Context, e Entry) (*stream, error) {
 
 // counted counts what is read.
 type counted struct {
-	io.Reader
+	io.ReadCloser
 	meter *meter
 }
 
 func (c counted) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
+	n, err := c.ReadCloser.Read(p)
 	c.meter.passed(n)
 	return n, err
 }
@@ -126,8 +169,8 @@ func recipients(m *Manifest) string {
 
 // use reads an entry and gives it to a function that reads it, not always to its end. An error is either about the way there
 // or not about the entry's bytes; what is wrong with these is a finding, and whole false.
-func (p *proof) use(ctx context.Context, e Entry, with func(io.Reader) error) (whole bool, err error) {
-	s, err := p.open(ctx, e)
+func (p *proof) use(ctx context.Context, e Entry, from source, with func(io.Reader) error) (whole bool, err error) {
+	s, err := p.open(ctx, e, from)
 	if err != nil {
 		if unfit(err) {
 			return false, nil

@@ -147,7 +147,7 @@ func (s *stand) backUp(t testing.TB, o making) backedUp {
 		return err
 	})
 	packs := &madePacks{stand: s, environment: m.Environment, lock: o.lock, generation: Generation(start)}
-	_, err = plan.Copy(t.Context(), s.Filestore, packs, filestore.CopyOptions{PackBytes: 40 << 10})
+	_, err = plan.Copy(t.Context(), s.Filestore, packs, filestore.CopyOptions{PackBytes: 80 << 10})
 	must(err)
 	m.Streams.Attachments = put(key(AttachmentsName), "text/tab-separated-values", func(w io.Writer) (err error) {
 		m.Filestore.Index, err = plan.Write(t.Context(), w)

@@ -40,7 +40,6 @@ func (p *proof) start(ctx context.Context) (*restoration, error) {
 	if err := p.room(p.o.Scratch, p.databaseRoom()+p.filestoreRoom()+scratchRoom); err != nil {
 		return nil, err
 	}
-	p.meter.begin(SegmentServer)
 	server, err := postgres.Scratch(ctx, p.o.Scratch, p.o.Programs, p.m.Postgres.Major)
 	if err != nil {
 		return nil, err
@@ -62,16 +61,16 @@ func (p *proof) restorable(ctx context.Context) (err error) {
 		p.findings.add(L1, p.Manifest.Key, remedyNew, "the manifest has negative numbers")
 		return nil
 	}
-	r, err := p.start(ctx)
-	if err != nil {
+	var r *restoration
+	if err := p.segment(ctx, SegmentServer, func(ctx context.Context) (err error) { r, err = p.start(ctx); return err }); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.server.Close()) }()
-	if err := p.readConfiguration(ctx); err != nil {
-		return err
-	}
-	for _, step := range []func(context.Context) error{r.database, r.filestore, r.check} {
-		if err := step(ctx); err != nil {
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{{ConfigurationName, r.readConfiguration}, {SegmentDatabase, r.database}, {SegmentAttachments, r.filestore}, {SegmentChecks, r.check}} {
+		if err := p.segment(ctx, step.name, step.do); err != nil {
 			return err
 		}
 	}
@@ -80,20 +79,23 @@ func (p *proof) restorable(ctx context.Context) (err error) {
 
 // database restores roles and database.
 func (r *restoration) database(ctx context.Context) error {
-	r.meter.begin(SegmentDatabase)
-	rolesWhole, err := r.into(ctx, r.m.Streams.Roles, func(in io.Reader) error { return r.server.RestoreRoles(ctx, in) })
-	if err != nil || !rolesWhole {
+	end := &marker{text: rolesEnd}
+	there, err := r.into(ctx, r.m.Streams.Roles, r.fetched, func(in io.Reader) error { // psql runs commands of this machine
+		return r.server.RestoreRoles(ctx, io.TeeReader(in, end))
+	})
+	if err != nil || !there {
 		return err
 	}
-	r.rows, err = r.into(ctx, r.m.Streams.Database, func(in io.Reader) error {
+	r.checkRoles(end)
+	r.rows, err = r.into(ctx, r.m.Streams.Database, r.fromStore, func(in io.Reader) error {
 		return r.server.Restore(ctx, r.m.Postgres.Database, in, r.o.Jobs)
 	})
 	return err
 }
 
 // into restores an entry. That the server does not take it is a finding, unless it is for want of space or time.
-func (r *restoration) into(ctx context.Context, e Entry, restore func(io.Reader) error) (done bool, err error) {
-	whole, err := r.use(ctx, e, restore)
+func (r *restoration) into(ctx context.Context, e Entry, from source, restore func(io.Reader) error) (done bool, err error) {
+	whole, err := r.use(ctx, e, from, restore)
 	if err == nil || !whole {
 		return whole, err
 	}
@@ -110,9 +112,8 @@ func outOfSpace(err error) bool {
 
 // filestore restores the contents of attachments.
 func (r *restoration) filestore(ctx context.Context) error {
-	r.meter.begin(SegmentAttachments)
 	packs := r.packs()
-	_, err := r.use(ctx, r.m.Streams.Attachments, func(in io.Reader) error {
+	_, err := r.use(ctx, r.m.Streams.Attachments, r.fromStore, func(in io.Reader) error {
 		u, err := filestore.Restore(ctx, in, packs, r.folder)
 		r.files, r.lost = err == nil, u.Absent
 		return r.unpacked(ctx, u, packs, err)
@@ -122,7 +123,6 @@ func (r *restoration) filestore(ctx context.Context) error {
 
 // check compares what was restored with what was backed up.
 func (r *restoration) check(ctx context.Context) error {
-	r.meter.begin(SegmentChecks)
 	if !r.rows {
 		return nil
 	}
@@ -231,7 +231,7 @@ func (r *restoration) attachments(ctx context.Context, db *postgres.Reader) erro
 		known[p.Store] = true
 	}
 	for _, p := range checked.Problems.First {
-		if p.Kind == filestore.Missing && known[p.Store] {
+		if p.Kind == filestore.Missing && (known[p.Store] || r.lost.Count() > int64(len(r.lost.First))) { // those beyond are counted
 			continue
 		}
 		if p.Kind == filestore.Elsewhere || p.Kind == filestore.Refused { // no backup of the filestore has it

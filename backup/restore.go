@@ -34,7 +34,7 @@ func (t Target) Confirmation(id ID) string {
 
 // RestoreOptions say how a backup is restored.
 type RestoreOptions struct {
-	ProofOptions        // of Scratch, some 150 bytes for each content and 64 MiB
+	ProofOptions        // of Scratch, some 400 bytes for each content and 64 MiB
 	Confirmation string // see [Target.Confirmation]; only needed if there is something at the target
 }
 
@@ -45,7 +45,7 @@ type Restored struct {
 	Snapshot    time.Time     `json:"snapshot"`
 	Segments    []Segment     `json:"segments"`
 	Took        time.Duration `json:"took"`
-	Findings    `json:",inline"`
+	Findings
 	// AsideDatabase and AsideFilestore are names of what was at the target; empty if nothing was.
 	AsideDatabase  string `json:"asideDatabase,omitempty"`
 	AsideFilestore string `json:"asideFilestore,omitempty"`
@@ -76,7 +76,7 @@ func Restore(ctx context.Context, b Stored, t Target, o RestoreOptions) (*Restor
 	began := o.Now()
 	r := &restore{t: t, o: o, r: &Restored{Environment: b.Environment, ID: b.ID}, suffix: strings.ToLower(rand.Text()[:8])}
 	r.t.Filestore = filepath.Clean(t.Filestore)
-	p := newProof(b, o.ProofOptions, &r.r.Findings)
+	p := newProof(b, o.ProofOptions, &r.r.Findings, &r.r.Segments)
 	r.restoration = &restoration{proof: p, folder: r.t.Filestore + ".purser-" + r.suffix}
 	stop := p.meter.report(o.Progress, o.every)
 	defer stop()
@@ -88,19 +88,13 @@ func Restore(ctx context.Context, b Stored, t Target, o RestoreOptions) (*Restor
 	return r.r, nil
 }
 
-func (r *restore) segment(ctx context.Context, name string, do func(context.Context) error) error {
-	began := r.o.Now()
-	r.meter.begin(name)
-	err := do(ctx)
-	r.r.Segments = append(r.r.Segments, Segment{name, began.UTC(), r.o.Now().Sub(began)})
-	return err
-}
-
 // fatal is the first finding that keeps a backup from being restored: the recorded versions can be read in spite of the others.
-func (r *restore) fatal() error {
-	for _, f := range r.r.Findings.Findings {
-		if f.Remedy != remedyHide && f.Remedy != remedyLock && f.Object != "clock" {
-			return fmt.Errorf("%w: %s", ErrUnfit, f)
+func (f *Findings) fatal() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, found := range f.Findings {
+		if found.Remedy != remedyHide && found.Remedy != remedyLock && found.Object != "clock" {
+			return fmt.Errorf("%w: %s", ErrUnfit, found)
 		}
 	}
 	return nil
@@ -135,7 +129,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 		if err := r.segment(ctx, s.name, s.do); err != nil {
 			return err
 		}
-		if err := r.fatal(); err != nil && s.name != SegmentSwap {
+		if err := r.r.fatal(); err != nil && s.name != SegmentSwap {
 			return err
 		}
 	}
@@ -168,7 +162,7 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err := r.present(ctx); err != nil {
 		return err
 	}
-	if err := r.fatal(); err != nil {
+	if err := r.r.fatal(); err != nil {
 		return err
 	}
 	r.r.Snapshot = r.m.Times.Snapshot
@@ -200,9 +194,10 @@ func (r *restore) occupied(ctx context.Context) error {
 	return nil
 }
 
-// fill restores the database beside the target.
+// fill restores the database beside the target. Rows come in one transaction, of which nothing stays
+// unless the whole stream is what was written; only then indexes are built.
 func (r *restore) fill(ctx context.Context, d postgres.Database) (err error) {
-	r.rows, err = r.into(ctx, r.m.Streams.Database, func(in io.Reader) error {
+	r.rows, err = r.into(ctx, r.m.Streams.Database, r.fromStore, func(in io.Reader) error {
 		return r.t.Database.Restore(ctx, r.o.Programs, d, in, r.o.Scratch, r.o.Jobs)
 	})
 	return err

@@ -3,7 +3,9 @@ package backup
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -151,4 +153,48 @@ func TestRestoreThatFails(t *testing.T) {
 		t.Error("restored to a folder in none")
 	}
 	s.untouched(t, "folder in none", at)
+}
+
+// A backup can be looked into with stock tools, while its server is there; its filestore stays.
+func TestRestoreScratch(t *testing.T) {
+	t.Parallel()
+	s := openStand(t)
+	b := s.backUp(t, making{})
+	o := proofOptions(t)
+	folder := filepath.Join(t.TempDir(), "filestore")
+	r, err := RestoreScratch(bound(t), b.Stored, folder, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	environment, err := r.Server.Reach(r.Database)
+	if err != nil {
+		t.Error(err)
+	}
+	tool, err := lab.PostgresTool("psql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), tool, "--no-psqlrc", "--tuples-only", "--no-align", "--command=SELECT count(*) FROM ir_attachment")
+	cmd.Env = environment
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "60" {
+		t.Errorf("asked, it says %q, %v", out, err)
+	}
+	if err := r.Server.Close(); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) == 0 || !r.Snapshot.Equal(b.m.Times.Snapshot) || r.Err() != nil {
+		t.Errorf("%d folders are in the filestore, %v: %+v", len(entries), err, r)
+	}
+	if r, err := RestoreScratch(bound(t), b.Stored, folder, o); !errors.Is(err, ErrOccupied) || r.Server != nil {
+		t.Errorf("once more: %v", err)
+	}
+	undo := s.onDisk(t)["bit flip: middle"](b.m.Packs[0].Key, "")
+	defer undo()
+	other := folder + "-other"
+	if r, err := RestoreScratch(bound(t), b.Stored, other, o); !errors.Is(err, ErrUnfit) || r.Server != nil || r.Err() == nil {
+		t.Errorf("of a damaged pack: %v", err)
+	}
+	if _, err := os.Stat(other); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a damaged pack there is a filestore: %v", err)
+	}
 }

@@ -83,7 +83,7 @@ func TestRunbook(t *testing.T) {
 		t.Errorf("another manifest: %v: %s", err, out)
 	}
 	for _, e := range []Entry{taken.Manifest.Streams.Database, taken.Manifest.Packs[0]} {
-		undo := s.onDisk(t)["bit flip middle"](e.Key, "")
+		undo := s.onDisk(t)["bit flip: middle"](e.Key, "")
 		if out, err := run(filepath.Join(dir, "flipped-"+filepath.Base(e.Key)), taken.Ref.SHA256); err == nil || !strings.Contains(out, "FAILED") {
 			t.Errorf("bit flip of %s: %v: %s", e.Key, err, out)
 		}

@@ -107,7 +107,8 @@ type Verification struct {
 	Ended    time.Time `json:"ended"`
 	Objects  int       `json:"objects"` // that were looked at
 	Bytes    int64     `json:"bytes"`   // sealed, that were read
-	Findings `json:",inline"`
+	Segments []Segment `json:"segments"`
+	Findings
 	// Unfinished says why not all was looked at; empty if it was. The backup may be good.
 	Unfinished string `json:"unfinished,omitempty"`
 }
@@ -116,6 +117,9 @@ type Verification struct {
 func (v *Verification) Passed() bool {
 	return v.Unfinished == "" && len(v.Findings.Findings) == 0 && v.Reached >= v.Asked && v.Asked >= L0
 }
+
+// SegmentObjects is the part of a verification in which the store is asked for every object.
+const SegmentObjects = "objects"
 
 // examiner reads and looks at versions. Its Stat fails with [store.ErrMissing] or [store.ErrChanged] if the version is not
 // there as the object says, in the latter case together with what is there.
@@ -137,7 +141,7 @@ type Stored struct {
 
 // ProofOptions say how a backup is proven.
 type ProofOptions struct {
-	// Scratch is a folder that every user may pass through, with a path of 70 bytes at most. L1 takes some 150 bytes there for
+	// Scratch is a folder that every user may pass through, with a path of 70 bytes at most. L1 takes some 400 bytes there for
 	// each content of the filestore, L2 the size of database and filestore.
 	Scratch  string
 	Programs postgres.Tools
@@ -174,7 +178,7 @@ func (o ProofOptions) withDefaults() ProofOptions {
 func Verify(ctx context.Context, b Stored, level Level, o ProofOptions) (*Verification, error) {
 	o = o.withDefaults()
 	v := &Verification{Environment: b.Environment, ID: b.ID, Manifest: b.Manifest, Asked: level, Began: o.Now().UTC()}
-	p := newProof(b, o, &v.Findings)
+	p := newProof(b, o, &v.Findings, &v.Segments)
 	stop := p.meter.report(o.Progress, o.every)
 	defer stop()
 	err := verify(ctx, p, v)
@@ -193,7 +197,7 @@ func verify(ctx context.Context, p *proof, v *Verification) error {
 	default:
 		return fmt.Errorf("%q is no level: they are %s, %s and %s", string(v.Asked), L0, L1, L2)
 	}
-	if err := p.present(ctx); err != nil {
+	if err := p.segment(ctx, SegmentObjects, p.present); err != nil {
 		return err
 	}
 	if !p.findings.found(L0) {

@@ -16,7 +16,6 @@ const looks = 8
 
 // present is level 0: everything is there, unchanged as far as the store tells, and locked. It reads the manifest.
 func (p *proof) present(ctx context.Context) error {
-	p.meter.begin("objects")
 	now, err := p.Store.Now(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the store for its time: %w", err)

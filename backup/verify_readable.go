@@ -2,12 +2,12 @@ package backup
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,8 +24,11 @@ func (p *proof) readable(ctx context.Context) error {
 	if err := p.room(p.o.Scratch, spoolBytes*p.m.Filestore.Index.Contents.Contents+1<<20); err != nil {
 		return err
 	}
-	for _, read := range []func(context.Context) error{p.readRoles, p.readConfiguration, p.readDatabase, p.readFilestore} {
-		if err := read(ctx); err != nil {
+	for _, part := range []struct {
+		name string
+		read func(context.Context) error
+	}{{RolesName, p.readRoles}, {ConfigurationName, p.readConfiguration}, {SegmentDatabase, p.readDatabase}, {SegmentAttachments, p.readFilestore}} {
+		if err := p.segment(ctx, part.name, part.read); err != nil {
 			return err
 		}
 	}
@@ -37,41 +40,41 @@ const rolesEnd = "-- PostgreSQL database cluster dump complete"
 
 // readRoles reads the roles, which have to be whole.
 func (p *proof) readRoles(ctx context.Context) error {
-	p.meter.begin(RolesName)
-	e := p.m.Streams.Roles
-	_, err := p.use(ctx, e, func(r io.Reader) error {
-		seen, err := contains(r, rolesEnd)
-		if err == nil && !seen {
-			p.findings.add(L1, e.Key, remedyNew, "the roles do not end as pg_dumpall ends them")
-		}
+	end := &marker{text: rolesEnd}
+	whole, err := p.use(ctx, p.m.Streams.Roles, p.fromStore, func(r io.Reader) error {
+		_, err := io.Copy(end, r)
 		return err
 	})
+	if err == nil && whole {
+		p.checkRoles(end)
+	}
 	return err
 }
 
-// contains reads to the end and says whether a text of one line is there.
-func contains(r io.Reader, text string) (bool, error) {
-	seen, rest := false, ""
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := r.Read(buffer)
-		rest += string(buffer[:n])
-		seen = seen || strings.Contains(rest, text)
-		rest = rest[max(0, len(rest)-len(text)):]
-		if errors.Is(err, io.EOF) {
-			return seen, nil
-		}
-		if err != nil {
-			return seen, err
-		}
+func (p *proof) checkRoles(end *marker) {
+	if !end.seen {
+		p.findings.add(L1, p.m.Streams.Roles.Key, remedyNew, "the roles do not end as pg_dumpall ends them")
 	}
+}
+
+// A marker looks for a text in what is written to it.
+type marker struct {
+	text string
+	seen bool
+	last []byte // bytes before, in which the text may begin
+}
+
+func (m *marker) Write(p []byte) (int, error) {
+	m.last = append(m.last, p...)
+	m.seen = m.seen || bytes.Contains(m.last, []byte(m.text))
+	m.last = append(m.last[:0], m.last[max(0, len(m.last)-len(m.text)):]...)
+	return len(p), nil
 }
 
 // readConfiguration reads the configuration, which has to be of its own form.
 func (p *proof) readConfiguration(ctx context.Context) error {
-	p.meter.begin(ConfigurationName)
 	e := p.m.Streams.Configuration
-	_, err := p.use(ctx, e, func(r io.Reader) error {
+	_, err := p.use(ctx, e, p.fromStore, func(r io.Reader) error {
 		if e.ContentType != "application/json" {
 			return nil // read to its end by its hash
 		}
@@ -95,10 +98,9 @@ func (p *proof) readConfiguration(ctx context.Context) error {
 
 // readDatabase reads the dump to its end, and compares the tables in it with the fingerprints.
 func (p *proof) readDatabase(ctx context.Context) error {
-	p.meter.begin(SegmentDatabase)
 	e := p.m.Streams.Database
 	var rows map[string]int64
-	whole, err := p.use(ctx, e, func(r io.Reader) (err error) {
+	whole, err := p.use(ctx, e, p.fromStore, func(r io.Reader) (err error) {
 		rows, err = postgres.ReadArchive(ctx, p.o.Programs, p.m.Postgres.Major, r)
 		return err
 	})
@@ -137,9 +139,8 @@ func (p *proof) business(level Level, object string, rows func(table string) int
 
 // readFilestore reads all packs, and compares each content with its checksum.
 func (p *proof) readFilestore(ctx context.Context) error {
-	p.meter.begin(SegmentAttachments)
 	packs, read := p.packs(), false
-	whole, err := p.use(ctx, p.m.Streams.Attachments, func(r io.Reader) error {
+	whole, err := p.use(ctx, p.m.Streams.Attachments, p.fromStore, func(r io.Reader) error {
 		u, err := filestore.Verify(ctx, p.o.Scratch, r, packs)
 		read = !errors.Is(err, filestore.ErrIndex)
 		return p.unpacked(ctx, u, packs, err)
@@ -149,7 +150,7 @@ func (p *proof) readFilestore(ctx context.Context) error {
 	}
 	// Nobody knows what is in the packs, but they can be read.
 	for _, e := range p.m.Packs {
-		if _, err := p.use(ctx, e, func(r io.Reader) error { return p.readArchive(e, r) }); err != nil {
+		if _, err := p.use(ctx, e, p.fromStore, func(r io.Reader) error { return p.readArchive(e, r) }); err != nil {
 			return err
 		}
 	}
@@ -239,7 +240,7 @@ func (k *packs) OpenPack(ctx context.Context, name string) (io.ReadCloser, error
 		k.p.findings.add(L1, k.p.m.Streams.Attachments.Key, remedyNew, "attachments are in pack %.200q, which the manifest does not name", name)
 		return nil, fmt.Errorf("%w: the manifest does not name the pack", ErrManifest)
 	}
-	s, err := k.p.open(ctx, e)
+	s, err := k.p.open(ctx, e, k.p.fromStore)
 	if err != nil {
 		k.keep(err)
 		return nil, err
@@ -254,9 +255,6 @@ func (k *packs) keep(err error) {
 		k.err = err
 	}
 }
-
-// names of the packs, sorted.
-func (k *packs) names() []string { return slices.Sorted(maps.Keys(k.entries)) }
 
 // A packStream is a stream whose errors are kept.
 type packStream struct {

@@ -11,9 +11,8 @@ import (
 )
 
 // ReadArchive reads a dump of [Snapshot.Dump] to its end, as a restore would but without a server, and returns how many rows
-// it has of each table, by the table's name in SQL. It fails with [ErrArchive] if that is no dump or less than one. For
-// pg_restore a dump is whole that ends after any of its tables, and one whose rows were changed as well: whether it is what
-// was written only its hash says.
+// it has of each table, by the table's name in SQL. It fails with [ErrArchive] if that is no dump or less than one. Rows that
+// were changed are rows to pg_restore: whether it is what was written only its hash says.
 func ReadArchive(ctx context.Context, t Tools, major int, dump io.Reader) (rows map[string]int64, err error) {
 	tool, err := t.find(ctx, "pg_restore", major)
 	if err != nil {

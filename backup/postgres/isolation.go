@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -14,8 +16,17 @@ const tryTimeout = 20 * time.Second
 // Folder is the server's own, which goes with it. What is put there is out of reach of other users.
 func (s *Server) Folder() string { return s.dir }
 
-// Isolated makes sure that the server is in a network of its own that leads nowhere.
-func (s *Server) Isolated() error { return s.isolated() }
+// Reach says how people reach a database of the server with PostgreSQL's programs: as environment variables, and without a
+// secret, which is in a file in the server's folder.
+func (s *Server) Reach(database string) ([]string, error) {
+	c := s.Connection(database)
+	path := filepath.Join(s.dir, "passfile")
+	line := "*:*:*:*:" + c.password + "\n" // letters and digits
+	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+		return nil, fmt.Errorf("write password file: %w", err)
+	}
+	return []string{"PGHOST=" + c.Host, "PGPORT=" + c.port(), "PGUSER=" + c.User, "PGDATABASE=" + database, "PGPASSFILE=" + path}, nil
+}
 
 // An Attempt says what became of an attempt to connect from a scratch server.
 type Attempt struct {

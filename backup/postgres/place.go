@@ -60,7 +60,7 @@ func (p Place) look(ctx context.Context) (s State, err error) {
 		return s, err
 	}
 	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1),
-		(SELECT count(*) FROM pg_stat_activity WHERE datname = $1)`, p.Database).Scan(&s.Exists, &s.Sessions)
+		(SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend')`, p.Database).Scan(&s.Exists, &s.Sessions)
 	if err != nil || !s.Exists {
 		return s, err
 	}
@@ -95,8 +95,25 @@ func (p Place) restore(ctx context.Context, t Tools, d Database, dump io.Reader,
 	if err := create(ctx, p.maintenance(), d, s.Major); err != nil {
 		return err
 	}
-	if err := fill(ctx, tool, p.named(d.Name), dump, dir, max(1, jobs), false); err != nil {
+	err = fill(ctx, tool, p.named(d.Name), dump, dir, max(1, jobs), false)
+	if err == nil {
+		err = p.analyze(ctx, d.Name)
+	}
+	if err != nil {
 		return errors.Join(err, p.Drop(context.WithoutCancel(ctx), d.Name))
+	}
+	return nil
+}
+
+// analyze gives a database the statistics without which its first users would wait long.
+func (p Place) analyze(ctx context.Context, database string) error {
+	conn, err := p.named(database).connect(ctx, "purser backup: restore")
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	if _, err := conn.Exec(ctx, "ANALYZE"); err != nil {
+		return fmt.Errorf("make statistics: %w", err)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (s *Server) start(ctx context.Context, dir string) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	return s.isolated()
+	return s.Isolated()
 }
 
 // folder creates the server's folder, which belongs to its user and is locked for as long as it is ours.
@@ -313,8 +313,8 @@ func (s *Server) words() error {
 	return nil
 }
 
-// isolated makes sure that the server is in a network of its own that leads nowhere.
-func (s *Server) isolated() error {
+// Isolated makes sure that the server is in a network of its own that leads nowhere.
+func (s *Server) Isolated() error {
 	proc := "/proc/" + strconv.Itoa(s.pid)
 	theirs, err := os.Readlink(proc + "/ns/net")
 	if err != nil {
