@@ -35,14 +35,11 @@ func (m *Manifest) check(environment string, id ID) error {
 		return fmt.Errorf("it is of environment %.80q, not of %q", m.Environment, environment)
 	case m.ID != id:
 		return fmt.Errorf("it is of backup %.100q, not of %s", string(m.ID), id)
-	case m.Policy == "" || m.Store == "" || len(m.Policy) > maxText || len(m.Store) > maxText || len(m.Reason) > maxText:
-		return errors.New("policy, store or reason are missing or too long")
-	case !commitForm.MatchString(m.Configuration.Commit) || !releaseForm.MatchString(m.Configuration.Release):
-		return errors.New("commit or release are none")
-	case len(m.Recipients) == 0 || len(m.Recipients) > maxList || len(m.Tools) > maxList:
-		return errors.New("recipients are missing, or there are too many of them or of tools")
 	case len(m.Fingerprints) > maxFingerprints:
 		return fmt.Errorf("it has %d fingerprints, and may have %d", len(m.Fingerprints), maxFingerprints)
+	}
+	if err := m.checkSaid(); err != nil {
+		return err
 	}
 	if err := m.Times.check(id); err != nil {
 		return err
@@ -56,6 +53,19 @@ func (m *Manifest) check(environment string, id ID) error {
 		}
 	}
 	return m.checkPacks()
+}
+
+// checkSaid is about what whoever makes a backup says of it beforehand.
+func (m *Manifest) checkSaid() error {
+	switch {
+	case m.Policy == "" || m.Store == "" || len(m.Policy) > maxText || len(m.Store) > maxText || len(m.Reason) > maxText:
+		return errors.New("policy, store or reason are missing or too long")
+	case !commitForm.MatchString(m.Configuration.Commit) || !releaseForm.MatchString(m.Configuration.Release):
+		return errors.New("commit or release are none")
+	case len(m.Recipients) == 0 || len(m.Recipients) > maxList || len(m.Tools) > maxList:
+		return errors.New("recipients are missing, or there are too many of them or of tools")
+	}
+	return nil
 }
 
 func (t Times) check(id ID) error {

@@ -21,6 +21,15 @@
 // place is refused. Whoever can write to the store can write a manifest, so one proves nothing by itself: the evidence log
 // has its version and SHA-256, and [Open] takes it by these.
 //
+// # One backup
+//
+// [Take] reads database and filestore at one moment: attachments are guarded against their collection and a snapshot of the
+// database is taken; dump, roles, facts, fingerprints and the list of attachments come from it, each stream hashed, compressed,
+// encrypted and stored as it comes; then the snapshot ends, and the contents that no pack has yet are copied. Packs of the
+// backup before are used again within a month, if they are in the store as they were written, for the same recipients and as
+// strictly locked; their locks are extended before the manifest is written. What a backup that was broken off had stored by
+// then is in a journal in the scratch folder, and the next one uses it.
+//
 // # Retention
 //
 // [Keep.Decide] says for each backup whether it is kept, why, how long its objects are to be locked, and what can be

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +51,7 @@ type TakeOptions struct {
 	Policy, Store string // their names
 	Reason        string
 	Configuration Configuration
-	Settings      []byte // what was declared and deployed, as it is kept in the stream of the configuration
+	Settings      []byte // what was declared and deployed: the content of the stream of the configuration
 	SettingsType  string // content type of Settings
 
 	Connection postgres.Connection
@@ -69,10 +68,10 @@ type TakeOptions struct {
 	// Scratch is a folder for what does not fit into memory, and for what the next backup has to know of one that was broken
 	// off. It takes about 500 bytes per attachment.
 	Scratch  string
-	Deadline time.Duration // of all; 0 means 4 hours
-	Versions map[string]string
-	Progress func(Progress) // called about every second, until Take returns; nil for none
-	Log      *slog.Logger   // nil for none
+	Deadline time.Duration     // of all; 0 means 4 hours
+	Versions map[string]string // of programs besides PostgreSQL's, such as purser
+	Progress func(Progress)    // called about every second, until Take returns; nil for none
+	Log      *slog.Logger      // nil for none
 	Now      func() time.Time
 
 	every time.Duration // between two calls of Progress
@@ -224,6 +223,12 @@ func (t *taking) prepare(ctx context.Context) (err error) {
 	if t.recipients, err = t.o.recipients(); err != nil {
 		return err
 	}
+	if err := t.manifest().checkSaid(); err != nil { // now, and not when all is done
+		return err
+	}
+	if t.o.SettingsType == "" {
+		return errors.New("the configuration has no content type")
+	}
 	if t.o.Lock.Mode == store.Unlocked {
 		_, err = t.store.Now(ctx)
 	} else {
@@ -279,16 +284,21 @@ func (t *taking) read(ctx context.Context) (err error) {
 // readDatabase reads all that is in the snapshot, and ends it.
 func (t *taking) readDatabase(ctx context.Context, s *postgres.Snapshot) error {
 	group, ctx := errgroup.WithContext(ctx)
-	stream := func(to *Entry, name, contentType string, fill func(context.Context, io.Writer) error) {
-		group.Go(func() (err error) {
-			*to, err = t.write(ctx, Key(t.o.Environment, t.id, name), contentType, t.o.Lock, func(w io.Writer) error { return fill(ctx, w) })
+	stream := func(name, contentType string, fill func(context.Context, io.Writer) error) (Entry, error) {
+		return t.write(ctx, Key(t.o.Environment, t.id, name), contentType, t.o.Lock, func(w io.Writer) error { return fill(ctx, w) })
+	}
+	group.Go(func() (err error) {
+		t.streams.Database, err = stream(DatabaseName, databaseType, s.Dump)
+		return err
+	})
+	group.Go(func() (err error) { // small, and so one after the other: each stream takes memory
+		if t.streams.Roles, err = stream(RolesName, rolesType, s.Roles); err != nil {
+			return err
+		}
+		t.streams.Configuration, err = stream(ConfigurationName, t.o.SettingsType, func(_ context.Context, w io.Writer) error {
+			_, err := w.Write(t.o.Settings)
 			return err
 		})
-	}
-	stream(&t.streams.Database, DatabaseName, databaseType, s.Dump)
-	stream(&t.streams.Roles, RolesName, rolesType, s.Roles)
-	stream(&t.streams.Configuration, ConfigurationName, t.o.SettingsType, func(_ context.Context, w io.Writer) error {
-		_, err := io.Copy(w, bytes.NewReader(t.o.Settings))
 		return err
 	})
 	group.Go(func() (err error) {
@@ -367,13 +377,12 @@ func (t *taking) finish(ctx context.Context) (Taken, error) {
 			problems[kind] += n
 		}
 	}
-	m := &Manifest{
-		Format: Format, Environment: t.o.Environment, ID: t.id, Policy: t.o.Policy, Store: t.o.Store, Reason: t.o.Reason,
-		Times:         Times{Began: t.began, Snapshot: t.at, Finished: t.o.Now().UTC()},
-		Configuration: t.o.Configuration, Streams: t.streams, Packs: packs, Postgres: t.facts, Fingerprints: t.prints,
-		Filestore:  Filestore{Index: index, New: t.copied.Amount, Rows: t.plan.Rows, InDatabase: t.plan.InDatabase, Problems: problems},
-		Recipients: t.o.Recipients, Tools: t.o.Versions,
-	}
+	m := t.manifest()
+	m.Times.Began = t.began.Round(0) // as it is read again; in order, also if our clock was set back
+	m.Times.Snapshot = later(t.at.Round(0), m.Times.Began)
+	m.Times.Finished = later(t.o.Now().UTC().Round(0), m.Times.Snapshot)
+	m.Streams, m.Packs, m.Postgres, m.Fingerprints = t.streams, packs, t.facts, t.prints
+	m.Filestore = Filestore{Index: index, New: t.copied.Amount, Rows: t.plan.Rows, InDatabase: t.plan.InDatabase, Problems: problems}
 	ref, err := Write(ctx, t.store, m, t.o.Lock)
 	if err != nil {
 		return Taken{}, err
@@ -382,6 +391,14 @@ func (t *taking) finish(ctx context.Context) (Taken, error) {
 	taken.Problems.Merge(t.copied.Problems)
 	taken.Plain, taken.Sealed = t.meter.totals()
 	return taken, nil
+}
+
+// manifest is what is known of it from the beginning.
+func (t *taking) manifest() *Manifest {
+	return &Manifest{
+		Format: Format, Environment: t.o.Environment, ID: t.id, Policy: t.o.Policy, Store: t.o.Store, Reason: t.o.Reason,
+		Configuration: t.o.Configuration, Recipients: t.o.Recipients, Tools: t.o.Versions,
+	}
 }
 
 // lockers is how many locks are extended at a time.

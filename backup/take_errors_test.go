@@ -168,6 +168,9 @@ func TestTakeFails(t *testing.T) {
 		"scratch":          {change: func(o *TakeOptions) { o.Scratch = filepath.Join(o.Scratch, "none") }, want: os.ErrNotExist},
 		"no recipient":     {change: func(o *TakeOptions) { o.Recipients = nil }},
 		"bad recipient":    {change: func(o *TakeOptions) { o.Recipients = []string{"age1nobody"} }},
+		"no policy":        {change: func(o *TakeOptions) { o.Policy = "" }},
+		"no commit":        {change: func(o *TakeOptions) { o.Configuration.Commit = "main" }},
+		"no content type":  {change: func(o *TakeOptions) { o.SettingsType = "" }},
 		"bad environment":  {change: func(o *TakeOptions) { o.Environment = "../prod-eu" }},
 		"no database":      {change: func(o *TakeOptions) { o.Connection.Database = "none" }},
 		"cancelled in the pack": {store: between{s.s3, func(ctx context.Context, key string) error {
@@ -241,5 +244,24 @@ func TestTakeWithoutSomeFiles(t *testing.T) {
 	second := s.take(t, &first)
 	if f := second.Manifest.Filestore; f.New.Contents != 1 || f.Index.Absent != 0 || second.Problems.Count() != 0 {
 		t.Errorf("%+v, %s", f, second.Problems)
+	}
+}
+
+// A clock that is set back while a backup is made costs nothing but a right time.
+func TestTakeWhileTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	s := openShop(t, 10)
+	asked := false
+	s.options.Now = func() time.Time {
+		now := time.Now()
+		if asked {
+			now = now.Round(0).Add(-time.Hour)
+		}
+		asked = true
+		return now
+	}
+	taken := s.take(t, nil)
+	if times := taken.Manifest.Times; times.Snapshot.Before(times.Began) || times.Finished.Before(times.Snapshot) {
+		t.Errorf("%+v", times)
 	}
 }

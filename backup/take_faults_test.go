@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	faultRounds = flag.Int("take-faults", 20, "faults of stores under which backups are made; every fifth one kills the process")
+	faultRounds = flag.Int("take-faults", 15, "faults of stores under which backups are made; every fifth one kills the process")
 	sellRounds  = flag.Int("take-rounds", 2, "backups under live shops that are restored and compared")
 )
 

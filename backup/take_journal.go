@@ -19,7 +19,7 @@ const (
 	// mostJournals is of how many backups in a row that were broken off the packs are used again.
 	mostJournals = 8
 	// maxJournalLines bounds the lines of one pack, in bytes.
-	maxJournalLines = 64 << 20
+	maxJournalLines = 32 << 20
 	maxJournalHead  = 64 << 10
 )
 

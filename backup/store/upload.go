@@ -33,8 +33,8 @@ const (
 	// maxParts is S3's limit. With it a stream may have 968 GiB.
 	maxParts = 10_000
 	// partMemory is what the parts that are read or sent may take together, in bytes, unless one part alone takes more:
-	// those after the first 468 GiB take 256 MiB.
-	partMemory = 128 << 20
+	// those after the first 218 GiB take 128 MiB, those after 468 GiB 256 MiB.
+	partMemory = 64 << 20
 	// mostParts is how many parts are read or sent at a time.
 	mostParts = 3
 	// slowest is the rate at which a store puts the parts of an object together, in bytes per second.

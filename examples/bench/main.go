@@ -40,6 +40,7 @@ var benches = []bench{
 	{"idle", 15 * time.Minute, benchIdle},
 	{"memory", 25 * time.Minute, benchMemory},
 	{"gates", 20 * time.Minute, benchGates},
+	{"backup", 25 * time.Minute, benchBackup},
 }
 
 func main() {
@@ -52,10 +53,18 @@ func main() {
 		}
 		return
 	}
+	if os.Getenv(backupVariable) != "" {
+		if err := onlyBackUp(ctx); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := options{progress: os.Stderr}
 	flag.IntVar(&o.samples, "samples", 0, "how often to measure each figure; 0: often enough for a steady one")
 	flag.IntVar(&o.environments, "environments", defaultEnvironments, "environments of the generated estate")
 	flag.IntVar(&o.tenants, "tenants", defaultTenants, "tenants that they belong to")
+	flag.Int64Var(&o.database, "database", defaultDatabase, "bytes of the database that is backed up")
 	flag.StringVar(&o.purser, "purser", "", "the agent's binary; default: built from this source")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: bench [FLAGS] [NAME…]\nnames: %s\n", strings.Join(names(), ", "))

@@ -18,12 +18,19 @@ import (
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 )
 
-// TestMain is also the process that only watches, which the bench of an idle agent starts.
+// TestMain is also the process that only watches, which the bench of an idle agent starts, and the one that makes a backup.
 func TestMain(m *testing.M) {
 	if kubeconfig := os.Getenv(watchVariable); kubeconfig != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		if err := onlyWatch(ctx, kubeconfig); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if os.Getenv(backupVariable) != "" {
+		if err := onlyBackUp(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -27,11 +27,12 @@ func TestOnServers(t *testing.T) {
 			"drift_detect_p99_seconds", "drift_repair_p99_seconds", "idle_cpu_share", "idle_requests",
 			"one_change_renders", "one_change_requests", "one_change_seconds"}},
 		{"memory", map[string]int{"memory": 0}, []string{"peak_rss_bytes"}},
+		{"backup", map[string]int{"backup": 1}, []string{"backup_peak_rss_bytes", "backup_seconds", "filestore_noop_seconds", "restore_seconds"}},
 		{"gates", map[string]int{"gates": 2}, []string{"gates_idle_reconciliations", "gates_seconds"}},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
-			s := testSession(t, options{environments: environments, sizes: []int{environments}, purser: binary})
+			s := testSession(t, options{environments: environments, sizes: []int{environments}, database: 32 << 20, purser: binary})
 			figures := map[string]figure{}
 			for _, b := range benches {
 				samples, wanted := group.samples[b.name]

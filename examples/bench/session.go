@@ -18,6 +18,7 @@ type options struct {
 	environments int // of the generated estate
 	tenants      int // among which they are divided
 	sizes        []int
+	database     int64  // bytes of the database that is backed up
 	purser       string // the agent's binary; "": built from this project
 	progress     io.Writer
 }
@@ -39,6 +40,7 @@ type session struct {
 
 func newSession(ctx context.Context, o options) (*session, error) {
 	o.environments, o.tenants = cmp.Or(o.environments, defaultEnvironments), cmp.Or(o.tenants, defaultTenants)
+	o.database = cmp.Or(o.database, defaultDatabase)
 	if o.samples < 0 || o.environments < 2 || o.tenants < 1 {
 		return nil, fmt.Errorf("-samples %d, -environments %d, -tenants %d: at least 0, 2 and 1 are needed", o.samples, o.environments, o.tenants)
 	}

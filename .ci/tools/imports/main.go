@@ -20,7 +20,7 @@ const module = "github.com/purser-gitops/purser"
 var leaves = []string{"sources", "sources/...", "render", "health"}
 
 // product is what programs are made of.
-var product = append([]string{"reconciler", "reconciler/..."}, leaves...)
+var product = append([]string{"reconciler", "reconciler/...", "backup", "backup/..."}, leaves...)
 
 // A rule says what the matching packages may import of this repository. A pattern that ends in /... matches the
 // packages below a folder, any other exactly one package.
