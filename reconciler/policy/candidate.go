@@ -130,6 +130,7 @@ const (
 	GateSignatures   = "signatures"
 	GateApprovals    = "approvals"
 	GateCalendar     = "calendar"
+	GateBackup       = "backup"
 	GateIsolation    = "isolation"
 	gateClaims       = "claims"
 	GatePrune        = "prune"
@@ -155,7 +156,7 @@ var gates = []gate{
 	{GateCalendar, freezes},
 	{"images", images},
 	{"tests", tests},
-	{"backup", backup},
+	{GateBackup, backup},
 	{"policy", rules},
 	{GateIsolation, isolation},
 	{gateClaims, claims},

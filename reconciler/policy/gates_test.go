@@ -107,25 +107,12 @@ func TestClassGates(t *testing.T) {
 			c.Class.Spec.Tests = []declaration.TestDemand{unitTests}
 			c.Release.Images = set
 		}, Deny, "there is none"},
-		"attested":       {tests, attests(unitTests, set, attestation, func(*Attestation) {}), Allow, "developer-1"},
-		"about another":  {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Subjects = []string{"sha256:bb"} }), Deny, "not about " + digest},
-		"by a bot":       {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Signer = "release-bot" }), Deny, "none of the roles"},
-		"badly signed":   {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Problem = "the signature is expired" }), Deny, "expired"},
-		"failed tests":   {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Failed = true }), Deny, "tests failed"},
-		"another kind":   {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.PredicateType = "https://example.com/other" }), Deny, "there is none"},
-		"backup unknown": {backup, func(c *Candidate, _ *Facts) { c.Class.Spec.Backup.MaxAge = time.Hour }, Deny, "unknown"},
-		"backup too old": {backup, func(c *Candidate, f *Facts) {
-			c.Class.Spec.Backup.MaxAge = time.Minute
-			f.Backup = &Backup{Verified: true, Newest: hourAgo}
-		}, Deny, "may be 1m0s old"},
-		"backup in order": {backup, func(c *Candidate, f *Facts) {
-			c.Class.Spec.Backup.MaxAge = 2 * time.Hour
-			f.Backup = &Backup{Verified: true, Newest: hourAgo}
-		}, Allow, ""},
-		"drill missing": {backup, func(c *Candidate, f *Facts) {
-			c.Class.Spec.Backup.DrillMaxAge = time.Hour
-			f.Backup = &Backup{Verified: true, Newest: now}
-		}, Deny, "drill"},
+		"attested":      {tests, attests(unitTests, set, attestation, func(*Attestation) {}), Allow, "developer-1"},
+		"about another": {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Subjects = []string{"sha256:bb"} }), Deny, "not about " + digest},
+		"by a bot":      {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Signer = "release-bot" }), Deny, "none of the roles"},
+		"badly signed":  {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Problem = "the signature is expired" }), Deny, "expired"},
+		"failed tests":  {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.Failed = true }), Deny, "tests failed"},
+		"another kind":  {tests, attests(unitTests, set, attestation, func(a *Attestation) { a.PredicateType = "https://example.com/other" }), Deny, "there is none"},
 
 		"live is sick": {liveHealth, func(c *Candidate, f *Facts) {
 			c.Class.Spec.LiveHealth = declaration.LiveHealthRequired

@@ -33,7 +33,7 @@ type Rules struct {
 
 // GatesVersion is that of what the gates answer. It changes with every change that gives the same inputs another answer, so
 // that old decisions are not taken for wrong ones.
-const GatesVersion = 3
+const GatesVersion = 4
 
 // ErrOtherGates says that gates of another version judged.
 var ErrOtherGates = errors.New("the decision was made by other gates")
