@@ -81,19 +81,19 @@ func (s *source) askAgain(v policy.Verdict) Outcome {
 const recheck = 2 * time.Second
 
 func outcomeOfVerdict(v policy.Verdict, now time.Time) Outcome {
-	switch v.Answer {
-	case policy.Allow:
+	if v.Answer == policy.Allow {
 		return Outcome{Kind: Applied}
-	case policy.Wait:
-		o := Outcome{Kind: Waiting, Reason: joinLines(v.Reasons())}
-		if until := v.Until(); until != nil {
-			o.After = max(until.Sub(now), time.Millisecond)
-		} else if v.WaitsFor(policy.GateIsolation, policy.GateEvidence) { // nothing tells when these can answer
-			o.After = recheck
-		}
-		return o
 	}
-	return Outcome{Kind: Denied, Reason: joinLines(v.Reasons())}
+	o := Outcome{Kind: Denied, Reason: joinLines(v.Reasons())}
+	if v.Answer == policy.Wait {
+		o.Kind = Waiting
+	}
+	if until := v.Until(); until != nil {
+		o.After = max(until.Sub(now), time.Millisecond)
+	} else if o.Kind == Waiting && v.WaitsFor(policy.GateIsolation, policy.GateEvidence) { // nothing tells when these can answer
+		o.After = recheck
+	}
+	return o
 }
 
 // evidence reads the state of the log now.
