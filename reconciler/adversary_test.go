@@ -438,7 +438,7 @@ func (s *scene) judge(environment string) policy.Verdict {
 		People: l.people, Hold: state.Hold, Statements: l.believed(state.Statements), Overrides: l.orders(state.Overrides),
 		Scopes:   map[string]bool{"/ConfigMap": true, "/Secret": true, "/Service": true, "/Namespace": false, "rbac.authorization.k8s.io/ClusterRole": false},
 		Evidence: &policy.EvidenceFact{Reached: s.clock, Limit: time.Minute, SpoolMax: 100, Newest: a.journal.state.At},
-		Backup: s.backups[environment],
+		Backup:   s.backups[environment],
 	}
 	for kind := range podOf {
 		f.Scopes[kind] = true

@@ -242,7 +242,10 @@ func (c *comparison) asksAgent(gate string, candidate policy.Candidate) string {
 	case "tests":
 		return when(len(class.Tests) > 0, fmt.Sprintf("the class asks for %d attestations", len(class.Tests)))
 	case "backup":
-		return when(class.Backup != (declaration.BackupDemand{}), "the class asks for backups")
+		if class.Backup == (declaration.BackupDemand{}) || env.Backup == "" { // then the gate can say no by itself
+			return ""
+		}
+		return backupsAsked(class.Backup, c.rules.BackupPolicies[env.Backup], candidate.AsksStore())
 	case "claims":
 		return "no other environment may own one of its objects"
 	case "prune":
@@ -261,6 +264,25 @@ func (c *comparison) asksAgent(gate string, candidate policy.Candidate) string {
 		return "the audit log must be within reach"
 	}
 	return ""
+}
+
+// backupsAsked says what a class asks of backups by a policy.
+func backupsAsked(demand declaration.BackupDemand, p *declaration.BackupPolicy, store bool) string {
+	if p == nil {
+		return "the class asks for backups"
+	}
+	most := p.Spec.RPO
+	if demand.MaxAge > 0 {
+		most = min(most, demand.MaxAge)
+	}
+	asks := fmt.Sprintf("a verified backup must be at most %s old", most)
+	if demand.DrillMaxAge > 0 {
+		asks += fmt.Sprintf(", the last restore drill passed, at most %s ago and within %s", demand.DrillMaxAge, p.Spec.RTO)
+	}
+	if store {
+		asks += ", and the store must take a backup now, since the release migrates the database"
+	}
+	return asks
 }
 
 func when(condition bool, text string) string {

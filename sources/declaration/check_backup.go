@@ -139,28 +139,46 @@ func (s *Set) warnBackups(list *Errors) {
 	for _, name := range slices.Sorted(maps.Keys(s.Environments)) {
 		e := s.Environments[name]
 		class, policy := s.Classes[e.Spec.Class], s.BackupPolicies[e.Spec.Backup]
-		if class == nil || policy == nil {
+		if class == nil || policy == nil || class.Spec.Backup == (BackupDemand{}) {
 			continue
 		}
-		if most := class.Spec.Backup.MaxAge; most > 0 {
-			if gap, _ := policy.Schedules.Backups.LongestGap(); most < gap {
-				list.add(e.Position, fmt.Sprintf("backups of environment %q are often too old to release", name),
-					fmt.Sprintf("class %q asks for one that is at most %s old, and BackupPolicy %q leaves %s between two", class.Meta.Name, most, policy.Meta.Name, gap),
-					"back up more often, or let the class ask for less")
-			}
+		e.warnAge(class, policy, list)
+		e.warnDrills(class, policy, list)
+	}
+}
+
+// warnAge is about backups that get too old before the next one is made, or is verified.
+func (e *Environment) warnAge(class *ReleaseClass, policy *BackupPolicy, list *Errors) {
+	most, asks := policy.Spec.RPO, "its rpo"
+	if age := class.Spec.Backup.MaxAge; age > 0 && age < most {
+		most, asks = age, fmt.Sprintf("class %q", class.Meta.Name)
+	}
+	for _, step := range []struct {
+		schedule      *schedule.Schedule
+		leaves, often string
+	}{
+		{policy.Schedules.Backups, "two backups", "back up"},
+		{policy.Schedules.L1, "two verifications of level 1", "verify"},
+	} {
+		if gap, _ := step.schedule.LongestGap(); most < gap {
+			list.add(e.Position, fmt.Sprintf("backups of environment %q are often too old to release", e.Meta.Name),
+				fmt.Sprintf("BackupPolicy %q leaves %s between %s, and %s lets a verified backup be %s old", policy.Meta.Name, gap, step.leaves, asks, most),
+				step.often+" more often, or ask for less")
+			return
 		}
-		most := class.Spec.Backup.DrillMaxAge
-		if most == 0 {
-			continue
-		}
-		often := slices.ContainsFunc(policy.Schedules.Drills, func(d *schedule.Schedule) bool {
-			gap, _ := d.LongestGap()
-			return gap <= most
-		})
-		if !often {
-			list.add(e.Position, fmt.Sprintf("restore drills of environment %q are often too old to release", name),
-				fmt.Sprintf("class %q asks for one that is at most %s old, and no drill of BackupPolicy %q comes so often", class.Meta.Name, most, policy.Meta.Name),
-				"drill more often, or let the class ask for less")
-		}
+	}
+}
+
+// warnDrills is about drills that are too long ago before the next one.
+func (e *Environment) warnDrills(class *ReleaseClass, policy *BackupPolicy, list *Errors) {
+	most := class.Spec.Backup.DrillMaxAge
+	often := slices.ContainsFunc(policy.Schedules.Drills, func(d *schedule.Schedule) bool {
+		gap, _ := d.LongestGap()
+		return gap <= most
+	})
+	if most > 0 && !often {
+		list.add(e.Position, fmt.Sprintf("restore drills of environment %q are often too old to release", e.Meta.Name),
+			fmt.Sprintf("class %q asks for one that is at most %s old, and no drill of BackupPolicy %q comes so often", class.Meta.Name, most, policy.Meta.Name),
+			"drill more often, or let the class ask for less")
 	}
 }

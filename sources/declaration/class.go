@@ -189,11 +189,12 @@ type TestDemand struct {
 	Bots bool `json:"bots" jsonschema:"default=false"`
 }
 
-// BackupDemand says how recent an environment's backup and restore drill must be. What is not asked for is not judged.
+// BackupDemand says how recent an environment's backup and restore drill must be. A class that asks for either asks for a verified
+// backup that is no older than the RPO of the environment's [BackupPolicy]; one that asks for neither judges no backups.
 type BackupDemand struct {
-	// Greatest age of the newest verified backup.
+	// Greatest age of the newest verified backup, as far as the RPO of the environment's BackupPolicy is not less, which holds also without it.
 	MaxAge time.Duration `json:"maxAge,omitempty" jsonschema:"minimum=1s"`
-	// Greatest age of the last restore drill that passed.
+	// Greatest age of the last restore drill, which must have passed within the RTO of the BackupPolicy. Without it drills are not judged.
 	DrillMaxAge time.Duration `json:"drillMaxAge,omitempty" jsonschema:"minimum=1s"`
 }
 

@@ -439,19 +439,33 @@ func TestCheckRelease(t *testing.T) {
 
 // A class that asks for more than the schedules give is warned of.
 func TestWarningsAboutBackups(t *testing.T) {
-	text := readFile(t, "testdata/declaration/everything.good.yaml")
-	text = strings.Replace(text, "backup: {maxAge: 24h, drillMaxAge: 720h}", "backup: {maxAge: 5h, drillMaxAge: 240h}", 1)
-	set, err := Parse(estate(t, "a.yaml", text), "purser", known)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := set.Warnings().Error()
-	for _, want := range []string{
-		`backups of environment "training" are often too old to release: class "high" asks for one that is at most 5h0m0s old, and BackupPolicy "shop" leaves `,
-		`restore drills of environment "training" are often too old to release: class "high" asks for one that is at most 240h0m0s old`,
+	good := readFile(t, "testdata/declaration/everything.good.yaml")
+	const demand = "backup: {maxAge: 24h, drillMaxAge: 720h}"
+	for name, test := range map[string]struct {
+		old, new string
+		want     []string // of warnings about backups
+	}{
+		"the class asks for younger ones": {demand, "backup: {maxAge: 5h, drillMaxAge: 240h}", []string{
+			`backups of environment "training" are often too old to release: BackupPolicy "shop" leaves 10h0m0s between two backups, and class "high" lets a verified backup be 5h0m0s old: back up more often`,
+			`restore drills of environment "training" are often too old to release: class "high" asks for one that is at most 240h0m0s old`,
+		}},
+		"only its rpo counts": {demand, "backup: {drillMaxAge: 8760h}", []string{
+			`backups of environment "training" are often too old to release: BackupPolicy "shop" leaves 25h0m0s between two verifications of level 1, and its rpo lets a verified backup be 16h0m0s old: verify more often`,
+		}},
+		"it asks for none": {demand, "backup: {}", nil},
 	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q is missing in\n%s", want, got)
+		set, err := Parse(estate(t, "a.yaml", strings.Replace(good, test.old, test.new, 1)), "purser", known)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got := set.Warnings(time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)).Error()
+		for _, want := range test.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %q is missing in\n%s", name, want, got)
+			}
+		}
+		if n := strings.Count(got, "too old to release"); n != len(test.want) {
+			t.Errorf("%s: %d warnings:\n%s", name, n, got)
 		}
 	}
 }

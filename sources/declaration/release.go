@@ -9,7 +9,7 @@ type Release struct {
 	Version string `json:"version" jsonschema:"required"`
 	// Why this release exists.
 	Change Change `json:"change"`
-	// What its migration does to the schema of the database. Recorded; not judged.
+	// What its migration does to the schema of the database. Where the class asks for backups, anything but none also asks that the store takes one now.
 	Migration string `json:"migration,omitempty" jsonschema:"enum=none,enum=additive,enum=breaking,default=none"`
 	// Release class. It may raise the class of the environment and never lowers it: the one of highest rank holds.
 	Class string `json:"class,omitempty" jsonschema:"format=name"`
