@@ -133,7 +133,7 @@ func TestAdversaryBackups(t *testing.T) {
 		"a migration, and an answer of the future": {migrates, func(s *scene, b *policy.Backup) { b.Store = &policy.Probe{At: s.clock.Add(6 * time.Minute)} }, policy.Wait, "last asked at", "agent"},
 		"a migration, and a store that takes nothing": {migrates, func(s *scene, b *policy.Backup) {
 			b.Store = &policy.Probe{At: s.clock, Problem: "put object: 403 AccessDenied"}
-		}, policy.Deny, "takes no backup: put object: 403 AccessDenied", "bring the store back"},
+		}, policy.Deny, "takes no backup now", "bring the store back (put object: 403 AccessDenied)"},
 		"an additive migration, and a stale backup": {releaseYAML("migration: additive"), func(s *scene, b *policy.Backup) {
 			b.Newest.Snapshot, b.Store = s.clock.Add(-11*time.Hour), &policy.Probe{At: s.clock}
 		}, policy.Deny, "RPO", "purser backup now dev"},

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,84 @@ func TestDecisionsAreEvaluatedAgain(t *testing.T) {
 		!strings.Contains(r.Problems[0].What, "answered allow") || !strings.Contains(r.Problems[1].What, "are about release sha256:bb") ||
 		!strings.Contains(r.Problems[2].What, "has no rules") || !strings.Contains(r.Problems[3].What, `do not have "low"`) {
 		t.Errorf("exit %d: %+v", r.ExitCode(), r.Problems)
+	}
+}
+
+// A decision about backups is evaluated again from what was known of them: an allow over a stale one is found. What other
+// gates judged is not.
+func TestBackupDecisionsAreEvaluatedAgain(t *testing.T) {
+	at := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
+	class := &declaration.ReleaseClass{Meta: declaration.Meta{Name: "guarded"}, Spec: declaration.ReleaseClassSpec{
+		Backup: declaration.BackupDemand{MaxAge: 24 * time.Hour, DrillMaxAge: 720 * time.Hour},
+	}}
+	known := func(snapshot time.Time) *policy.Backup {
+		return &policy.Backup{
+			Policy: "shop", RPO: 10 * time.Hour, RTO: 2 * time.Hour,
+			Newest: &policy.BackupPoint{ID: "20261127T075900Z-dev-abcdefgh", Snapshot: snapshot, Verified: at, Level: "L1"},
+			Drill:  &policy.Drill{ID: "20261126T075900Z-dev-abcdefgh", At: at.Add(-time.Hour), Passed: true, RTO: time.Hour},
+			Store:  &policy.Probe{At: at},
+		}
+	}
+	inputs := func(b *policy.Backup) policy.Inputs {
+		return policy.Inputs{At: at, Candidate: policy.Candidate{
+			Environment: &declaration.Environment{Meta: declaration.Meta{Name: "dev"}, Spec: declaration.EnvironmentSpec{Backup: "shop"}},
+			Release:     &render.Release{Digest: "sha256:bb", Declaration: &declaration.Release{Version: "1", Migration: "additive"}},
+			Origin:      policy.OriginFirst, Class: class,
+		}, Facts: policy.Facts{Backup: b, Evidence: &policy.EvidenceFact{Reached: at, Limit: time.Hour, SpoolMax: 10}}}
+	}
+	good, stale := inputs(known(at.Add(-time.Hour))), inputs(known(at.Add(-11*time.Hour)))
+	allowed, denied := good.Evaluate(), stale.Evaluate()
+	if allowed.Answer != policy.Allow || !denied.Refused(policy.GateBackup) {
+		t.Fatalf("%v; %v", allowed.Reasons(), denied.Reasons())
+	}
+	encode := func(in policy.Inputs) []byte {
+		t.Helper()
+		data, err := in.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	rules, err := (&policy.Rules{Classes: map[string]*declaration.ReleaseClass{"guarded": class}}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		verdict   policy.Verdict
+		inputs    []byte
+		evaluated int
+		says      string // "": nothing is found
+	}{
+		"good":                       {allowed, encode(good), 1, ""},
+		"stale, and denied":          {denied, encode(stale), 1, ""},
+		"stale, and allowed":         {allowed, encode(stale), 1, "gate backup answered allow"},
+		"good, and denied":           {denied, encode(good), 1, "gate backup answered deny"},
+		"nothing known, and allowed": {allowed, encode(inputs(nil)), 1, "gate backup answered allow"},
+		"judged by earlier gates": {allowed, []byte(strings.Replace(string(encode(stale)), fmt.Sprintf(`"Gates":%d`, policy.GatesVersion), `"Gates":3`, 1)),
+			0, ""},
+		"with facts that there are not": {allowed, []byte(strings.Replace(string(encode(good)), `"level":"L1"`, `"level":"L1","checked":true`, 1)),
+			0, "unknown field"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.run()
+			r, err := f.log.Add(Draft{
+				Type: TypeDecision, Environment: "dev", Key: []string{"1"}, Predicate: Decision{To: "sha256:bb", Origin: policy.OriginFirst, Verdict: test.verdict},
+				Blobs: []Blob{{Name: InputsBlob, Data: test.inputs}, {Name: RulesBlob, Data: rules}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.wait(r.Index)
+			report := f.verify(f.clone(), VerifyOptions{})
+			found := ""
+			for _, p := range report.Problems {
+				found += p.What + "\n"
+			}
+			if report.Decisions != test.evaluated || (test.says == "") != (found == "") || !strings.Contains(found, test.says) {
+				t.Errorf("exit %d, %d evaluated: %q; want …%s…", report.ExitCode(), report.Decisions, found, test.says)
+			}
+		})
 	}
 }
 

@@ -177,8 +177,9 @@ func (b *Backup) probed(migration string, now time.Time) Result {
 	case p == nil || p.At.IsZero():
 		return wait("the store was not asked yet whether it takes a backup")
 	case p.Problem != "":
-		r := Result{Answer: Deny, Reason: fmt.Sprintf("the release migrates the database (%s), and the store takes no backup: %s", migration, p.Problem),
-			Hint: "bring the store back: it is asked again every few minutes"}
+		// What the store says may differ each time, with ports and such, and is no new reason.
+		r := Result{Answer: Deny, Reason: fmt.Sprintf("the release migrates the database (%s), and the store takes no backup now", migration),
+			Hint: fmt.Sprintf("bring the store back (%s): it is asked again every few minutes", p.Problem)}
 		if until := p.At.Add(ProbeMaxAge); until.After(now) {
 			r.Until = &until
 		}

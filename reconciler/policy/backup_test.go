@@ -117,8 +117,8 @@ func TestBackup(t *testing.T) {
 		"asked a little ahead":        {func(_ *Candidate, b *Backup) { b.Store.At = now.Add(clockSteps) }, Allow, "", ""},
 		"asked in the future":         {func(_ *Candidate, b *Backup) { b.Store.At = now.Add(clockSteps + 1) }, Wait, "last asked at 2026-11-27T09:01:00Z", "agent"},
 		"asked at no time":            {func(_ *Candidate, b *Backup) { b.Store = &Probe{} }, Wait, "not asked yet", "agent"},
-		"takes nothing":               {func(_ *Candidate, b *Backup) { b.Store.Problem = "403 AccessDenied" }, Deny, "takes no backup: 403 AccessDenied", "bring the store back"},
-		"took nothing, long ago":      {func(_ *Candidate, b *Backup) { b.Store = &Probe{At: now.Add(-time.Hour), Problem: "403"} }, Deny, "takes no backup: 403", "bring the store back"},
+		"takes nothing":               {func(_ *Candidate, b *Backup) { b.Store.Problem = "403 AccessDenied" }, Deny, "takes no backup now", "bring the store back (403 AccessDenied)"},
+		"took nothing, long ago":      {func(_ *Candidate, b *Backup) { b.Store = &Probe{At: now.Add(-time.Hour), Problem: "403"} }, Deny, "takes no backup now", "bring the store back (403)"},
 		"not asked, and none is good": {func(_ *Candidate, b *Backup) { b.Newest, b.Store = nil, nil }, Deny, "there is no verified backup", "purser backup now dev"},
 		"takes nothing, none is good": {func(_ *Candidate, b *Backup) { b.Newest, b.Store.Problem = nil, "403" }, Deny, "there is no verified backup; the release migrates", "bring the store back"},
 		"a rollback, with old backups": {func(c *Candidate, b *Backup) { c.Origin, b.Newest.Snapshot = OriginRollback, now.Add(-11*time.Hour) },
@@ -215,12 +215,12 @@ func TestBackupReasonsDoNotAge(t *testing.T) {
 		"bad":       func(b *Backup) { b.Failed = &BackupPoint{ID: b.Newest.ID, Problem: "missing"} },
 		"old drill": func(b *Backup) { b.Drill.At = now.AddDate(-1, 0, 0) },
 		"bad drill": func(b *Backup) { b.Drill.Passed = false },
-		"no store":  func(b *Backup) { b.Store.Problem = "403" },
+		"no store":  func(b *Backup) { b.Store.Problem = "read tcp 127.0.0.1:40001->127.0.0.1:9000: reset" },
 	} {
 		c, f := backedUp()
 		change(f.Backup)
 		first := Verdict{Answer: Deny, Gates: []Result{backup(c, f, now)}}
-		f.Backup.Store = &Probe{At: f.Backup.Store.At.Add(3 * time.Minute), Problem: f.Backup.Store.Problem} // asked again meanwhile
+		f.Backup.Store = &Probe{At: f.Backup.Store.At.Add(3 * time.Minute), Problem: strings.Replace(f.Backup.Store.Problem, "40001", "40002", 1)} // asked again
 		if next := (Verdict{Answer: Deny, Gates: []Result{backup(c, f, now.Add(3*time.Minute))}}); !first.SameAnswers(next) {
 			t.Errorf("%s:\n%s\n%s", name, first.Gates[0].Reason, next.Gates[0].Reason)
 		}
