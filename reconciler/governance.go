@@ -60,7 +60,7 @@ func (a *Agent) restoreGovernance() error {
 		return err
 	}
 	set, err := a.parseGovernance(revision.Commit)
-	if err != nil { // rewritten away, a new machine whose fetch has not come yet, or a cluster that is no longer configured
+	if err != nil { // rewritten away, a new machine whose fetch has not come yet, or a cluster or store that is no longer configured
 		set, err = a.parseKeptGovernance()
 	}
 	if err != nil {
@@ -117,7 +117,8 @@ func collect(tree *sources.Tree, dir string, files map[string]string) error {
 }
 
 // knownBefore is what the configuration offers, and what the state remembers that it offered: declarations that
-// were approved stay readable, so that one cluster less does not stop the environments of the others.
+// were approved stay readable, so that one cluster less does not stop the environments of the others, nor a store less what
+// is backed up elsewhere.
 func (a *Agent) knownBefore() declaration.Known {
 	known := a.config.Known()
 	a.journal.read(func(s *State) {
@@ -127,7 +128,8 @@ func (a *Agent) knownBefore() declaration.Known {
 	})
 	slices.Sort(known.Clusters)
 	known.Clusters = slices.Compact(known.Clusters)
-	known.Partial, known.Sources = true, nil // whatever source they name was there when they were approved
+	known.Partial = true
+	known.Sources, known.Stores = nil, nil // whichever they name were there when they were approved
 	return known
 }
 

@@ -32,6 +32,8 @@ type AgentConfig struct {
 	Decryption AgentDecryption `json:"decryption"`
 	// Where alerts are pushed to, beside being offered as metrics.
 	Alertmanager AgentAlertmanager `json:"alertmanager"`
+	// Where backups are written to, what they are made of, and which keys open them.
+	Backup AgentBackup `json:"backup"`
 	// Bounds on what is read from repositories.
 	Limits AgentLimits `json:"limits"`
 }
@@ -210,12 +212,15 @@ type AgentLimits struct {
 
 // Known is what declarations may refer to under this configuration.
 func (c *AgentConfig) Known() Known {
-	k := Known{Governance: Source{Repository: c.Governance.Source, Branch: c.Governance.Branch, Path: c.Governance.Path}}
+	k := Known{Stores: []string{}, Governance: Source{Repository: c.Governance.Source, Branch: c.Governance.Branch, Path: c.Governance.Path}}
 	for _, s := range c.Sources {
 		k.Sources = append(k.Sources, s.Name)
 	}
 	for _, cl := range c.Clusters {
 		k.Clusters = append(k.Clusters, cl.Name)
+	}
+	for _, s := range c.Backup.Stores {
+		k.Stores = append(k.Stores, s.Name)
 	}
 	if len(c.Clusters) == 1 {
 		k.Cluster = c.Clusters[0].Name

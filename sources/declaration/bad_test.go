@@ -21,7 +21,7 @@ var bad = map[string]struct {
 	"agent/cluster-two-ways":                 {want: `F:11:18: cluster "lab" has two ways in: inCluster uses the pod's service account, kubeconfig a file: keep one of the two`, beyond: true},
 	"agent/concurrency":                      {want: `F:15:13: spec.concurrency.render is not valid: it must be at least 1: choose another value`},
 	"agent/data-dir-missing":                 {want: `F:3:1: missing field "dataDir": AgentConfig.spec needs it: add "dataDir:"`},
-	"agent/deploys":                          {want: `F:14:3: unknown field "environments": AgentConfig.spec has no such field: its fields are writer, dataDir, listen, governance, sources, clusters, audit, concurrency, decryption, alertmanager, limits`},
+	"agent/deploys":                          {want: `F:14:3: unknown field "environments": AgentConfig.spec has no such field: its fields are writer, dataDir, listen, governance, sources, clusters, audit, concurrency, decryption, alertmanager, backup, limits`},
 	"agent/forge-project":                    {want: `F:8:65: spec.sources[0].forge.project is not valid: it must be a repository with its owner: write it like "retail/estate", without ".git"`},
 	"agent/forge-project-git":                {want: `F:8:65: spec.sources[0].forge.project is not valid: it must be the name that the forge shows: write it like "retail/estate", without ".git"`, beyond: true},
 	"agent/forge-token":                      {want: `F:8:80: unknown field "token": AgentConfig.spec.sources[0].forge has no such field: did you mean "tokenFile"?`},

@@ -21,12 +21,27 @@ func (c *check) backupPolicies() {
 		c.schedules(p, doc)
 		c.objectives(p, doc)
 		c.retention(p, doc)
+		c.store(doc, "spec.store", p.Spec.Store)
 		for i, replica := range p.Spec.Replicas {
+			c.store(doc, fmt.Sprintf("spec.replicas[%d]", i), replica)
 			if replica == p.Spec.Store {
 				c.g.errs.add(doc.mark(fmt.Sprintf("spec.replicas[%d]", i)), fmt.Sprintf("store %q has two roles", replica), "a copy beside the original is lost together with it", "name another store, or remove it")
 			}
 		}
 	}
+}
+
+// store refuses the name of a store that the agent has not, if it is known which ones it has.
+func (c *check) store(doc *document, path, name string) {
+	stores := c.g.known.Stores
+	if stores == nil || slices.Contains(stores, name) {
+		return
+	}
+	if len(stores) == 0 {
+		c.g.errs.add(doc.mark(path), fmt.Sprintf("unknown store %q", name), "the agent has no stores", "add it to backup.stores of the agent's configuration")
+		return
+	}
+	c.unknownBecause(doc.mark(path), "store", name, "the agent has no store of that name", stores)
 }
 
 // schedules makes the schedules of a policy ready to be asked, or says what is wrong with them. What is wrong with zone,
@@ -87,6 +102,14 @@ func (c *check) retention(p *BackupPolicy, doc *document) {
 	r := p.Spec.Retention
 	if r.Hourly+r.Daily+r.Weekly+r.Monthly+r.Yearly == 0 {
 		c.g.errs.add(doc.mark("spec.retention"), "retention keeps nothing", "each of hourly, daily, weekly, monthly and yearly is 0, or left out", `add one of them, like "daily: 7"`)
+	}
+	if deadline := p.Spec.Deadline; r.Minimum < deadline {
+		at := "spec.retention.minimum"
+		if !given(doc, at) {
+			at = "spec.deadline"
+		}
+		c.g.errs.add(doc.mark(at), fmt.Sprintf("retention.minimum is %s", r.Minimum),
+			fmt.Sprintf("a backup may take %s, and the lock of what it writes first must not end before it is complete", deadline), "make minimum at least as long as deadline")
 	}
 	days := time.Duration(r.LockDays) * 24 * time.Hour
 	if r.Lock != LockNone && days < r.Minimum {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"filippo.io/age"
 )
 
 // format is the form of a text. The JSON Schema shows pattern and max; check
@@ -75,6 +77,14 @@ var formats = compile(map[string]*format{
 		why: "it must be an http or https address, without user name, password or query", remedy: `write it like "https://git.example"`},
 	"project": {pattern: `^[^/\s?#]+(/[^/\s?#]+)+$`, max: 512,
 		why: "it must be a repository with its owner", remedy: `write it like "retail/estate", without ".git"`, check: checkProject},
+	"recipient": {pattern: `^age1[0-9a-z]+$`, max: 4096,
+		why: "it must be one public age key", remedy: `write it like "age1…", as "age-keygen -y" prints it`, check: checkRecipient},
+	"bucket": {pattern: `^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`,
+		why: "it must be the name of a bucket", remedy: `write it like "shop-backups"`},
+	"prefix": {pattern: `^([-_A-Za-z0-9][-_.A-Za-z0-9]*/)+$`, max: 200,
+		why: `it must have "/" at its end, and between parts of letters, digits, "-", "_" and "." that do not begin with "."`, remedy: `write it like "estate/"`},
+	"host": {pattern: `^([^-/,\s\x00-\x1f][^/,\s\x00-\x1f]*|/[^,\x00-\x1f]*)$`, max: 255,
+		why: "it must be the name or address of one server, or the absolute path of the folder with its socket", remedy: `write it like "db.example" or "/run/postgresql"`},
 	"cel": {}, // judged by sources/expression
 	"listen": {pattern: `^.*:[0-9]{1,5}$`, max: 260,
 		why: "it must be host:port", remedy: `write it like "127.0.0.1:8780"`, check: checkListen},
@@ -186,6 +196,14 @@ func checkListen(text string) string {
 	}
 	if n, err := strconv.Atoi(port); err != nil || n > 65535 {
 		return "a port is a number from 0 to 65535"
+	}
+	return ""
+}
+
+// checkRecipient refuses what is no public age key, or several.
+func checkRecipient(text string) string {
+	if list, err := age.ParseRecipients(strings.NewReader(text)); err != nil || len(list) != 1 {
+		return "it must be one public age key"
 	}
 	return ""
 }

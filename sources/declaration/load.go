@@ -43,7 +43,7 @@ func decodeAgent(file, dir string, data []byte) (*AgentConfig, error) {
 	if doc := single(file, data, &errs, where, "AgentConfig"); doc != nil {
 		c.Position = doc.Position
 		doc.decode(c, true, &errs)
-		c.check(doc, &errs)
+		c.check(doc, dir, &errs)
 	}
 	if err := errs.sorted(); err != nil {
 		return nil, err
@@ -52,12 +52,12 @@ func decodeAgent(file, dir string, data []byte) (*AgentConfig, error) {
 	return c, nil
 }
 
-// check judges the parts of the configuration against each other.
-func (c *AgentConfig) check(doc *document, errs *Errors) {
+// check judges the parts of the configuration, whose relative paths are below dir, against each other.
+func (c *AgentConfig) check(doc *document, dir string, errs *Errors) {
 	var names []string
 	for i, s := range c.Sources {
 		at := doc.mark(fmt.Sprintf("spec.sources[%d].name", i))
-		names = c.distinct(names, s.Name, "source", at, errs)
+		names = distinct(names, s.Name, "source", at, errs)
 	}
 	switch {
 	case c.Governance.Source == "" && len(names) == 1:
@@ -68,10 +68,11 @@ func (c *AgentConfig) check(doc *document, errs *Errors) {
 		errs.add(doc.mark("spec.governance.source"), fmt.Sprintf("unknown source %q", c.Governance.Source), "no source of that name is in this file", "name one of the sources")
 	}
 	c.Governance.Trust.check(doc, errs)
+	c.Backup.check(doc, dir, errs)
 	names = nil
 	for i, cl := range c.Clusters {
 		at := fmt.Sprintf("spec.clusters[%d]", i)
-		names = c.distinct(names, cl.Name, "cluster", doc.mark(at+".name"), errs)
+		names = distinct(names, cl.Name, "cluster", doc.mark(at+".name"), errs)
 		_, given := doc.marks[at+".kubeconfig"]
 		switch {
 		case cl.InCluster && given:
@@ -119,7 +120,8 @@ func (t AgentTrust) check(doc *document, errs *Errors) {
 	}
 }
 
-func (c *AgentConfig) distinct(names []string, name, what string, at Position, errs *Errors) []string {
+// distinct refuses a name that is among those before it, and adds it to them.
+func distinct(names []string, name, what string, at Position, errs *Errors) []string {
 	if name != "" && slices.Contains(names, name) {
 		errs.add(at, fmt.Sprintf("%s %q is there twice", what, name), "declarations refer to it by its name", "rename one of the two")
 	}
@@ -136,8 +138,21 @@ func resolve(v reflect.Value, dir string) {
 			for i := range f.value.Len() {
 				resolve(f.value.Index(i), dir)
 			}
-		case f.rule.format == "file" && f.value.String() != "" && !filepath.IsAbs(f.value.String()):
-			f.value.SetString(filepath.Join(dir, f.value.String()))
+		case f.rule.format != "file":
+		case f.value.Kind() == reflect.Slice:
+			for i := range f.value.Len() {
+				f.value.Index(i).SetString(below(dir, f.value.Index(i).String()))
+			}
+		default:
+			f.value.SetString(below(dir, f.value.String()))
 		}
 	}
+}
+
+// below makes the name of a file absolute. No name stays none.
+func below(dir, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
 }

@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write golden files")
 
 // known is what the fixtures may refer to.
-var known = Known{Clusters: []string{"lab"}, Sources: []string{"apps", "estate"}, Governance: Source{Repository: "estate", Branch: "main", Path: "purser"}}
+var known = Known{Clusters: []string{"lab"}, Sources: []string{"apps", "estate"}, Stores: []string{"main", "offsite"}, Governance: Source{Repository: "estate", Branch: "main", Path: "purser"}}
 
 // tree makes a tree of files; a value that starts with "-> " is a link.
 func tree(t testing.TB, files map[string]string) *sources.Tree {

@@ -15,7 +15,7 @@ import (
 
 // The doc comments of the types are the descriptions in the schemas.
 //
-//go:embed types.go estate.go tenant.go environment.go person.go class.go schedule.go policy.go backup.go release.go agent.go
+//go:embed types.go estate.go tenant.go environment.go person.go class.go schedule.go policy.go backup.go release.go agent.go agent_backup.go
 var typeFiles embed.FS
 
 // Schemas gives the JSON Schema (draft 7) of each kind, by file name, such as

@@ -67,7 +67,8 @@ func (s *Set) Roles() []string {
 // any repository will do, and the declared clusters, if any.
 type Known struct {
 	Clusters, Sources []string
-	Cluster           string // of Environments that name none; "" is the only one of Clusters
-	Governance        Source // Path is the governance folder and not used here
-	Partial           bool   // the tree holds the declarations alone: paths of manifests are not looked up
+	Stores            []string // of backups; nil: not known; empty: the agent has none
+	Cluster           string   // of Environments that name none; "" is the only one of Clusters
+	Governance        Source   // Path is the governance folder and not used here
+	Partial           bool     // the tree holds the declarations alone: paths of manifests are not looked up
 }

@@ -53,6 +53,7 @@ var rules = []rule{
 	{"render", []string{"sources", "sources/credential", "sources/declaration"}},
 	{"health", []string{"render"}},
 	{"backup", []string{"backup/filestore", "backup/postgres", "backup/seal", "backup/store", "sources/declaration"}},
+	{"backup/site", []string{"backup/postgres", "backup/store", "sources/credential", "sources/declaration"}},
 	{"backup/store", []string{"sources/credential"}},
 	{"backup/store/storetest", []string{"backup/store"}},
 	{"backup/filestore", nil},
