@@ -191,6 +191,7 @@ func newScene(t *testing.T, change files) *scene {
 	config.Governance = declaration.AgentGovernance{Source: "estate", Branch: "main", Path: "purser"}
 	config.Sources = []declaration.AgentSource{{Name: "estate", URL: "https://git.example/retail/estate.git"}}
 	config.Clusters = []declaration.AgentCluster{{Name: "lab"}}
+	config.Backup.Stores = []declaration.AgentStore{{Name: "main"}}
 	s.agent = &Agent{
 		config: config, now: s.now, logger: slog.New(slog.DiscardHandler), journal: &journal{state: NewState()},
 		renderer: render.New(render.Options{Concurrency: 1}), decrypt: render.NewDecrypter(""),
