@@ -52,6 +52,7 @@ type Agent struct {
 	sources  map[string]*source
 	clusters map[string]*cluster
 
+	backups  *backups
 	alerts   *alert.Sender
 	recorded chan struct{} // capacity 1: there is a new record, which may change what fires
 	releases *releaseCache
@@ -115,6 +116,9 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	}
 	a.renderer = render.New(render.Options{Concurrency: config.Concurrency.Render, Logger: o.Logger, Registerer: o.Registerer})
 	a.decrypt = render.NewDecrypter(config.Decryption.AgeKeyFile)
+	if a.backups, err = newBackups(a); err != nil {
+		return nil, err
+	}
 	key, err := evidence.LoadKey(config.Audit.SigningKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("load signing key: %w", err)
@@ -261,6 +265,9 @@ func (a *Agent) Close() error {
 		a.renderer.Close()
 	}
 	var errs []error
+	if a.backups != nil {
+		errs = append(errs, a.backups.site.Close())
+	}
 	for _, s := range a.sources {
 		errs = append(errs, s.repo.Close())
 		if s.answers != nil {
@@ -315,6 +322,7 @@ func (a *Agent) work(ctx context.Context) error {
 		group.Go(func() error { return c.watcher.Run(ctx) })
 	}
 	group.Go(func() error { return a.govern(ctx) })
+	group.Go(func() error { return a.backups.run(ctx) })
 	group.Go(func() error { return a.beat(ctx) })
 	group.Go(func() error { return a.watchLeftovers(ctx) })
 	group.Go(func() error { return a.alerts.Run(ctx) })

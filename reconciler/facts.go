@@ -105,6 +105,9 @@ func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentSta
 		f.Veto = &v
 	}
 	f.Attestations = a.attestations(l, env, c.Release)
+	if c.Class.Spec.Backup != (declaration.BackupDemand{}) {
+		f.Backup = a.backups.facts(l, env, c.Release.Migrates())
+	}
 	if from := env.Spec.Promotion.From; from != "" {
 		f.Promotion = &policy.Promotion{From: from, Soaks: a.journal.environment(from).Soaks}
 	}

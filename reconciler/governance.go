@@ -376,6 +376,7 @@ func (a *Agent) adopt(commit string, set *declaration.Set) {
 		}
 	}
 	a.metrics.orphans(a.orphans(set))
+	a.backups.reconsider()
 	for _, s := range a.sources {
 		s.poller.Trigger() // it may follow other branches now
 		select {

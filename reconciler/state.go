@@ -11,6 +11,7 @@ import (
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/landed"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/reconciler/upkeep"
 	"github.com/purser-gitops/purser/sources"
 )
 
@@ -82,6 +83,8 @@ type EnvironmentState struct {
 	Vetoes    map[string]policy.Veto `json:"vetoes,omitempty"` // by release
 	Caught    *Caught                `json:"caught,omitempty"` // by a freeze: the release that was under way last
 	Used      Used                   `json:"used,omitzero"`    // for releases that are approved and not live
+
+	Backups upkeep.Backups `json:"backups,omitzero"`
 
 	// SureEpoch is the newest epoch in which a release was planned, for which every object is looked at, or a person confirmed
 	// that the log is not behind the cluster.
@@ -247,6 +250,12 @@ var folds = map[string]func(*State, evidence.Record) error{
 	evidence.TypeVeto:       folding(foldVeto),
 	evidence.TypeGone:       folding(foldGone),
 	evidence.TypeFreeze:     folding(foldFreeze),
+
+	evidence.TypeBackup:       foldBackups,
+	evidence.TypeVerification: foldBackups,
+	evidence.TypeRestoreTest:  foldBackups,
+	evidence.TypeReplication:  foldBackups,
+	evidence.TypeRetention:    foldBackups,
 }
 
 func folding[P any](fold func(*State, evidence.Record, P)) func(*State, evidence.Record) error {
@@ -282,6 +291,10 @@ func foldState(s *State, r evidence.Record) error {
 	}
 	*s = *next
 	return nil
+}
+
+func foldBackups(s *State, r evidence.Record) error {
+	return s.environment(r.Environment).Backups.Fold(r)
 }
 
 // foldForcePush notes for all that follows the branch that it lost something.

@@ -34,6 +34,12 @@ const (
 	TypeVeto       = "veto"       // a release is to be kept away, until a person lifts it
 	TypeGone       = "gone"       // objects of an environment that is declared no more do not exist any more
 	TypeFreeze     = "freeze"     // a freeze caught a release between its approval and its being live
+
+	TypeBackup       = "backup"       // a backup was made, or could not be
+	TypeVerification = "verification" // a backup was looked at
+	TypeRestoreTest  = "restore-test" // a restore was rehearsed
+	TypeReplication  = "replication"  // a backup was copied to another store, or could not be
+	TypeRetention    = "retention"    // what is about to be deleted and locked for longer in a store, or what of it was done
 )
 
 // Start opens a run of the agent.

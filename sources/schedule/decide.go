@@ -48,7 +48,7 @@ func (s *Schedule) Decide(name string, state State, now time.Time) Decision {
 	slot := s.Next(name, ended)
 	due := !slot.IsZero() && !slot.After(now)
 	if state.Failures > 0 && !due {
-		retry := ended.Add(backoff(state.Failures))
+		retry := ended.Add(Backoff(state.Failures))
 		why := fmt.Sprintf("the last run failed (%d in a row)", state.Failures)
 		if d := s.when(name, retry, now, Decision{Reason: why}); d.Start || slot.IsZero() || d.Wake.Before(slot) {
 			return d
@@ -91,7 +91,8 @@ func (s *Schedule) when(name string, at, now time.Time, d Decision) Decision {
 	return d
 }
 
-func backoff(failures int) time.Duration {
+// Backoff is how long after its last failure a run that failed so many times in a row is repeated.
+func Backoff(failures int) time.Duration {
 	wait := firstRetry
 	for range min(failures-1, 10) {
 		wait *= 2

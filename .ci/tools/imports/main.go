@@ -32,8 +32,9 @@ type rule struct {
 // rules are tried in order; the first that matches counts. A package without a rule is an error.
 var rules = []rule{
 	{"cmd/...", product},
-	{"reconciler", append([]string{"reconciler/..."}, leaves...)},
-	{"reconciler/evidence", append([]string{"reconciler/policy"}, leaves...)}, // records decisions; never the reverse
+	{"reconciler", append([]string{"reconciler/...", "backup", "backup/..."}, leaves...)},
+	{"reconciler/evidence", append([]string{"reconciler/policy", "backup", "backup/store"}, leaves...)}, // records decisions; never the reverse
+	{"reconciler/upkeep", append([]string{"reconciler/evidence", "reconciler/policy", "backup", "backup/..."}, leaves...)},
 	{"reconciler/alert", append([]string{"reconciler/policy"}, leaves...)},    // tells of verdicts; never the reverse
 	{"reconciler/landed", append([]string{"reconciler/policy"}, leaves...)},   // gives facts to gates; never the reverse
 	{"reconciler/answer", append([]string{"reconciler/policy"}, leaves...)},   // words verdicts; never the reverse

@@ -1,0 +1,268 @@
+package reconciler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/purser-gitops/purser/backup"
+	"github.com/purser-gitops/purser/backup/site"
+	"github.com/purser-gitops/purser/reconciler/upkeep"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// ErrNoBackups says that an environment's backups are not the agent's to make.
+var ErrNoBackups = errors.New("the environment has no backups")
+
+// backups does what is due with the backups of all environments, and what people order. One loop says what is next; each job
+// has a goroutine of its own, and each lane so many at a time as the configuration lets.
+type backups struct {
+	agent  *Agent
+	site   *site.Site
+	worker *upkeep.Worker
+	logger *slog.Logger
+	most   int           // jobs at a time, of each lane
+	wake   chan struct{} // capacity 1: something changed
+
+	mu      sync.Mutex
+	stopped bool // no order is taken any more
+	lanes   map[laneKey]*laneState
+	quiet   map[string]map[string]upkeep.Run // by environment and [upkeep.Job.Run]: runs that left no record
+	failed  map[string]map[string]problem    // the same: why the last run left none
+	probes  map[string]*probe                // by store
+}
+
+type laneKey struct {
+	environment string
+	lane        upkeep.Lane
+}
+
+// laneState is one lane of one environment.
+type laneState struct {
+	running  upkeep.Task // "" while nothing is under way
+	progress backup.Progress
+	since    time.Time
+	at       time.Time // when to ask again what is due
+	orders   []*order  // of people, the first one first
+}
+
+// newBackups opens what the configuration names for backups. Nothing is connected to.
+func newBackups(a *Agent) (*backups, error) {
+	opened, err := site.Open(a.config.Backup, a.now)
+	if err != nil {
+		return nil, fmt.Errorf("open what backups need: %w", err)
+	}
+	logger := a.logger.With("component", "backups")
+	return &backups{
+		agent: a, site: opened, logger: logger, most: a.config.Backup.Concurrency, wake: make(chan struct{}, 1),
+		worker: &upkeep.Worker{Site: opened, Version: a.options.Version, Random: rand.IntN, Now: a.now, Logger: logger},
+		lanes:  map[laneKey]*laneState{}, quiet: map[string]map[string]upkeep.Run{}, failed: map[string]map[string]problem{}, probes: map[string]*probe{},
+	}, nil
+}
+
+// signal has the loop look again.
+func (b *backups) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reconsider has everything asked again: the declarations changed.
+func (b *backups) reconsider() {
+	b.mu.Lock()
+	for _, l := range b.lanes {
+		l.at = time.Time{}
+	}
+	b.mu.Unlock()
+	b.signal()
+}
+
+// run starts what is due until the context ends, and then waits for what is under way.
+func (b *backups) run(ctx context.Context) error {
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	defer b.refuse()
+	for {
+		var again <-chan time.Time
+		if wake := b.start(ctx, &jobs); !wake.IsZero() {
+			timer := time.NewTimer(max(wake.Sub(b.agent.now()), time.Second))
+			defer timer.Stop()
+			again = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.wake:
+		case <-again:
+		}
+	}
+}
+
+// ready is a job that could begin.
+type ready struct {
+	laneKey
+	subject upkeep.Subject
+	job     upkeep.Job
+	order   *order // nil: it is due by itself
+}
+
+// start starts as many jobs as may go on at a time, those first that were due first, and says when something is due next.
+func (b *backups) start(ctx context.Context, jobs *sync.WaitGroup) (wake time.Time) {
+	now := b.agent.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probe(ctx, jobs)
+	free := map[upkeep.Lane]int{}
+	for _, lane := range upkeep.Lanes {
+		free[lane] = b.most
+	}
+	for key, l := range b.lanes {
+		if l.running != "" {
+			free[key.lane]--
+		}
+	}
+	list := b.ready(now)
+	for _, r := range list {
+		l := b.lanes[r.laneKey]
+		if free[r.lane] <= 0 {
+			continue // the end of a job signals
+		}
+		free[r.lane]--
+		if r.order != nil {
+			l.orders = l.orders[1:]
+		}
+		l.running, l.since, l.progress = r.job.Task, now, backup.Progress{}
+		jobs.Go(func() {
+			b.do(ctx, r)
+			b.mu.Lock()
+			l.running, l.at = "", time.Time{}
+			b.mu.Unlock()
+			b.signal()
+		})
+	}
+	for _, l := range b.lanes {
+		if l.running == "" && l.at.After(now) && (wake.IsZero() || l.at.Before(wake)) {
+			wake = l.at
+		}
+	}
+	return wake
+}
+
+// never is when a lane is asked again that time alone does not move.
+const never = 1000 * time.Hour
+
+// ready collects what could begin, orders first, then by the time that it was due at. The lock is held.
+func (b *backups) ready(now time.Time) []ready {
+	var list []ready
+	for _, s := range b.subjects() {
+		for _, lane := range upkeep.Lanes {
+			key := laneKey{s.Environment, lane}
+			l := b.lane(key)
+			switch {
+			case l.running != "":
+			case len(l.orders) > 0:
+				o := l.orders[0]
+				s.For = o.release
+				list = append(list, ready{key, s, o.job, o})
+			case !l.at.After(now):
+				job, due, wake := upkeep.Next(lane, s.Environment, s.Policy, &s.Backups, b.quiet[s.Environment], now)
+				if due {
+					list = append(list, ready{laneKey: key, subject: s, job: job})
+				} else if l.at = wake; wake.IsZero() {
+					l.at = now.Add(never)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(x, y ready) int {
+		if (x.order != nil) != (y.order != nil) {
+			return cmp.Compare(oneIf(y.order != nil), oneIf(x.order != nil))
+		}
+		return x.job.Slot.Compare(y.job.Slot) // what has no slot goes first: it is short, or follows what just ended
+	})
+	return list
+}
+
+func (b *backups) lane(key laneKey) *laneState {
+	l := b.lanes[key]
+	if l == nil {
+		l = &laneState{}
+		b.lanes[key] = l
+	}
+	return l
+}
+
+// subjects are the environments whose backups are the agent's to make, by name.
+func (b *backups) subjects() []upkeep.Subject {
+	l := b.agent.inForce()
+	if l == nil {
+		return nil
+	}
+	var list []upkeep.Subject
+	for _, name := range slices.Sorted(maps.Keys(l.Environments)) {
+		if s, err := b.subject(l, name); err == nil {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// subject is an environment as its backups are concerned.
+func (b *backups) subject(l *law, name string) (upkeep.Subject, error) {
+	env := l.Environments[name]
+	switch {
+	case env == nil:
+		return upkeep.Subject{}, fmt.Errorf("environment %q: %w", name, ErrNotDeclared)
+	case env.Spec.Backup == "":
+		return upkeep.Subject{}, fmt.Errorf("environment %q names no BackupPolicy: %w", name, ErrNoBackups)
+	}
+	policy := l.BackupPolicies[env.Spec.Backup]
+	if policy == nil {
+		return upkeep.Subject{}, fmt.Errorf("environment %q: BackupPolicy %q is not declared: %w", name, env.Spec.Backup, ErrNoBackups)
+	}
+	if err := b.reaches(name, policy); err != nil {
+		return upkeep.Subject{}, err
+	}
+	state := b.agent.journal.environment(name)
+	s := upkeep.Subject{Environment: name, Policy: policy, Governance: l.commit, Backups: state.Backups, Holds: state.held()}
+	if state.Live != nil {
+		s.Release = state.Live.Release
+	}
+	s.Settings = func(ctx context.Context) ([]byte, string, error) { return b.agent.settings(ctx, l, env) }
+	return s, nil
+}
+
+// reaches reports what the configuration lacks for the backups of an environment.
+func (b *backups) reaches(name string, policy *declaration.BackupPolicy) error {
+	if _, err := b.site.Database(name); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoBackups, err)
+	}
+	for _, store := range append([]string{policy.Spec.Store}, policy.Spec.Replicas...) {
+		if _, err := b.site.Store(store); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoBackups, err)
+		}
+	}
+	return nil
+}
+
+// held are the releases whose backups are kept: those that run, may run, or ran last.
+func (e *EnvironmentState) held() map[string]bool {
+	held := map[string]bool{}
+	for _, p := range []*Pointer{e.Proposed, e.Approved, e.Live, e.Previous} {
+		if p != nil {
+			held[p.Release] = true
+		}
+	}
+	if e.Deployment.Release != "" {
+		held[e.Deployment.Release] = true
+	}
+	return held
+}

@@ -1,0 +1,189 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-gitops/purser/backup"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+	"github.com/purser-gitops/purser/reconciler/upkeep"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// do does one job, records what became of it, and answers the order that it is for.
+func (b *backups) do(ctx context.Context, r ready) {
+	if r.order != nil {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		defer stop()
+		defer context.AfterFunc(r.order.ctx, stop)()
+	}
+	began := b.agent.now()
+	records, err := b.carry(ctx, r)
+	if ctx.Err() == nil || err == nil {
+		b.note(r, began, len(records), err)
+	}
+	if err != nil {
+		b.logger.Error("job not done", "environment", r.environment, "task", r.job.Task, "store", r.job.Store, "error", err)
+	}
+	if r.order != nil {
+		r.order.done <- answer{records, err}
+	}
+	b.agent.visitSoon(r.environment, func(*observation) {}) // its gates may answer otherwise now
+}
+
+// note remembers runs that left no record.
+func (b *backups) note(r ready, began time.Time, records int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	run := r.job.Run()
+	if b.quiet[r.environment] == nil {
+		b.quiet[r.environment], b.failed[r.environment] = map[string]upkeep.Run{}, map[string]problem{}
+	}
+	next := upkeep.Run{Begun: began, Ended: b.agent.now()}
+	if err != nil {
+		next.Failures = b.quiet[r.environment][run].Failures + 1
+		was := b.failed[r.environment][run]
+		if was.err == nil {
+			was.since = began
+		}
+		b.failed[r.environment][run] = problem{err: err, since: was.since}
+	} else {
+		delete(b.failed[r.environment], run)
+	}
+	if err != nil || records == 0 {
+		b.quiet[r.environment][run] = next
+	}
+}
+
+// carry does a job and returns what was recorded of it.
+func (b *backups) carry(ctx context.Context, r ready) ([]evidence.Record, error) {
+	progress := func(p backup.Progress) {
+		b.mu.Lock()
+		b.lanes[r.laneKey].progress = p
+		b.mu.Unlock()
+		if r.order != nil && r.order.progress != nil {
+			r.order.progress(r.job.Task, p)
+		}
+	}
+	kind, predicate, err := "", any(nil), error(nil)
+	switch r.job.Task {
+	case upkeep.TakeBackup:
+		kind = evidence.TypeBackup
+		predicate, err = b.worker.Take(ctx, r.subject, r.job, progress)
+	case upkeep.Verify:
+		kind = evidence.TypeVerification
+		predicate, err = b.worker.Verify(ctx, r.subject, r.job, progress)
+	case upkeep.Drill:
+		kind = evidence.TypeRestoreTest
+		predicate, err = b.worker.Drill(ctx, r.subject, r.job, progress)
+	case upkeep.Replicate:
+		kind = evidence.TypeReplication
+		predicate, err = b.worker.Replicate(ctx, r.subject, r.job, progress)
+	case upkeep.Retain:
+		return b.retain(ctx, r)
+	default:
+		return nil, fmt.Errorf("unknown task %q", r.job.Task)
+	}
+	if err != nil {
+		return nil, err
+	}
+	record, err := b.agent.journal.record(evidence.Draft{Type: kind, Environment: r.environment, Predicate: predicate})
+	if err != nil {
+		return nil, err
+	}
+	return []evidence.Record{record}, nil
+}
+
+// deletionSeen bounds how long a deletion waits for the audit remote to show the plan.
+const deletionSeen = 90 * time.Second
+
+var errDeletionUnseen = errors.New("the audit remote does not show the plan: nothing was deleted")
+
+// retain finishes a deletion that was broken off, and carries out a new plan. What would be deleted is seen in the audit
+// remote before it is.
+func (b *backups) retain(ctx context.Context, r ready) ([]evidence.Record, error) {
+	var records []evidence.Record
+	record := func(p evidence.Retention, plan backup.RetentionPlan) (evidence.Record, error) {
+		draft := evidence.Draft{Type: evidence.TypeRetention, Environment: r.environment, Predicate: p}
+		if p.Phase == evidence.RetentionPlanned || p.Plan == nil {
+			data, err := json.Marshal(plan)
+			if err != nil {
+				return evidence.Record{}, fmt.Errorf("encode plan: %w", err)
+			}
+			draft.Blobs = []evidence.Blob{{Name: "plan", Data: data}}
+		}
+		rec, err := b.agent.journal.record(draft)
+		if err == nil {
+			records = append(records, rec)
+		}
+		return rec, err
+	}
+	if _, open := r.subject.Backups.Expiring[r.job.Store]; open {
+		done, err := b.worker.Resume(ctx, r.subject, r.job)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := record(done, backup.RetentionPlan{}); err != nil {
+			return records, err
+		}
+		r.subject.Backups = b.agent.journal.environment(r.environment).Backups
+	}
+	plan, err := b.worker.PlanRetention(ctx, r.subject, r.job)
+	if err != nil {
+		return records, err
+	}
+	if plan.Idle(&r.subject.Backups) {
+		return records, nil
+	}
+	var index *uint64
+	if plan.Record.Phase == evidence.RetentionPlanned {
+		rec, err := record(plan.Record, plan.Plan)
+		if err != nil {
+			return records, err
+		}
+		index = &rec.Index
+		seen, cancel := context.WithTimeout(ctx, deletionSeen)
+		err = b.agent.journal.log.Published(seen, rec.Index)
+		cancel()
+		if err != nil {
+			unseen := plan.Record
+			unseen.Phase, unseen.Expire, unseen.Plan, unseen.Error = evidence.RetentionDone, nil, index, errDeletionUnseen.Error()
+			_, failed := record(unseen, plan.Plan)
+			return records, errors.Join(fmt.Errorf("%w: %w", errDeletionUnseen, err), failed)
+		}
+	}
+	done := b.worker.CarryOut(ctx, plan, index)
+	if _, err := record(done, plan.Plan); err != nil {
+		return records, err
+	}
+	if done.Error != "" {
+		return records, errors.New(done.Error)
+	}
+	return records, nil
+}
+
+// settings are what was declared and deployed when a backup is made.
+func (a *Agent) settings(ctx context.Context, l *law, env *declaration.Environment) ([]byte, string, error) {
+	state := a.journal.environment(env.Meta.Name)
+	s := struct {
+		Governance  string                      `json:"governance"`
+		Environment declaration.EnvironmentSpec `json:"environment"`
+		Live        *Pointer                    `json:"live,omitempty"`
+		Release     json.RawMessage             `json:"release,omitempty"` // as keep refs have it
+	}{Governance: l.commit, Environment: env.Spec, Live: state.Live}
+	if state.Live != nil {
+		release, err := a.release(ctx, env, *state.Live)
+		if err != nil {
+			return nil, "", err
+		}
+		if s.Release, err = release.Encode(); err != nil {
+			return nil, "", err
+		}
+	}
+	data, err := json.Marshal(s)
+	return data, "application/json", err
+}

@@ -1,0 +1,116 @@
+package reconciler
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/reconciler/upkeep"
+	"github.com/purser-gitops/purser/sources/declaration"
+)
+
+// probe is what a store said last when it was asked whether backups can be written.
+type probe struct {
+	policy.Probe
+	running bool
+	wanted  map[string]bool // environments that wait for it
+}
+
+// How long what a store said counts as new, and how long it may take to say it.
+const (
+	probeEvery   = time.Minute
+	probeTimeout = time.Minute
+)
+
+// facts are what the gates are told of an environment's backups. A release that migrates has the store asked whether it takes
+// a backup now; until it has answered, that is unknown.
+func (b *backups) facts(l *law, env *declaration.Environment, migrates bool) *policy.Backup {
+	f := &policy.Backup{Policy: env.Spec.Backup}
+	s, err := b.subject(l, env.Meta.Name)
+	if err != nil {
+		f.Problem = err.Error()
+		return f
+	}
+	spec := s.Policy.Spec
+	f.RPO, f.RTO = spec.RPO, spec.RTO
+	if c, found := s.Backups.Newest(spec.Store, upkeep.Copy.Good); found {
+		f.Newest = point(c)
+	}
+	if c, found := s.Backups.Newest(spec.Store, func(c upkeep.Copy) bool { return c.FailedAt != "" }); found {
+		if p := point(c); f.Newest == nil || p.Snapshot.After(f.Newest.Snapshot) {
+			f.Failed = p
+		}
+	}
+	if d := s.Backups.Drilled; d != nil {
+		f.Drill = &policy.Drill{ID: string(d.ID), At: d.Ended, Passed: d.Passed, RPO: d.RPO, RTO: d.RTO, Record: s.Backups.DrilledAs}
+		if !d.Passed {
+			f.Drill.Problem = d.Why()
+		}
+	}
+	if migrates {
+		f.Store = b.probed(spec.Store, env.Meta.Name)
+	}
+	return f
+}
+
+func point(c upkeep.Copy) *policy.BackupPoint {
+	return &policy.BackupPoint{
+		ID: string(c.ID), Snapshot: c.Snapshot, Verified: c.Verified, Level: string(c.Level), Problem: c.Problem, Record: c.Looked,
+	}
+}
+
+// probed is what the store said last, if that is new; else it is asked, and the environment is visited once it has answered.
+func (b *backups) probed(store, environment string) *policy.Probe {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.probes[store]
+	if p == nil {
+		p = &probe{}
+		b.probes[store] = p
+	}
+	if age := b.agent.now().Sub(p.At); age < 0 || age > probeEvery {
+		if p.wanted == nil {
+			p.wanted = map[string]bool{}
+		}
+		p.wanted[environment] = true
+		b.signal()
+	}
+	if p.At.IsZero() {
+		return nil
+	}
+	said := p.Probe
+	return &said
+}
+
+// probe asks the stores that somebody waits for. The lock is held.
+func (b *backups) probe(ctx context.Context, jobs *sync.WaitGroup) {
+	for store, p := range b.probes {
+		if len(p.wanted) == 0 || p.running {
+			continue
+		}
+		p.running = true
+		jobs.Go(func() { b.ask(ctx, store, p) })
+	}
+}
+
+// ask asks a store, and has those visited that wait for its answer.
+func (b *backups) ask(ctx context.Context, store string, p *probe) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	in, err := b.site.Store(store)
+	if err == nil {
+		err = in.Probe(ctx)
+	}
+	said := policy.Probe{At: b.agent.now()}
+	if err != nil {
+		said.Problem = err.Error()
+	}
+	b.mu.Lock()
+	wanted := p.wanted
+	p.Probe, p.running, p.wanted = said, false, nil
+	b.mu.Unlock()
+	for environment := range wanted {
+		b.agent.visitSoon(environment, func(*observation) {})
+	}
+}

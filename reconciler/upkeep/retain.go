@@ -1,0 +1,120 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/purser-gitops/purser/backup"
+	"github.com/purser-gitops/purser/backup/site"
+	"github.com/purser-gitops/purser/backup/store"
+	"github.com/purser-gitops/purser/reconciler/evidence"
+)
+
+// Retention is a plan for one store, and what is to be recorded of it.
+type Retention struct {
+	Plan   backup.RetentionPlan
+	Record evidence.Retention // its phase is that of a plan if something is to be deleted
+
+	store   site.Store
+	expirer site.Deleter // nil: nobody deletes
+}
+
+// ErrNoExpirer says that the configuration has no identity that may delete.
+var ErrNoExpirer = errors.New("nothing is deleted: the agent's configuration has no credentials for it (expiry)")
+
+// PlanRetention says what is kept in a store and why, and finishes first what was broken off.
+func (w *Worker) PlanRetention(ctx context.Context, s Subject, j Job) (*Retention, error) {
+	in, err := w.Site.Store(j.Store)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := s.keep()
+	if err != nil {
+		return nil, err
+	}
+	r := &Retention{store: in}
+	r.expirer, _ = w.Site.Expirer(j.Store)
+	inv, err := backup.Survey(ctx, in, s.Environment, s.records(j.Store))
+	if err != nil {
+		return nil, err
+	}
+	there, err := in.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.Plan = keep.Decide(inv, backup.Clocks{Here: w.Now(), Store: there})
+	r.Record = evidence.Retention{Cause: s.cause(j), Store: j.Store, Phase: evidence.RetentionDone, At: r.Plan.At, Blocked: r.Plan.Blocked}
+	for _, d := range r.Plan.Decisions {
+		if d.Keep {
+			r.Record.Kept++
+		}
+	}
+	if len(r.Plan.Expire) > 0 && r.expirer == nil {
+		r.Plan.Expire, r.Record.Blocked = nil, append(r.Record.Blocked, ErrNoExpirer.Error())
+	}
+	if len(r.Plan.Expire) > 0 {
+		r.Record.Phase, r.Record.Expire = evidence.RetentionPlanned, r.Plan.Expire
+	}
+	return r, nil
+}
+
+// Idle says that there is nothing to do, and nothing to say that is not recorded already.
+func (r *Retention) Idle(b *Backups) bool {
+	blocked := ""
+	if len(r.Record.Blocked) > 0 {
+		blocked = r.Record.Blocked[0]
+	}
+	return len(r.Plan.Expire)+len(r.Plan.Extend) == 0 && blocked == b.Blocked[r.Record.Store]
+}
+
+// CarryOut extends locks and deletes, and returns what is to be recorded of that. A plan that deletes was recorded at the index.
+func (w *Worker) CarryOut(ctx context.Context, r *Retention, plan *uint64) evidence.Retention {
+	done := r.Record
+	done.Phase, done.Expire, done.Plan = evidence.RetentionDone, nil, plan
+	extended, err := backup.ExtendLocks(ctx, r.store, r.Plan)
+	done.Extended = extended
+	if r.expirer != nil && len(r.Plan.Expire) > 0 {
+		deleted, failed := backup.Expire(ctx, r.expirer, r.Plan, w.Now())
+		done.Deleted, err = deleted, errors.Join(err, failed)
+	}
+	if err != nil {
+		done.Error = err.Error()
+	}
+	return done
+}
+
+// Resume finishes a plan whose outcome is not recorded: of each backup whose manifest is gone already, the rest is deleted.
+// Those that are still whole are left for another plan: what the plan rested on may have changed.
+func (w *Worker) Resume(ctx context.Context, s Subject, j Job) (evidence.Retention, error) {
+	pending := s.Backups.Expiring[j.Store]
+	done := evidence.Retention{Cause: s.cause(j), Store: j.Store, Phase: evidence.RetentionDone, At: w.Now().UTC(), Plan: &pending.Record}
+	in, err := w.Site.Store(j.Store)
+	if err != nil {
+		return done, err
+	}
+	expirer, _ := w.Site.Expirer(j.Store)
+	plan := backup.RetentionPlan{Environment: s.Environment, At: w.Now()}
+	for _, e := range pending.Expire {
+		if e.ID == "" || len(e.Objects) == 0 {
+			continue // packs are found again
+		}
+		_, err := in.Stat(ctx, e.Objects[0])
+		switch {
+		case errors.Is(err, store.ErrMissing):
+			plan.Expire = append(plan.Expire, e)
+		case err != nil && !errors.Is(err, store.ErrChanged):
+			return done, fmt.Errorf("look what a deletion has left: %w", err)
+		}
+	}
+	if len(plan.Expire) > 0 && expirer == nil {
+		return done, ErrNoExpirer
+	}
+	if expirer != nil {
+		done.Deleted, err = backup.Expire(ctx, expirer, plan, w.Now())
+		if err != nil {
+			return done, err // it is tried again
+		}
+	}
+	return done, nil
+}
