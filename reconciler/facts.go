@@ -106,7 +106,7 @@ func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentSta
 	}
 	f.Attestations = a.attestations(l, env, c.Release)
 	if c.Class.Spec.Backup != (declaration.BackupDemand{}) {
-		f.Backup = a.backups.facts(l, env, c.Release.Migrates())
+		f.Backup = a.backups.facts(l, env, c.AsksStore())
 	}
 	if from := env.Spec.Promotion.From; from != "" {
 		f.Promotion = &policy.Promotion{From: from, Soaks: a.journal.environment(from).Soaks}

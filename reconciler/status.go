@@ -10,6 +10,7 @@ import (
 	"github.com/purser-gitops/purser/health"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/reconciler/upkeep"
 	"github.com/purser-gitops/purser/render"
 )
 
@@ -88,6 +89,8 @@ type EnvironmentStatus struct {
 	Health     health.Status      `json:"health"`
 	HealthWhy  string             `json:"healthWhy,omitempty"`
 	Cause      string             `json:"cause,omitempty"`
+
+	Backups *upkeep.Backups `json:"backups,omitempty"` // nil where none were ever made or tried
 }
 
 // Status reads everything.
@@ -145,6 +148,9 @@ func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentSt
 		Name: name, Proposed: e.Proposed, Approved: e.Approved, Live: e.Live, Previous: e.Previous, Verdict: e.Verdict,
 		Refused: e.Refused, Blocked: e.Blocked, Hold: e.Hold, Vetoes: e.Vetoes, Overrides: e.Overrides, Deployment: e.Deployment,
 		Inventory: []render.Ref{}, Drift: append([]evidence.Drifted{}, e.Drift...), Outcome: Waiting.String(), Health: health.Unknown,
+	}
+	if len(e.Backups.Runs) > 0 {
+		s.Backups = &e.Backups
 	}
 	for _, item := range e.Inventory {
 		s.Inventory = append(s.Inventory, item.Ref)
