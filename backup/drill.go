@@ -143,7 +143,7 @@ func (d *drill) run(ctx context.Context) (err error) {
 	d.r.Snapshot = d.proof.m.Times.Snapshot
 	d.r.RPO = d.r.Declared.Sub(d.r.Snapshot)
 	if d.o.RPO > 0 && d.r.RPO > d.o.RPO {
-		d.r.add(L2, "RPO", "back up more often, or find out why backups failed or took long", "%s of work are lost, and it may be %s", d.r.RPO.Round(time.Second), d.o.RPO)
+		d.proof.findings.add(L2, "RPO", "back up more often, or find out why backups failed or took long", "%s of work are lost, and it may be %s", d.r.RPO.Round(time.Second), d.o.RPO)
 	}
 	var r *restoration
 	if err := d.proof.segment(ctx, SegmentServer, func(ctx context.Context) (err error) { r, err = d.proof.start(ctx); return err }); err != nil {
@@ -221,7 +221,7 @@ func (d *drill) restore(ctx context.Context, r *restoration) error {
 	}
 	d.r.RTO = d.o.Now().Sub(d.began)
 	if d.o.RTO > 0 && d.r.RTO > d.o.RTO {
-		d.r.add(L2, "RTO", "see which segment takes long; a larger machine or a nearer store helps", "the restore took %s, and may take %s",
+		d.proof.findings.add(L2, "RTO", "see which segment takes long; a larger machine or a nearer store helps", "the restore took %s, and may take %s",
 			d.r.RTO.Round(time.Second), d.o.RTO)
 	}
 	return nil
@@ -256,7 +256,7 @@ func (d *drill) isolated(ctx context.Context, server *postgres.Server) error {
 			i := Isolation{Attempt: attempt, FromHere: d.o.dial(dialAddress(host, source.Port)) == nil}
 			d.r.Isolation = append(d.r.Isolation, i)
 			if !attempt.Unreachable {
-				d.r.add(L2, "isolation", "rehearse on a machine from which the source cannot be reached, or reach the source by TCP alone",
+				d.proof.findings.add(L2, "isolation", "rehearse on a machine from which the source cannot be reached, or reach the source by TCP alone",
 					"what is restored can reach its source %s: %s", dialAddress(host, source.Port), attempt.Said)
 			}
 		}

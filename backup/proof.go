@@ -19,14 +19,14 @@ type proof struct {
 	Stored
 	o        ProofOptions
 	m        *Manifest // nil until it is known
-	findings *Findings
+	findings *findings
 	segments *[]Segment
 	objects  atomic.Int64
 	meter    meter // of sealed bytes
 }
 
 func newProof(b Stored, o ProofOptions, f *Findings, segments *[]Segment) *proof {
-	return &proof{Stored: b, o: o, findings: f, segments: segments}
+	return &proof{Stored: b, o: o, findings: &findings{Findings: f}, segments: segments}
 }
 
 // segment measures a part of what is done.

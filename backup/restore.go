@@ -89,9 +89,7 @@ func Restore(ctx context.Context, b Stored, t Target, o RestoreOptions) (*Restor
 }
 
 // fatal is the first finding that keeps a backup from being restored: the recorded versions can be read in spite of the others.
-func (f *Findings) fatal() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f Findings) fatal() error {
 	for _, found := range f.Findings {
 		if found.Remedy != remedyHide && found.Remedy != remedyLock && found.Object != "clock" {
 			return fmt.Errorf("%w: %s", ErrUnfit, found)

@@ -46,21 +46,25 @@ type Findings struct {
 	Findings []Finding `json:"findings,omitempty"` // at most 200
 	Further  int       `json:"further,omitempty"`  // so many more
 	Notes    []Finding `json:"notes,omitempty"`    // what is no fault of the backup, but should be known; at most 200
-
-	mu sync.Mutex
 }
 
-func (f *Findings) add(level Level, object, remedy, format string, args ...any) {
+// findings are written by several goroutines.
+type findings struct {
+	mu sync.Mutex
+	*Findings
+}
+
+func (f *findings) add(level Level, object, remedy, format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.Findings) == maxFindings {
+	if len(f.Findings.Findings) == maxFindings {
 		f.Further++
 		return
 	}
-	f.Findings = append(f.Findings, Finding{level, object, short(fmt.Sprintf(format, args...)), remedy})
+	f.Findings.Findings = append(f.Findings.Findings, Finding{level, object, short(fmt.Sprintf(format, args...)), remedy})
 }
 
-func (f *Findings) note(level Level, object, remedy, format string, args ...any) {
+func (f *findings) note(level Level, object, remedy, format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.Notes) < maxFindings {
@@ -77,14 +81,14 @@ func short(text string) string {
 }
 
 // found says whether a check of a level, or of one above it, has found something.
-func (f *Findings) found(level Level) bool {
+func (f *findings) found(level Level) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.ContainsFunc(f.Findings, func(finding Finding) bool { return finding.Level >= level })
+	return slices.ContainsFunc(f.Findings.Findings, func(finding Finding) bool { return finding.Level >= level })
 }
 
 // Err is the first of the findings as an error, nil for none.
-func (f *Findings) Err() error {
+func (f Findings) Err() error {
 	if len(f.Findings) == 0 {
 		return nil
 	}

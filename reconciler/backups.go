@@ -162,7 +162,9 @@ const never = 1000 * time.Hour
 // ready collects what could begin, orders first, then by the time that it was due at. The lock is held.
 func (b *backups) ready(now time.Time) []ready {
 	var list []ready
+	known := map[string]bool{}
 	for _, s := range b.subjects() {
+		known[s.Environment] = true
 		for _, lane := range upkeep.Lanes {
 			key := laneKey{s.Environment, lane}
 			l := b.lane(key)
@@ -180,6 +182,11 @@ func (b *backups) ready(now time.Time) []ready {
 					l.at = now.Add(never)
 				}
 			}
+		}
+	}
+	for key, l := range b.lanes {
+		if !known[key.environment] { // it was declared when the order came
+			l.refuse(fmt.Errorf("environment %q: %w", key.environment, ErrNoBackups))
 		}
 	}
 	slices.SortStableFunc(list, func(x, y ready) int {
@@ -242,8 +249,8 @@ func (b *backups) subject(l *law, name string) (upkeep.Subject, error) {
 
 // reaches reports what the configuration lacks for the backups of an environment.
 func (b *backups) reaches(name string, policy *declaration.BackupPolicy) error {
-	if _, err := b.site.Database(name); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoBackups, err)
+	if _, configured := b.site.Database(name); !configured {
+		return fmt.Errorf("%w: the agent's configuration names no database of environment %q", ErrNoBackups, name)
 	}
 	for _, store := range append([]string{policy.Spec.Store}, policy.Spec.Replicas...) {
 		if _, err := b.site.Store(store); err != nil {

@@ -30,7 +30,7 @@ func (b *backups) do(ctx context.Context, r ready) {
 		b.logger.Error("job not done", "environment", r.environment, "task", r.job.Task, "store", r.job.Store, "error", err)
 	}
 	if r.order != nil {
-		r.order.done <- answer{records, err}
+		r.order.done <- ending{records, err}
 	}
 	b.agent.visitSoon(r.environment, func(*observation) {}) // its gates may answer otherwise now
 }

@@ -31,10 +31,10 @@ type order struct {
 	job      upkeep.Job
 	release  string
 	progress func(upkeep.Task, backup.Progress)
-	done     chan answer // capacity 1
+	done     chan ending // capacity 1
 }
 
-type answer struct {
+type ending struct {
 	records []evidence.Record
 	err     error
 }
@@ -61,7 +61,7 @@ func (a *Agent) orderIn(ctx context.Context, lane upkeep.Lane, environment strin
 	if err != nil {
 		return nil, err
 	}
-	wanted := &order{ctx: ctx, job: job, release: o.Release, progress: o.Progress, done: make(chan answer, 1)}
+	wanted := &order{ctx: ctx, job: job, release: o.Release, progress: o.Progress, done: make(chan ending, 1)}
 	if err := a.backups.take(laneKey{environment, lane}, wanted); err != nil {
 		return nil, err
 	}
@@ -97,11 +97,16 @@ func (b *backups) refuse() {
 	defer b.mu.Unlock()
 	b.stopped = true
 	for _, l := range b.lanes {
-		for _, o := range l.orders {
-			o.done <- answer{err: errStopping}
-		}
-		l.orders = nil
+		l.refuse(errStopping)
 	}
+}
+
+// refuse answers the orders that are not begun.
+func (l *laneState) refuse(err error) {
+	for _, o := range l.orders {
+		o.done <- ending{err: err}
+	}
+	l.orders = nil
 }
 
 // job is what the order asks for.

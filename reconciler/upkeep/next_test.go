@@ -129,10 +129,10 @@ func TestNext(t *testing.T) {
 	h.looked(first, "far", backup.L0, minute(20))
 	want(Proving, minute(22), "verify L1 far far "+string(first))
 	h.looked(first, "far", backup.L1, minute(22))
-	want(Proving, minute(24), "retain far far ")
-	quiet["retain far"] = Run{Begun: minute(24), Ended: minute(24)}
-	want(Proving, minute(25), "retain near near ") // it was verified at level 2 since
-	quiet["retain near"] = Run{Begun: minute(25), Ended: minute(25)}
+	want(Proving, minute(24), "retain near near ") // it was verified at level 2 since
+	quiet["retain near"] = Run{Begun: minute(24), Ended: minute(24)}
+	want(Proving, minute(25), "retain far far ")
+	quiet["retain far"] = Run{Begun: minute(25), Ended: minute(25)}
 	want(Proving, minute(26), "nothing until 03:00")
 
 	// One that is found to be bad is neither copied nor verified again, and not used for a drill.

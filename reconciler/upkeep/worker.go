@@ -91,7 +91,7 @@ func (w *Worker) take(ctx context.Context, s Subject, j Job, progress func(backu
 	if err != nil {
 		return backup.Taken{}, err
 	}
-	database, err := w.Site.Database(s.Environment)
+	database, err := w.database(s)
 	if err != nil {
 		return backup.Taken{}, err
 	}
@@ -128,6 +128,14 @@ func (w *Worker) take(ctx context.Context, s Subject, j Job, progress func(backu
 	})
 }
 
+func (w *Worker) database(s Subject) (site.Database, error) {
+	d, configured := w.Site.Database(s.Environment)
+	if !configured {
+		return d, fmt.Errorf("the agent's configuration names no database of environment %q", s.Environment)
+	}
+	return d, nil
+}
+
 // previous is the backup of which packs are used again: the newest, unless something is wrong with it.
 func (s Subject) previous(in string) *backup.Earlier {
 	c, found := s.Backups.Newest(in, func(c Copy) bool { return c.FailedAt == "" })
@@ -161,7 +169,7 @@ func (w *Worker) stored(s Subject, j Job, identities []age.Identity) (backup.Sto
 func (w *Worker) proof(s Subject, progress func(backup.Progress)) backup.ProofOptions {
 	return backup.ProofOptions{
 		Scratch: w.Site.Scratch(), Programs: w.Site.Programs(),
-		Absent: s.Policy.Spec.Attachments.Missing, Empty: s.Policy.Spec.Empty,
+		Absent: s.Policy.Spec.Tolerate.MissingAttachments, Empty: s.Policy.Spec.Tolerate.EmptyDatabase,
 		RPO: s.Policy.Spec.RPO, Progress: progress, Now: w.Now,
 	}
 }
@@ -197,7 +205,7 @@ func (w *Worker) Drill(ctx context.Context, s Subject, j Job, progress func(back
 	if err != nil {
 		return p, err
 	}
-	database, err := w.Site.Database(s.Environment)
+	database, err := w.database(s)
 	if err != nil {
 		return p, err
 	}

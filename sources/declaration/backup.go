@@ -59,6 +59,8 @@ type BackupPolicySpec struct {
 	SnapshotLimit time.Duration `json:"snapshotLimit,omitempty" jsonschema:"default=2h,minimum=1m"`
 	// When backups are verified, as in cron.
 	Verify Verify `json:"verify" jsonschema:"required"`
+	// What of the database and its attachments is no fault of a backup.
+	Tolerate Tolerate `json:"tolerate"`
 	// When restores are rehearsed.
 	Drills []Drill `json:"drills,omitempty" jsonschema:"minItems=1"`
 }
@@ -102,6 +104,14 @@ type Verify struct {
 	L1 string `json:"l1" jsonschema:"required"`
 	// Level 2: does a restored one have what the database had?
 	L2 string `json:"l2,omitempty"`
+}
+
+// Tolerate says what may be missing where backups are made. It is found and reported, and no backup fails for it.
+type Tolerate struct {
+	// Most attachments whose file the filestore does not have.
+	MissingAttachments int64 `json:"missingAttachments,omitempty" jsonschema:"default=0,minimum=0"`
+	// The database may have no business in it at all: no orders, no journal entries.
+	EmptyDatabase bool `json:"emptyDatabase,omitempty" jsonschema:"default=false"`
 }
 
 // Drill says when a restore is rehearsed.
