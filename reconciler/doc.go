@@ -34,9 +34,12 @@
 // Beside the pipeline, answers.go, preview.go and progress.go tell forges what the gates say of open pull requests and what
 // became of those that landed; status.go, explain.go, http.go, metrics.go and alerts.go tell people how things are.
 //
+// Beside it, too, backups.go does what is due with backups (backups_do.go), what people and releases order (backups_order.go),
+// and tells the gates (backups_facts.go).
+//
 // Its sub-packages know nothing of each other but the gates, package policy, whose verdicts they record, raise or word:
-// landed tells what landed and by whom, apply speaks to clusters, evidence keeps the records, answer writes to forges, and
-// alert tells Alertmanager.
+// landed tells what landed and by whom, apply speaks to clusters, evidence keeps the records, answer writes to forges,
+// alert tells Alertmanager, and upkeep, which knows evidence as well, what is due with backups.
 //
 // [Agent.reconcile] is the pipeline's table of contents. It is level-triggered: called again at any time, with any
 // state, it does what is still to be done. Its outcome says when it runs again.

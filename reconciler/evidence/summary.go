@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Summary says in a few words what a record says, for people who read a list of them.
@@ -61,6 +62,8 @@ func (r Record) Summary() string {
 		return p.Reason
 	case TypeGone:
 		return goneSummary(r)
+	case TypeBackup, TypeVerification, TypeRestoreTest, TypeReplication, TypeRetention:
+		return backupSummary(r)
 	case TypeStatement:
 		return statementSummary(r)
 	case TypeApproval:
@@ -139,4 +142,46 @@ func driftSummary(r Record) string {
 		text += ", by " + first.By[0].Manager
 	}
 	return text
+}
+
+// backupSummary says what became of a backup.
+func backupSummary(r Record) string {
+	var b struct {
+		ID             string
+		Store, To      string
+		Asked, Reached string
+		Passed         bool
+		RTO            time.Duration
+		Expire         []json.RawMessage
+		Deleted        []json.RawMessage
+		Extended       []json.RawMessage
+		Phase          string
+		Findings       []struct{ Object, What string }
+		Unfinished     string
+		Error          string
+	}
+	if json.Unmarshal(r.Predicate, &b) != nil {
+		return ""
+	}
+	problem := cmp.Or(b.Error, b.Unfinished)
+	if problem == "" && len(b.Findings) > 0 {
+		problem = b.Findings[0].Object + ": " + b.Findings[0].What
+	}
+	if problem != "" {
+		return strings.TrimSpace(fmt.Sprintf("%s failed: %s", b.ID, problem))
+	}
+	switch r.Type {
+	case TypeBackup:
+		return fmt.Sprintf("%s in %s", b.ID, b.Store)
+	case TypeVerification:
+		return fmt.Sprintf("%s in %s passed %s", b.ID, b.Store, b.Reached)
+	case TypeRestoreTest:
+		return fmt.Sprintf("%s from %s restored in %s", b.ID, b.Store, b.RTO.Round(time.Second))
+	case TypeReplication:
+		return fmt.Sprintf("%s to %s", b.ID, b.To)
+	}
+	if b.Phase == RetentionPlanned {
+		return fmt.Sprintf("%s: %d to be deleted", b.Store, len(b.Expire))
+	}
+	return fmt.Sprintf("%s: %d objects deleted, %d locked for longer", b.Store, len(b.Deleted), len(b.Extended))
 }
