@@ -55,7 +55,7 @@ type laneState struct {
 
 // newBackups opens what the configuration names for backups. Nothing is connected to.
 func newBackups(a *Agent) (*backups, error) {
-	opened, err := site.Open(a.config.Backup, a.now)
+	opened, err := site.Open(a.config.Backup, a.config.DataDir, a.now)
 	if err != nil {
 		return nil, fmt.Errorf("open what backups need: %w", err)
 	}
@@ -143,7 +143,10 @@ func (b *backups) start(ctx context.Context, jobs *sync.WaitGroup) (wake time.Ti
 		jobs.Go(func() {
 			b.do(ctx, r)
 			b.mu.Lock()
-			l.running, l.at = "", time.Time{}
+			l.running = ""
+			for _, lane := range upkeep.Lanes { // what was done may make something due in the other
+				b.lane(laneKey{r.environment, lane}).at = time.Time{}
+			}
 			b.mu.Unlock()
 			b.signal()
 		})
@@ -215,7 +218,7 @@ func (b *backups) subjects() []upkeep.Subject {
 	}
 	var list []upkeep.Subject
 	for _, name := range slices.Sorted(maps.Keys(l.Environments)) {
-		if s, err := b.subject(l, name); err == nil {
+		if s, err := b.subject(l, name); err == nil { // else an alert says why
 			list = append(list, s)
 		}
 	}

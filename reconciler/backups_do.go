@@ -91,11 +91,19 @@ func (b *backups) carry(ctx context.Context, r ready) ([]evidence.Record, error)
 	if err != nil {
 		return nil, err
 	}
-	record, err := b.agent.journal.record(evidence.Draft{Type: kind, Environment: r.environment, Predicate: predicate})
+	record, err := b.record(evidence.Draft{Type: kind, Environment: r.environment, Predicate: predicate})
 	if err != nil {
 		return nil, err
 	}
 	return []evidence.Record{record}, nil
+}
+
+func (b *backups) record(d evidence.Draft) (evidence.Record, error) {
+	r, err := b.agent.journal.record(d)
+	if err == nil {
+		b.logger.Info(r.Type, "environment", r.Environment, "what", r.Summary())
+	}
+	return r, err
 }
 
 // deletionSeen bounds how long a deletion waits for the audit remote to show the plan.
@@ -116,7 +124,7 @@ func (b *backups) retain(ctx context.Context, r ready) ([]evidence.Record, error
 			}
 			draft.Blobs = []evidence.Blob{{Name: "plan", Data: data}}
 		}
-		rec, err := b.agent.journal.record(draft)
+		rec, err := b.record(draft)
 		if err == nil {
 			records = append(records, rec)
 		}
