@@ -23,11 +23,11 @@ func (b *backups) do(ctx context.Context, r ready) {
 	}
 	began := b.agent.now()
 	records, err := b.carry(ctx, r)
-	if ctx.Err() == nil || err == nil {
+	if ended := ctx.Err() != nil && err != nil; !ended { // else it is due again when the agent starts, or was given up by who ordered it
 		b.note(r, began, len(records), err)
-	}
-	if err != nil {
-		b.logger.Error("job not done", "environment", r.environment, "task", r.job.Task, "store", r.job.Store, "error", err)
+		if err != nil {
+			b.logger.Error("job not done", "environment", r.environment, "task", r.job.Task, "store", r.job.Store, "error", err)
+		}
 	}
 	if r.order != nil {
 		r.order.done <- ending{records, err}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,8 +218,7 @@ func TestBackupsByThemselves(t *testing.T) {
 // A backup that is found to be damaged closes the gate until a good one was made and rehearsed.
 func TestDamagedBackupBlocks(t *testing.T) {
 	s := newShopWorld(t, "guarded")
-	s.write("purser/shop.yaml", strings.NewReplacer("store: near", "store: far", "  replicas: [far]\n", "").Replace(shopPolicy))
-	s.push("Back up to a folder")
+	s.toFolder(shopPolicy)
 	s.run()
 	s.untilLive("dev", "one")
 	made := ordered[evidence.Backup](s, reconciler.Order{Task: upkeep.TakeBackup, Reason: "before a damage"})
@@ -259,5 +259,66 @@ func TestDamagedBackupBlocks(t *testing.T) {
 	drilled := ordered[evidence.RestoreTest](s, reconciler.Order{Task: upkeep.Drill, Reason: "to be sure"})
 	if !drilled.Passed || drilled.ID != again.ID {
 		t.Errorf("the drill restored %s, which is not %s: %s", drilled.ID, again.ID, drilled.Why())
+	}
+}
+
+// toFolder has the backups written to the second store alone.
+func (s *shopWorld) toFolder(policy string) {
+	s.t.Helper()
+	s.write("purser/shop.yaml", strings.NewReplacer("store: near", "store: far", "  replicas: [far]\n", "").Replace(policy))
+	s.push("Back up to a folder")
+}
+
+// What no tier keeps is deleted once its lock has ended: what will be is recorded before, and the newest verified backup stays.
+func TestExpiredBackupsAreDeleted(t *testing.T) {
+	s := newShopWorld(t, "guarded")
+	s.toFolder(strings.Replace(shopPolicy, "minimum: 72h, daily: 7", "minimum: 24h, daily: 1", 1))
+	var ahead atomic.Int64
+	s.settings.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	s.run()
+	s.untilLive("dev", "one")
+	var made []backup.ID
+	for range 3 {
+		ahead.Add(int64(26 * time.Hour))
+		made = append(made, ordered[evidence.Backup](s, reconciler.Order{Task: upkeep.TakeBackup, Reason: "another day"}).ID)
+		if looked := ordered[evidence.Verification](s, reconciler.Order{Task: upkeep.Verify, Level: backup.L1, Reason: "another day"}); !looked.Passed {
+			t.Fatalf("a backup is not good: %v", looked.Err())
+		}
+	}
+	s.until("the backups of earlier days are gone", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		ahead.Add(int64(time.Hour))
+		ordered[evidence.Verification](s, reconciler.Order{Task: upkeep.Verify, Level: backup.L0, Reason: "an hour later"})
+		if n := len(dev.Backups.Copies); n != 1 {
+			return fmt.Errorf("%d backups are known", n)
+		}
+		return nil
+	})
+	known := find(s.agent.Status(), "dev").Backups.Copies
+	left, err := filepath.Glob(filepath.Join(s.far, "dev", "backups", "*", "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) != 1 || filepath.Base(filepath.Dir(left[0])) != string(known[0].ID) || known[0].ID < made[len(made)-1] {
+		t.Errorf("%v is left, %v is known", left, known)
+	}
+	planned := map[uint64]bool{}
+	deleted := 0
+	for _, r := range s.records() {
+		if r.Type != evidence.TypeRetention {
+			continue
+		}
+		var p evidence.Retention
+		decode(t, r, &p)
+		if p.Phase == evidence.RetentionPlanned {
+			planned[r.Index] = true
+		} else if len(p.Deleted) > 0 {
+			deleted += len(p.Deleted)
+			if p.Plan == nil || !planned[*p.Plan] {
+				t.Errorf("record %d deleted what no record planned", r.Index)
+			}
+		}
+	}
+	if deleted < 3*5 { // a manifest and four streams each
+		t.Errorf("%d objects were deleted", deleted)
 	}
 }
