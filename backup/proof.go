@@ -31,11 +31,7 @@ func newProof(b Stored, o ProofOptions, f *Findings, segments *[]Segment) *proof
 
 // segment measures a part of what is done.
 func (p *proof) segment(ctx context.Context, name string, do func(context.Context) error) error {
-	began := p.o.Now()
-	p.meter.begin(name)
-	err := do(ctx)
-	*p.segments = append(*p.segments, Segment{name, began.UTC(), p.o.Now().Sub(began)})
-	return err
+	return measure(name, &p.meter, p.o.Now, p.segments, func() error { return do(ctx) })
 }
 
 // Remedies for what is found of objects.

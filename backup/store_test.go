@@ -29,81 +29,91 @@ type backend struct {
 	swap    func(t testing.TB, key string, content []byte) // put other content under the key of an object
 	hide    func(t testing.TB, o store.Object)             // delete it without naming its version
 	kept    bool                                           // swapped and hidden versions can still be read
+	file    func(key string) string                        // where the current content of an object is
 }
 
 // onStores runs a test on each kind of store.
 func onStores(t *testing.T, run func(t *testing.T, b backend)) {
-	t.Run("directory", func(t *testing.T) {
-		t.Parallel()
-		folder := t.TempDir()
-		open := func() *store.Directory {
-			d, err := store.OpenDirectory(folder, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := d.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			return d
-		}
-		must := func(t testing.TB, err error) {
-			t.Helper()
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		run(t, backend{Store: open(), expirer: open(),
-			swap: func(t testing.TB, key string, content []byte) {
-				must(t, os.Remove(filepath.Join(folder, key)))
-				must(t, os.WriteFile(filepath.Join(folder, key), content, 0o600))
-			},
-			hide: func(t testing.TB, o store.Object) {
-				must(t, os.Remove(filepath.Join(folder, ".objects", o.Key+".json")))
-			},
+	for name, open := range map[string]func(testing.TB) backend{"directory": openDirectory, "s3": openBucket} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, open(t))
 		})
-	})
-	t.Run("s3", func(t *testing.T) {
-		t.Parallel()
-		l := labtest.Shared(t, lab.S3)
-		bucket := labtest.Bucket(t, l)
-		open := func(user string) *store.S3 {
-			s, err := store.NewS3(store.S3Options{Endpoint: l.S3URL, Region: lab.S3Region, Bucket: bucket, Prefix: "estate/", CA: l.CAFile,
-				Credentials: l.S3CredentialsFile(user), Backoff: 200 * time.Millisecond})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			return s
-		}
-		client, closeIdle, err := lab.S3Client(l, lab.S3Writer)
+	}
+}
+
+func openDirectory(t testing.TB) backend {
+	t.Helper()
+	folder := t.TempDir()
+	open := func() *store.Directory {
+		d, err := store.OpenDirectory(folder, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(closeIdle)
-		expirer, closeExpirer, err := lab.S3Client(l, lab.S3Expirer)
+		t.Cleanup(func() {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return d
+	}
+	must := func(t testing.TB, err error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(closeExpirer)
-		run(t, backend{Store: open(lab.S3Writer), expirer: open(lab.S3Expirer), kept: true,
-			swap: func(t testing.TB, key string, content []byte) {
-				if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("estate/" + key), Body: bytes.NewReader(content)}); err != nil {
-					t.Fatal(err)
-				}
-			},
-			hide: func(t testing.TB, o store.Object) {
-				if _, err := expirer.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: aws.String("estate/" + o.Key)}); err != nil {
-					t.Fatal(err)
-				}
-			},
+	}
+	return backend{Store: open(), expirer: open(), file: func(key string) string { return filepath.Join(folder, key) },
+		swap: func(t testing.TB, key string, content []byte) {
+			must(t, os.Remove(filepath.Join(folder, key)))
+			must(t, os.WriteFile(filepath.Join(folder, key), content, 0o600))
+		},
+		hide: func(t testing.TB, o store.Object) {
+			must(t, os.Remove(filepath.Join(folder, ".objects", o.Key+".json")))
+		},
+	}
+}
+
+func openBucket(t testing.TB) backend {
+	t.Helper()
+	l := labtest.Shared(t, lab.S3)
+	bucket := labtest.Bucket(t, l)
+	open := func(user string) *store.S3 {
+		s, err := store.NewS3(store.S3Options{Endpoint: l.S3URL, Region: lab.S3Region, Bucket: bucket, Prefix: "estate/", CA: l.CAFile,
+			Credentials: l.S3CredentialsFile(user), Backoff: 200 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
 		})
-	})
+		return s
+	}
+	client, closeIdle, err := lab.S3Client(l, lab.S3Writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(closeIdle)
+	expirer, closeExpirer, err := lab.S3Client(l, lab.S3Expirer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(closeExpirer)
+	return backend{Store: open(lab.S3Writer), expirer: open(lab.S3Expirer), kept: true,
+		file: func(key string) string { return filepath.Join(l.Dir, "s3", "buckets", bucket, "estate", key) },
+		swap: func(t testing.TB, key string, content []byte) {
+			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("estate/" + key), Body: bytes.NewReader(content)}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		hide: func(t testing.TB, o store.Object) {
+			if _, err := expirer.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: aws.String("estate/" + o.Key)}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
 }
 
 func bound(t testing.TB) context.Context {

@@ -21,8 +21,8 @@ import (
 // defaultDeadline is that of a backup policy.
 const defaultDeadline = 4 * time.Hour
 
-// ErrDeadline says that a backup took longer than it may.
-var ErrDeadline = errors.New("the backup took longer than it may")
+// ErrDeadline says that a backup, or its replication, took longer than it may.
+var ErrDeadline = errors.New("it took longer than it may")
 
 // Content types of what a backup consists of.
 const (
@@ -110,6 +110,7 @@ const (
 	SegmentDatabase    = "database"    // it is read
 	SegmentAttachments = "attachments" // new contents are copied
 	SegmentFinish      = "finish"      // locks of earlier packs are extended, the manifest is written
+	SegmentCopy        = "copy"        // of a replication: objects are copied
 )
 
 // Take makes a backup. After an error there is none: what has been stored by then is a [Half]. Only if the store's answer to
@@ -118,7 +119,7 @@ func Take(ctx context.Context, s archive, o TakeOptions) (Taken, error) {
 	t := &taking{store: s, o: o.withDefaults(), packs: map[string]Entry{}}
 	t.began = t.o.Now().UTC()
 	t.id = NewID(o.Environment, t.began)
-	taken, err := t.run(ctx)
+	taken, err := timely(ctx, t.o.Deadline, t.run)
 	if err != nil {
 		return Taken{}, fmt.Errorf("take backup %s: %w", t.id, err)
 	}
@@ -126,9 +127,6 @@ func Take(ctx context.Context, s archive, o TakeOptions) (Taken, error) {
 }
 
 func (o TakeOptions) withDefaults() TakeOptions {
-	if o.Deadline <= 0 {
-		o.Deadline = defaultDeadline
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -173,16 +171,23 @@ type taking struct {
 	packs   map[string]Entry // that were written
 }
 
-func (t *taking) run(ctx context.Context) (_ Taken, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.o.Deadline, fmt.Errorf("%w: %s", ErrDeadline, t.o.Deadline))
+// timely does something within a deadline. An error that comes of its end says so.
+func timely[T any](ctx context.Context, deadline time.Duration, do func(context.Context) (T, error)) (T, error) {
+	if deadline <= 0 {
+		deadline = defaultDeadline
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("%w: %s", ErrDeadline, deadline))
 	defer cancel()
+	result, err := do(ctx)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return result, err
+}
+
+func (t *taking) run(ctx context.Context) (Taken, error) {
 	stop := t.meter.report(t.o.Progress, t.o.every)
 	defer stop()
-	defer func() {
-		if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
-			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-	}()
 	if err := t.segment(SegmentPrepare, func() error { return t.prepare(ctx) }); err != nil {
 		return Taken{}, err
 	}
@@ -193,7 +198,7 @@ func (t *taking) run(ctx context.Context) (_ Taken, err error) {
 	}
 	defer t.plan.Close()
 	var taken Taken
-	err = t.segment(SegmentFinish, func() (err error) {
+	err := t.segment(SegmentFinish, func() (err error) {
 		taken, err = t.finish(ctx)
 		return err
 	})
@@ -208,11 +213,7 @@ func (t *taking) run(ctx context.Context) (_ Taken, err error) {
 }
 
 func (t *taking) segment(name string, do func() error) error {
-	began := t.o.Now().UTC()
-	t.meter.begin(name)
-	err := do()
-	t.segments = append(t.segments, Segment{name, began, t.o.Now().Sub(began)})
-	return err
+	return measure(name, &t.meter, t.o.Now, &t.segments, do)
 }
 
 // prepare finds out what can be found out before the database is concerned.
@@ -229,12 +230,7 @@ func (t *taking) prepare(ctx context.Context) (err error) {
 	if t.o.SettingsType == "" {
 		return errors.New("the configuration has no content type")
 	}
-	if t.o.Lock.Mode == store.Unlocked {
-		_, err = t.store.Now(ctx)
-	} else {
-		err = t.store.Probe(ctx)
-	}
-	if err != nil {
+	if err := ready(ctx, t.store, t.o.Lock); err != nil {
 		return err
 	}
 	if t.journal, err = openJournal(t.o.Scratch, t.o.Environment, t.id, t.o.Recipients); err != nil {
@@ -245,6 +241,15 @@ func (t *taking) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	return nil
+}
+
+// ready asks a store whether it takes objects with a lock now.
+func ready(ctx context.Context, s archive, lock store.Lock) (err error) {
+	if lock.Mode == store.Unlocked {
+		_, err = s.Now(ctx)
+		return err
+	}
+	return s.Probe(ctx)
 }
 
 // read reads database and filestore: all that has to be of one moment.
@@ -418,11 +423,7 @@ func (t *taking) entries(ctx context.Context, names []string) ([]Entry, error) {
 			return nil, errors.Join(fmt.Errorf("nothing is known of pack %s", name), group.Wait())
 		}
 		group.Go(func() (err error) {
-			if t.o.Lock.Mode == store.Unlocked {
-				_, err = t.store.Stat(ctx, list[i].Object)
-				return err
-			}
-			list[i].Object, err = t.store.Extend(ctx, list[i].Object, t.o.Lock.Until)
+			list[i].Object, err = outlast(ctx, t.store, list[i].Object, t.o.Lock)
 			return err
 		})
 	}

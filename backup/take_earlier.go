@@ -13,6 +13,7 @@ import (
 
 	"github.com/purser-gitops/purser/backup/filestore"
 	"github.com/purser-gitops/purser/backup/seal"
+	"github.com/purser-gitops/purser/backup/store"
 )
 
 // earlier is what earlier backups have stored already, and this one uses again.
@@ -75,13 +76,8 @@ func (t *taking) findEarlier(ctx context.Context) (_ *earlier, err error) {
 			candidates[name] = entry
 		}
 	}
-	if t.o.Previous != nil {
-		if e.manifest, err = Open(ctx, t.store, t.o.Environment, t.o.Previous.ID, t.o.Previous.Manifest); err != nil {
-			if !damaged(err) {
-				return nil, err
-			}
-			e.manifest, e.why = nil, err.Error()
-		}
+	if e.manifest, e.why, err = t.o.Previous.open(ctx, t.store, t.o.Environment); err != nil {
+		return nil, err
 	}
 	if m := e.manifest; m != nil {
 		if e.why = t.foreign(m); e.why == "" {
@@ -110,6 +106,18 @@ func (t *taking) findEarlier(ctx context.Context) (_ *earlier, err error) {
 	return e, nil
 }
 
+// open reads the manifest of an earlier backup. There is none, and a reason for that, if it is not what was recorded.
+func (b *Earlier) open(ctx context.Context, s opener, environment string) (m *Manifest, why string, err error) {
+	if b == nil {
+		return nil, "", nil
+	}
+	m, err = Open(ctx, s, environment, b.ID, b.Manifest)
+	if damaged(err) {
+		return nil, err.Error(), nil
+	}
+	return m, "", err
+}
+
 // foreign says why the packs of a backup cannot be used again, "" if they can.
 func (t *taking) foreign(m *Manifest) string {
 	switch {
@@ -135,12 +143,12 @@ func (t *taking) look(ctx context.Context, e *earlier, candidates map[string]Ent
 			continue
 		}
 		group.Go(func() error {
-			info, err := t.store.Stat(ctx, candidates[name].Object)
+			_, err := unchanged(ctx, t.store, candidates[name].Object, t.o.Lock.Mode)
 			if damaged(err) {
 				t.o.Log.Warn("a pack of an earlier backup is not used again", "pack", name, "error", err)
 				return nil
 			}
-			there[i] = err == nil && info.Lock.Mode == t.o.Lock.Mode
+			there[i] = err == nil
 			return err
 		})
 	}
@@ -153,6 +161,25 @@ func (t *taking) look(ctx context.Context, e *earlier, candidates map[string]Ent
 		}
 	}
 	return nil
+}
+
+// unchanged looks at an object that is to be used again. It fails with [store.ErrMissing] or [store.ErrChanged] if that is not
+// there as the record says, or not locked in that mode.
+func unchanged(ctx context.Context, s archive, o store.Object, mode store.Mode) (store.Info, error) {
+	info, err := s.Stat(ctx, o)
+	if err == nil && info.Lock.Mode != mode {
+		err = fmt.Errorf("look at object %s: %w: the mode of its lock is %q, and %q is wanted", o.Key, store.ErrChanged, info.Lock.Mode, mode)
+	}
+	return info, err
+}
+
+// outlast lets an object that is used again be locked for as long as what uses it.
+func outlast(ctx context.Context, s archive, o store.Object, lock store.Lock) (store.Object, error) {
+	if lock.Mode == store.Unlocked {
+		_, err := s.Stat(ctx, o)
+		return o, err
+	}
+	return s.Extend(ctx, o, lock.Until)
 }
 
 // fetch opens a stream and writes it to a file without a name, to its verified end.

@@ -109,3 +109,12 @@ func (m *meter) report(to func(Progress), every time.Duration) (stop func()) {
 		<-done
 	}
 }
+
+// measure does a part of something, and notes how long that took.
+func measure(name string, m *meter, now func() time.Time, to *[]Segment, do func() error) error {
+	began := now()
+	m.begin(name)
+	err := do()
+	*to = append(*to, Segment{name, began.UTC(), now().Sub(began)})
+	return err
+}

@@ -30,6 +30,7 @@ type Store interface {
 	Extend(ctx context.Context, o store.Object, until time.Time) (store.Object, error)
 	Delete(ctx context.Context, o store.Object) error
 	Probe(ctx context.Context) error
+	Now(ctx context.Context) (time.Time, error)
 	Abandoned(ctx context.Context, prefix string, age time.Duration) (int, error)
 }
 
