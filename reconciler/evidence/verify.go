@@ -58,6 +58,7 @@ type verifier struct {
 	months  map[string]map[string]plumbing.Hash
 	// approvals since something was allowed, by writer and environment
 	approvals map[string][]recordedVote
+	proofs    map[string]*proofs // of backups, by writer and environment
 	decisions decisions
 }
 
@@ -71,7 +72,7 @@ type keptAt struct {
 func newVerifier(r *repository, trusted *Trusted, o VerifyOptions) *verifier {
 	return &verifier{
 		repo: r, trusted: trusted, o: o, kept: map[string]keptAt{}, months: map[string]map[string]plumbing.Hash{},
-		approvals: map[string][]recordedVote{}, decisions: newDecisions(r),
+		approvals: map[string][]recordedVote{}, proofs: map[string]*proofs{}, decisions: newDecisions(r),
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/purser-gitops/purser/reconciler/policy"
 )
 
 // branchLog verifies one branch, oldest commit first.
@@ -240,8 +242,10 @@ func (b *branchLog) verifyRecord() (gone bool, err error) {
 	if inputs != nil {
 		b.report.Decisions++
 	}
-	if err := b.checkApprovals(r, inputs); err != nil {
-		problem(Incomplete, r.ID, "%v", err)
+	for _, check := range []func(Record, *policy.Inputs) error{b.checkApprovals, b.checkBackups} {
+		if err := check(r, inputs); err != nil {
+			problem(Incomplete, r.ID, "%v", err)
+		}
 	}
 	for _, k := range r.Keep {
 		b.kept[b.Writer+" "+k.Ref] = keptAt{branch: b.Branch, seq: seq, commit: k.Commit}

@@ -111,6 +111,9 @@ func (b *branchLog) checkDecision(r Record) (*policy.Inputs, error) {
 	if err != nil {
 		return nil, err
 	}
+	if env := in.Candidate.Environment.Meta.Name; env != r.Environment {
+		return &in, fmt.Errorf("its inputs are about environment %q, not %q", env, r.Environment)
+	}
 	if to := in.Candidate.Release.Digest; to != d.To {
 		return &in, fmt.Errorf("its inputs are about release %s, not %s", to, d.To)
 	}

@@ -38,10 +38,11 @@ func TestDecisionsAreEvaluatedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := []Blob{{Name: InputsBlob, Data: data}, {Name: RulesBlob, Data: rules}}
+	environment := "dev"
 	decide := func(key, to string, v policy.Verdict, from ...Blob) {
 		t.Helper()
 		r, err := f.log.Add(Draft{
-			Type: TypeDecision, Environment: "dev", Key: []string{key}, Predicate: Decision{To: to, Origin: policy.OriginFirst, Verdict: v},
+			Type: TypeDecision, Environment: environment, Key: []string{key}, Predicate: Decision{To: to, Origin: policy.OriginFirst, Verdict: v},
 			Blobs: from,
 		})
 		if err != nil {
@@ -57,8 +58,10 @@ func TestDecisionsAreEvaluatedAgain(t *testing.T) {
 	decide("3", "sha256:cc", honest, from...)
 	decide("4", "sha256:bb", honest, from[0])
 	decide("5", "sha256:bb", honest, from[0], Blob{Name: RulesBlob, Data: []byte(`{"Classes":{}}`)})
+	environment = "qa"
+	decide("6", "sha256:bb", honest, from...)
 	r := f.verify(f.clone(), VerifyOptions{})
-	if r.ExitCode() != ExitViolated || len(r.Problems) != 4 || r.Decisions != 3 ||
+	if r.ExitCode() != ExitViolated || len(r.Problems) != 5 || r.Decisions != 4 || !strings.Contains(r.Problems[4].What, `about environment "dev", not "qa"`) ||
 		!strings.Contains(r.Problems[0].What, "answered allow") || !strings.Contains(r.Problems[1].What, "are about release sha256:bb") ||
 		!strings.Contains(r.Problems[2].What, "has no rules") || !strings.Contains(r.Problems[3].What, `do not have "low"`) {
 		t.Errorf("exit %d: %+v", r.ExitCode(), r.Problems)
