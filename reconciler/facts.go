@@ -105,7 +105,7 @@ func (a *Agent) facts(l *law, env *declaration.Environment, state EnvironmentSta
 		f.Veto = &v
 	}
 	f.Attestations = a.attestations(l, env, c.Release)
-	if c.Class.Spec.Backup != (declaration.BackupDemand{}) {
+	if c.AsksBackups() {
 		f.Backup = a.backups.facts(l, env, c.AsksStore())
 	}
 	if from := env.Spec.Promotion.From; from != "" {

@@ -242,7 +242,7 @@ func (c *comparison) asksAgent(gate string, candidate policy.Candidate) string {
 	case "tests":
 		return when(len(class.Tests) > 0, fmt.Sprintf("the class asks for %d attestations", len(class.Tests)))
 	case "backup":
-		if class.Backup == (declaration.BackupDemand{}) || env.Backup == "" { // then the gate can say no by itself
+		if !candidate.AsksBackups() || env.Backup == "" { // then the gate can say no by itself
 			return ""
 		}
 		return backupsAsked(class.Backup, c.rules.BackupPolicies[env.Backup], candidate.AsksStore())

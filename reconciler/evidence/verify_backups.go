@@ -8,7 +8,6 @@ import (
 
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/reconciler/policy"
-	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 // backupsKept bounds the backups of an environment that are remembered: what is allowed rests on one of the newest.
@@ -65,8 +64,7 @@ func (b *branchLog) checkBackups(r Record, in *policy.Inputs) error {
 
 // restsOnBackups reports whether something was allowed because of the backups that there were.
 func restsOnBackups(v policy.Verdict, in *policy.Inputs) bool {
-	c := in.Candidate.Class
-	return v.Answer == policy.Allow && v.OverrideOf(policy.GateBackup) == "" && c != nil && c.Spec.Backup != (declaration.BackupDemand{})
+	return v.Answer == policy.Allow && v.OverrideOf(policy.GateBackup) == "" && in.Candidate.AsksBackups()
 }
 
 func (p *proofs) add(r Record) error {

@@ -113,11 +113,11 @@ func TestBackupDecisionsAreEvaluatedAgain(t *testing.T) {
 		evaluated int
 		says      string // "": nothing is found
 	}{
-		"good":                       {allowed, encode(good), 1, ""},
-		"stale, and denied":          {denied, encode(stale), 1, ""},
-		"stale, and allowed":         {allowed, encode(stale), 1, "gate backup answered allow"},
-		"good, and denied":           {denied, encode(good), 1, "gate backup answered deny"},
-		"nothing known, and allowed": {allowed, encode(inputs(nil)), 1, "gate backup answered allow"},
+		"good, of which nothing else is recorded": {allowed, encode(good), 1, "was not recorded of this environment"},
+		"stale, and denied":                       {denied, encode(stale), 1, ""},
+		"stale, and allowed":                      {allowed, encode(stale), 1, "gate backup answered allow"},
+		"good, and denied":                        {denied, encode(good), 1, "gate backup answered deny"},
+		"nothing known, and allowed":              {allowed, encode(inputs(nil)), 1, "gate backup answered allow"},
 		"judged by earlier gates": {allowed, []byte(strings.Replace(string(encode(stale)), fmt.Sprintf(`"Gates":%d`, policy.GatesVersion), `"Gates":3`, 1)),
 			0, ""},
 		"with facts that there are not": {allowed, []byte(strings.Replace(string(encode(good)), `"level":"L1"`, `"level":"L1","checked":true`, 1)),

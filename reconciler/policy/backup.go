@@ -51,11 +51,14 @@ type Probe struct {
 // ProbeMaxAge is how long ago a store may have been asked when a release migrates a database.
 const ProbeMaxAge = 5 * time.Minute
 
+// AsksBackups reports whether the candidate's class asks for backups.
+func (c Candidate) AsksBackups() bool {
+	return c.Class != nil && c.Class.Spec.Backup != (declaration.BackupDemand{})
+}
+
 // AsksStore reports whether the candidate may go only while the store takes backups: it migrates the database, and its class
 // asks for backups.
-func (c Candidate) AsksStore() bool {
-	return c.Class != nil && c.Class.Spec.Backup != (declaration.BackupDemand{}) && c.migration() != ""
-}
+func (c Candidate) AsksStore() bool { return c.AsksBackups() && c.migration() != "" }
 
 // migration is what the release declares to do to the schema of the database; "": nothing.
 func (c Candidate) migration() string {
@@ -70,7 +73,7 @@ func (c Candidate) migration() string {
 // denied for the same reason is not decided anew.
 func backup(c Candidate, f Facts, now time.Time) Result {
 	demand, b := c.Class.Spec.Backup, f.Backup
-	if demand == (declaration.BackupDemand{}) {
+	if !c.AsksBackups() {
 		return allow("the class asks for no backup")
 	}
 	if r := unknownBackups(c, b); r.Answer != Allow {

@@ -3,8 +3,6 @@ package policy
 import (
 	"fmt"
 	"time"
-
-	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 // clockSteps is how far back a clock may be set without being doubted, as when it is corrected.
@@ -33,5 +31,5 @@ func evidence(c Candidate, f Facts, now time.Time) Result {
 
 // timed reports whether it depends on the time what the candidate has to pass.
 func (c Candidate) timed() bool {
-	return c.guarded() || len(c.Class.Spec.Tests) > 0 || c.Class.Spec.Backup != declaration.BackupDemand{}
+	return c.guarded() || len(c.Class.Spec.Tests) > 0 || c.AsksBackups()
 }
