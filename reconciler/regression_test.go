@@ -348,6 +348,42 @@ func TestClusterRemovedFromTheConfiguration(t *testing.T) {
 	})
 }
 
+// TestStoreRemovedFromTheConfiguration: a store that the approved declarations name is removed from the agent's configuration:
+// environments go on, but declarations that name it are no longer taken.
+func TestStoreRemovedFromTheConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.write("purser/dev.yaml", w.environment("dev", "apps/dev", "backup: nightly\nreconcile: {interval: 1s}"))
+		w.write("purser/nightly.yaml", `apiVersion: purser.dev/v1alpha1
+kind: BackupPolicy
+metadata: {name: nightly}
+spec: {schedule: "30 2 * * *", timeZone: UTC, store: main, retention: {daily: 7}, rpo: 26h, rto: 4h, verify: {l1: "0 5 * * *"}}
+`)
+	})
+	w.settings.more = "  backup: {stores: [{name: main, directory: {path: backups}}]}\n"
+	w.run()
+	w.untilLive("dev", "one")
+	w.stop()
+	w.settings.more = ""
+	w.run()
+	w.setByHand("c3", "by hand")
+	labtest.Eventually(t, "dev is repaired", func(ctx context.Context) error {
+		if err := w.runs(ctx, "one"); err != nil {
+			s := w.agent.Status()
+			return fmt.Errorf("%w; ready: %v; refused: %+v", err, w.agent.Ready(), s.Refused)
+		}
+		return nil
+	})
+	w.write("purser/north.yaml", "apiVersion: purser.dev/v1alpha1\nkind: Tenant\nmetadata: {name: north}\nspec: {namespaces: [north-more]}\n")
+	w.push("one tenant more")
+	w.until("the next declarations are refused", func(s reconciler.Status, _ reconciler.EnvironmentStatus) error {
+		if s.Refused == nil || !strings.Contains(fmt.Sprint(s.Refused.Errors), `unknown store "main": the agent has no stores`) {
+			return fmt.Errorf("refused is %+v", s.Refused)
+		}
+		return nil
+	})
+}
+
 // TestCrashWhileAdopting: a crash while objects are adopted.
 func TestCrashWhileAdopting(t *testing.T) {
 	t.Parallel()

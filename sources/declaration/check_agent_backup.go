@@ -24,10 +24,15 @@ func (b *AgentBackup) check(doc *document, dir string, errs *Errors) {
 		s.check(doc, at, errs)
 		b.apart(doc, i, dir, errs)
 	}
-	names = nil
+	first := map[string]Position{} // database of each environment
 	for i, d := range b.Databases {
 		at := fmt.Sprintf("%s.databases[%d]", path, i)
-		names = distinct(names, d.Environment, "database of environment", doc.mark(at+".environment"), errs)
+		here := doc.mark(at + ".environment")
+		if other, twice := first[d.Environment]; twice && d.Environment != "" {
+			errs.add(here, fmt.Sprintf("environment %q has two databases", d.Environment), "it is backed up as one database with its attachments, and that is at "+other.String(), "remove one of the two")
+		} else {
+			first[d.Environment] = here
+		}
 		d.check(doc, at, errs)
 	}
 	b.recipients(doc, errs)
@@ -47,7 +52,7 @@ func (s AgentStore) check(doc *document, at string, errs *Errors) {
 	switch {
 	case bucket && folder:
 		errs.add(doc.mark(at+".directory"), fmt.Sprintf("store %q is in two places", s.Name), "a store is a bucket or a folder", "keep one of s3 and directory, or make two stores of it")
-	case !bucket && !folder && s.Name != "":
+	case !bucket && !folder && !doc.broken:
 		errs.add(doc.mark(at), fmt.Sprintf("store %q is in no place", s.Name), "a store is a bucket or a folder", `add "s3:" or "directory:"`)
 	}
 	if u, err := url.Parse(s.S3.Endpoint); err == nil && u.Scheme == "http" {
@@ -55,7 +60,7 @@ func (s AgentStore) check(doc *document, at string, errs *Errors) {
 			errs.add(doc.mark(at+".s3.endpoint"), fmt.Sprintf("store %q is reached without TLS", s.Name), "whoever is on the way could change what is stored, or pretend to be the store", "write an https address; http is for loopback addresses such as 127.0.0.1")
 		}
 	}
-	if file := s.S3.Expiry.CredentialsFile; file != "" && file == s.S3.CredentialsFile {
+	if file := s.S3.Expiry.CredentialsFile; file != "" && filepath.Clean(file) == filepath.Clean(s.S3.CredentialsFile) {
 		errs.add(doc.mark(at+".s3.expiry.credentialsFile"), fmt.Sprintf("store %q has one identity for everything", s.Name), "whoever writes backups must not be able to delete them", "name a file with the credentials of another identity, or remove expiry")
 	}
 }
@@ -95,7 +100,7 @@ func (d AgentDatabase) check(doc *document, at string, errs *Errors) {
 			errs.add(doc.mark(at+"."+field), fmt.Sprintf("%s has no effect", field), "the host is the folder of a Unix socket, which nothing is encrypted on", "remove it")
 		}
 	}
-	if d.Host != "" && !socket && strings.HasPrefix(d.TLS, "verify-") && !given(doc, at+".caFile") {
+	if !doc.broken && !socket && strings.HasPrefix(d.TLS, "verify-") && d.CAFile == "" {
 		errs.add(doc.mark(at), `missing field "caFile"`, fmt.Sprintf("the database of environment %q is reached with tls: %s, and somebody has to vouch for its server", d.Environment, d.TLS), `add "caFile:" with the certificates of the server's authorities`)
 	}
 }

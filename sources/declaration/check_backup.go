@@ -104,11 +104,7 @@ func (c *check) retention(p *BackupPolicy, doc *document) {
 		c.g.errs.add(doc.mark("spec.retention"), "retention keeps nothing", "each of hourly, daily, weekly, monthly and yearly is 0, or left out", `add one of them, like "daily: 7"`)
 	}
 	if deadline := p.Spec.Deadline; r.Minimum < deadline {
-		at := "spec.retention.minimum"
-		if !given(doc, at) {
-			at = "spec.deadline"
-		}
-		c.g.errs.add(doc.mark(at), fmt.Sprintf("retention.minimum is %s", r.Minimum),
+		c.g.errs.add(doc.mark("spec.retention.minimum"), fmt.Sprintf("retention.minimum is %s", r.Minimum),
 			fmt.Sprintf("a backup may take %s, and the lock of what it writes first must not end before it is complete", deadline), "make minimum at least as long as deadline")
 	}
 	days := time.Duration(r.LockDays) * 24 * time.Hour

@@ -339,6 +339,9 @@ func TestLoadAgentResolvesPaths(t *testing.T) {
 	if k := c.Known(); k.Governance != (Source{Repository: "estate", Branch: "main", Path: "purser"}) || k.Clusters[0] != "lab" || k.Sources[0] != "estate" {
 		t.Fatalf("got %+v", k)
 	}
+	if k := c.Known(); k.Stores == nil || len(k.Stores) > 0 {
+		t.Fatalf("it has no stores, and knows of %#v", k.Stores)
+	}
 	if l := c.Limits; l.FileBytes != 1<<20 || l.CacheBytes != 64<<20 {
 		t.Fatalf("got %+v", l)
 	}
@@ -466,6 +469,27 @@ func TestWarningsAboutBackups(t *testing.T) {
 		}
 		if n := strings.Count(got, "too old to release"); n != len(test.want) {
 			t.Errorf("%s: %d warnings:\n%s", name, n, got)
+		}
+	}
+}
+
+// Whether there is a store of the name is asked where that is known, and there always.
+func TestStoresOfPolicies(t *testing.T) {
+	text := readFile(t, "testdata/declaration/everything.good.yaml")
+	for name, test := range map[string]struct {
+		stores []string
+		want   string
+	}{
+		"it is not known which there are": {nil, ""},
+		"both are there":                  {[]string{"offsite", "main"}, ""},
+		"the agent has none":              {[]string{}, `unknown store "main": the agent has no stores: add it to backup.stores of the agent's configuration`},
+		"the replica's is not there":      {[]string{"main"}, `unknown store "offsite": the agent has no store of that name: name one of: main`},
+	} {
+		k := known
+		k.Stores = test.stores
+		_, err := Parse(estate(t, "a.yaml", text), "purser", k)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
