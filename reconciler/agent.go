@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -52,11 +53,13 @@ type Agent struct {
 	sources  map[string]*source
 	clusters map[string]*cluster
 
-	backups  *backups
-	alerts   *alert.Sender
-	recorded chan struct{} // capacity 1: there is a new record, which may change what fires
-	releases *releaseCache
-	landings landed.Cache
+	backups   *backups
+	alerts    *alert.Sender
+	control   *net.UnixListener // takes orders; nil where no backups are made
+	recorded  chan struct{}     // capacity 1: there is a new record, which may change what fires
+	replaying chan struct{}     // capacity 1: somebody reads the log
+	releases  *releaseCache
+	landings  landed.Cache
 
 	mu       sync.RWMutex
 	root     *identity.Keyring       // of the keys that the configuration pins; nil: none
@@ -90,16 +93,17 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	}
 	a := &Agent{
 		config: config, options: o, now: o.Now, logger: o.Logger, metrics: metrics,
-		sources:  map[string]*source{},
-		clusters: map[string]*cluster{},
-		releases: newReleaseCache(),
-		landings: landed.NewCache(),
-		observed: map[string]*observation{},
-		claims:   map[claim]string{},
-		busy:     map[string]bool{},
-		problems: map[string]problem{},
-		governed: make(chan struct{}, 1),
-		recorded: make(chan struct{}, 1),
+		sources:   map[string]*source{},
+		clusters:  map[string]*cluster{},
+		releases:  newReleaseCache(),
+		landings:  landed.NewCache(),
+		observed:  map[string]*observation{},
+		claims:    map[claim]string{},
+		busy:      map[string]bool{},
+		problems:  map[string]problem{},
+		governed:  make(chan struct{}, 1),
+		recorded:  make(chan struct{}, 1),
+		replaying: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -152,6 +156,11 @@ func New(ctx context.Context, config *declaration.AgentConfig, o Options) (_ *Ag
 	a.journal.told = func() {
 		a.signalAnswers()
 		a.signalAlerts()
+	}
+	if len(config.Backup.Databases) > 0 {
+		if a.control, err = listenControl(config.DataDir); err != nil {
+			return nil, err
+		}
 	}
 	if a.root, err = rootKeyring(config.Governance.Trust); err != nil {
 		return nil, fmt.Errorf("read root keys: %w", err)
@@ -265,6 +274,11 @@ func (a *Agent) Close() error {
 		a.renderer.Close()
 	}
 	var errs []error
+	if a.control != nil {
+		if err := a.control.Close(); !errors.Is(err, net.ErrClosed) { // it was served
+			errs = append(errs, err)
+		}
+	}
 	if a.backups != nil {
 		errs = append(errs, a.backups.site.Close())
 	}
@@ -323,6 +337,9 @@ func (a *Agent) work(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.govern(ctx) })
 	group.Go(func() error { return a.backups.run(ctx) })
+	if a.control != nil {
+		group.Go(func() error { return a.serveControl(ctx, a.control) })
+	}
 	group.Go(func() error { return a.beat(ctx) })
 	group.Go(func() error { return a.watchLeftovers(ctx) })
 	group.Go(func() error { return a.alerts.Run(ctx) })

@@ -39,6 +39,10 @@ func (a *Agent) Handler(gatherer prometheus.Gatherer) http.Handler {
 		http.Error(w, "no such environment", http.StatusNotFound)
 	})
 	mux.HandleFunc("GET /api/v1/environments/{name}/explain", a.serveExplanation)
+	mux.HandleFunc("GET /api/v1/backups", a.serveBackups)
+	mux.HandleFunc("GET /api/v1/environments/{name}/backups", a.serveBackupsOf)
+	mux.HandleFunc("GET /api/v1/environments/{name}/drills", a.serveDrills)
+	mux.HandleFunc("GET /api/v1/environments/{name}/drills/{record}", a.serveDrills)
 	hooks := map[string]sources.Hook{}
 	for _, c := range a.config.Sources {
 		if c.Webhook.SecretFile != "" {

@@ -56,6 +56,8 @@ const (
 	Proving
 )
 
+func (l Lane) String() string { return [...]string{"taking", "proving"}[l] }
+
 // Lanes are all of them.
 var Lanes = []Lane{Taking, Proving}
 

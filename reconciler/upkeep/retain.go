@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/backup/site"
@@ -57,6 +58,26 @@ func (w *Worker) PlanRetention(ctx context.Context, s Subject, j Job) (*Retentio
 		r.Record.Phase, r.Record.Expire = evidence.RetentionPlanned, r.Plan.Expire
 	}
 	return r, nil
+}
+
+// Retained says what becomes of the backups in a store, as far as the records tell: neither the store nor its clock is asked, and
+// nothing may be deleted for it.
+func (s Subject) Retained(in string, now time.Time) ([]backup.Decision, error) {
+	keep, err := s.keep()
+	if err != nil {
+		return nil, err
+	}
+	inv := backup.Inventory{Environment: s.Environment}
+	for _, r := range s.records(in) {
+		manifest := r.Manifest
+		if until, extended := r.Locks[manifest.Key]; extended {
+			manifest.LockedUntil = until
+		}
+		inv.Backups = append(inv.Backups, backup.Candidate{
+			ID: r.ID, Recorded: true, Objects: []store.Object{manifest}, Verified: r.Verified, Failed: r.Failed, Holds: r.Holds,
+		})
+	}
+	return keep.Decide(inv, backup.Clocks{Here: now, Store: now}).Decisions, nil
 }
 
 // Idle says that there is nothing to do, and nothing to say that is not recorded already.
