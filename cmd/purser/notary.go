@@ -184,7 +184,7 @@ func confirm(to io.Writer, question string) (bool, error) {
 		return false, fmt.Errorf("%w, so nobody can confirm it: look at it, and give --yes", errNoTerminal)
 	}
 	fmt.Fprintf(to, "%s [y/N] ", question)
-	answer, err := readLine(os.Stdin)
+	answer, err := readLine(os.Stdin, 256)
 	if err != nil {
 		return false, err
 	}
@@ -192,9 +192,8 @@ func confirm(to io.Writer, question string) (bool, error) {
 	return answer == "y" || answer == "yes", nil
 }
 
-// readLine reads a short line and nothing after it, which may be for somebody else.
-func readLine(from io.Reader) (string, error) {
-	const most = 256 // bytes
+// readLine reads a line of less than so many bytes and nothing after it, which may be for somebody else.
+func readLine(from io.Reader, most int) (string, error) {
 	var line []byte
 	for one := make([]byte, 1); len(line) < most; {
 		n, err := from.Read(one)

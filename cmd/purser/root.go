@@ -27,7 +27,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		newRunCommand(), newInitCommand(),
 		newValidateCommand(), newRenderCommand(), newDiffCommand(), newStatusCommand(),
 		newCalendarCommand(), newExplainCommand(), newPromoteCommand(), newRollbackCommand(),
-		newEvidenceCommand(), newKeygenCommand(), newVersionCommand(),
+		newBackupCommand(), newDrillCommand(), newEvidenceCommand(), newKeygenCommand(), newVersionCommand(),
 	)
 	root.AddCommand(newStatementCommands()...)
 	return root
