@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purser-gitops/purser/backup"
+	"github.com/purser-gitops/purser/backup/store"
+	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/policy"
+	"github.com/purser-gitops/purser/sources/declaration"
 	"github.com/purser-gitops/purser/sources/statement"
 )
 
@@ -304,5 +308,176 @@ func TestAdversaryBackupOverride(t *testing.T) {
 		if due := s.agent.journal.environment("dev").Overrides; len(due) != 1 || due[0].Used == nil || due[0].Reviewer != "" {
 			t.Errorf("nobody has to review it: %+v", due)
 		}
+	})
+}
+
+// ledger records what becomes of the backups of a scene, whose agent has the databases of dev and qa and two stores.
+type ledger struct {
+	*scene
+	folder string // of the store main
+}
+
+func newLedger(t *testing.T) *ledger {
+	t.Helper()
+	l := &ledger{newScene(t, backedUpFiles()), t.TempDir()}
+	c := &l.agent.config.Backup
+	c.Stores = []declaration.AgentStore{{Name: "main", Directory: declaration.AgentDirectory{Path: l.folder}}, {Name: "far", Directory: declaration.AgentDirectory{Path: t.TempDir()}}}
+	for _, environment := range []string{"dev", "qa"} {
+		c.Databases = append(c.Databases, declaration.AgentDatabase{
+			Environment: environment, Host: "/run/postgresql", Port: 5432, User: "odoo", Database: environment, Filestore: "/srv/filestore/" + environment,
+		})
+	}
+	l.open()
+	l.made("dev", l.id("dev", 3), 3*time.Hour)
+	l.looked("dev", l.id("dev", 3), "main", backup.L1, 2*time.Hour)
+	l.made("dev", l.id("dev", 1), time.Hour)
+	l.looked("dev", l.id("dev", 1), "main", backup.L0, 50*time.Minute)
+	l.looked("dev", l.id("dev", 1), "main", backup.L1, 40*time.Minute)
+	l.drilled(24*time.Hour, "")
+	l.offers(nil)
+	return l
+}
+
+// open has the agent take its configuration of backups.
+func (l *ledger) open() {
+	l.t.Helper()
+	opened, err := newBackups(l.agent)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { opened.site.Close() })
+	l.agent.backups = opened
+}
+
+// asks has the gates told what the records say.
+func (l *ledger) asks() {
+	l.backups = map[string]*policy.Backup{"dev": l.agent.backups.facts(l.law, l.law.Environments["dev"], false)}
+}
+
+// id names a backup of some hours ago.
+func (l *ledger) id(environment string, hours int) backup.ID {
+	return backup.ID(started.Add(-time.Duration(hours)*time.Hour).Format("20060102T150405Z") + "-" + environment + "-abcdefgh")
+}
+
+func (l *ledger) made(environment string, id backup.ID, ago time.Duration) {
+	at := started.Add(-ago)
+	l.fold(evidence.TypeBackup, environment, evidence.Backup{
+		ID: id, Store: "main", Manifest: &store.Object{Key: backup.ManifestKey(environment, id)}, Began: at, Snapshot: at, Ended: at,
+	})
+}
+
+func (l *ledger) looked(environment string, id backup.ID, in string, level backup.Level, ago time.Duration, found ...backup.Finding) {
+	v := evidence.Verification{Store: in, Passed: len(found) == 0}
+	v.ID, v.Asked, v.Began, v.Ended, v.Findings.Findings = id, level, started.Add(-ago), started.Add(-ago), found
+	if v.Passed {
+		v.Reached = level
+	}
+	l.fold(evidence.TypeVerification, environment, v)
+}
+
+func (l *ledger) drilled(ago time.Duration, unfinished string, found ...backup.Finding) {
+	d := evidence.RestoreTest{Store: "main", Passed: unfinished == "" && len(found) == 0}
+	d.ID, d.Ended, d.RTO, d.RPO, d.Unfinished, d.Findings.Findings = l.id("dev", 3), started.Add(-ago), time.Hour, time.Hour, unfinished, found
+	l.fold(evidence.TypeRestoreTest, "dev", d)
+}
+
+// gone records that backups were deleted.
+func (l *ledger) gone(ids ...backup.ID) {
+	var deleted []store.Object
+	for _, id := range ids {
+		deleted = append(deleted, store.Object{Key: backup.ManifestKey("dev", id)})
+	}
+	l.fold(evidence.TypeRetention, "dev", evidence.Retention{Store: "main", Phase: evidence.RetentionDone, Deleted: deleted})
+}
+
+// TestAdversaryBackupRecords releases over backups of which the records say that they are not what the class asks for, whatever
+// they said before, elsewhere, or of others.
+func TestAdversaryBackupRecords(t *testing.T) {
+	t.Parallel()
+	flip := backup.Finding{Level: backup.L1, Object: "database", What: "its bytes differ", Remedy: "back up again"}
+	none := "there is no verified backup"
+	for name, attack := range map[string]struct {
+		do     func(l *ledger)
+		reason string // "": it goes
+	}{
+		"nothing":                   {func(*ledger) {}, ""},
+		"read again, and found bad": {func(l *ledger) { l.looked("dev", l.id("dev", 1), "main", backup.L1, time.Minute, flip) }, "is not good: "},
+		"found bad, and then looked at": {func(l *ledger) {
+			l.looked("dev", l.id("dev", 1), "main", backup.L1, 2*time.Minute, flip)
+			l.looked("dev", l.id("dev", 1), "main", backup.L0, time.Minute)
+		}, "is not good: "},
+		"found bad, and then read": {func(l *ledger) {
+			l.looked("dev", l.id("dev", 1), "main", backup.L1, 2*time.Minute, flip)
+			l.looked("dev", l.id("dev", 1), "main", backup.L1, time.Minute)
+		}, ""},
+		"found bad, and its copy is not": {func(l *ledger) {
+			l.looked("dev", l.id("dev", 1), "main", backup.L1, 2*time.Minute, flip)
+			l.copied(l.id("dev", 1))
+			l.looked("dev", l.id("dev", 1), "far", backup.L1, time.Minute)
+		}, "is not good: "},
+		"an older one is found bad": {func(l *ledger) { l.looked("dev", l.id("dev", 3), "main", backup.L1, time.Minute, flip) }, ""},
+		"its copy is found bad": {func(l *ledger) {
+			l.copied(l.id("dev", 1))
+			l.looked("dev", l.id("dev", 1), "far", backup.L1, time.Minute, flip)
+		}, ""},
+		"a newer one that nobody read": {func(l *ledger) {
+			l.made("dev", l.id("dev", 0), time.Minute)
+			l.looked("dev", l.id("dev", 0), "main", backup.L0, time.Minute)
+		}, ""},
+		"a newer one is found bad": {func(l *ledger) {
+			l.made("dev", l.id("dev", 0), time.Minute)
+			l.looked("dev", l.id("dev", 0), "main", backup.L0, time.Minute, flip)
+		}, "is not good: "},
+		"deleted": {func(l *ledger) { l.gone(l.id("dev", 1), l.id("dev", 3)) }, none},
+		"only a copy elsewhere is left": {func(l *ledger) {
+			l.copied(l.id("dev", 1))
+			l.looked("dev", l.id("dev", 1), "far", backup.L2, time.Minute)
+			l.gone(l.id("dev", 1), l.id("dev", 3))
+		}, none},
+		"only those of qa are good": {func(l *ledger) {
+			l.gone(l.id("dev", 1), l.id("dev", 3))
+			l.made("qa", l.id("qa", 1), time.Hour)
+			l.looked("qa", l.id("qa", 1), "main", backup.L2, time.Minute)
+		}, none},
+		"those of qa, said to be of dev": {func(l *ledger) {
+			l.gone(l.id("dev", 1), l.id("dev", 3))
+			l.made("dev", l.id("qa", 1), time.Hour)
+			l.looked("dev", l.id("qa", 1), "main", backup.L2, time.Minute)
+		}, "is not of this environment"},
+		"a verification of one that is not there": {func(l *ledger) {
+			l.gone(l.id("dev", 1), l.id("dev", 3))
+			l.looked("dev", l.id("dev", 1), "main", backup.L2, time.Minute)
+		}, none},
+		"the policy has another store now": {func(l *ledger) {
+			l.enact(files{"purser/backups/shop.yaml": file(strings.Replace(fmt.Sprintf(backupsYAML, "shop", "10h"), "store: main", "store: far", 1))})
+		}, none},
+		"the policy allows less now": {func(l *ledger) {
+			l.enact(files{"purser/backups/shop.yaml": file(strings.NewReplacer("rto: 2h", "rto: 30m").Replace(fmt.Sprintf(backupsYAML, "shop", "10h")))})
+		}, "and the RTO of BackupPolicy"},
+		"a drill that failed since":         {func(l *ledger) { l.drilled(time.Hour, "", flip) }, "did not pass: "},
+		"a drill that was broken off since": {func(l *ledger) { l.drilled(time.Hour, "the machine has no room") }, "did not pass: the machine has no room"},
+		"a drill of long ago, told again":   {func(l *ledger) { l.drilled(31*24*time.Hour, "") }, "the class lets it be 720h0m0s old"},
+		"the agent has no database of it":   {func(l *ledger) { l.agent.config.Backup.Databases = l.agent.config.Backup.Databases[1:]; l.open() }, `names no database of environment "dev"`},
+		"the agent has no such store":       {func(l *ledger) { l.agent.config.Backup.Stores = l.agent.config.Backup.Stores[1:]; l.open() }, "nothing is known of the environment's backups"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLedger(t)
+			attack.do(l)
+			l.asks()
+			if attack.reason == "" {
+				l.goes()
+				return
+			}
+			l.heldBy(policy.GateBackup, policy.Deny, attack.reason, "purser")
+		})
+	}
+}
+
+// copied records that a backup was copied to the second store.
+func (l *ledger) copied(id backup.ID) {
+	at := started.Add(-10 * time.Minute)
+	l.fold(evidence.TypeReplication, "dev", evidence.Replication{
+		ID: id, From: "main", To: "far", Manifest: &store.Object{Key: backup.ManifestKey("dev", id)}, Snapshot: at, Began: at, Ended: at,
 	})
 }
