@@ -91,6 +91,7 @@ func (a *Agent) troubles(first beginnings, now time.Time) alert.Estate {
 			states[name] = *e
 		}
 	})
+	unrecorded := a.backups.unrecorded()
 	e := alert.Estate{Audit: a.auditTroubles(first, now)}
 	for _, name := range slices.Sorted(maps.Keys(a.clusters)) {
 		e.Clusters = append(e.Clusters, a.clusterTroubles(name, first, now))
@@ -108,7 +109,11 @@ func (a *Agent) troubles(first beginnings, now time.Time) alert.Estate {
 		return e // which environments there are is not known
 	}
 	for name, declared := range a.law.Environments {
-		env := a.environmentTroubles(declared, states[name], first, now)
+		state := states[name]
+		env := a.environmentTroubles(declared, state, first, now)
+		env.Backups = a.backupTroubles(a.law, backupQuery{
+			name: name, b: &state.Backups, unrecorded: unrecorded[name], first: first, now: now, known: governance.Since,
+		})
 		e.Environments = append(e.Environments, env)
 	}
 	for name, state := range states {

@@ -24,12 +24,13 @@ var ErrNoBackups = errors.New("the environment has no backups")
 // backups does what is due with the backups of all environments, and what people order. One loop says what is next; each job
 // has a goroutine of its own, and each lane so many at a time as the configuration lets.
 type backups struct {
-	agent  *Agent
-	site   *site.Site
-	worker *upkeep.Worker
-	logger *slog.Logger
-	most   int           // jobs at a time, of each lane
-	wake   chan struct{} // capacity 1: something changed
+	agent   *Agent
+	site    *site.Site
+	worker  *upkeep.Worker
+	logger  *slog.Logger
+	metrics *backupMetrics
+	most    int           // jobs at a time, of each lane
+	wake    chan struct{} // capacity 1: something changed
 
 	mu      sync.Mutex
 	stopped bool // no order is taken any more
@@ -60,11 +61,13 @@ func newBackups(a *Agent) (*backups, error) {
 		return nil, fmt.Errorf("open what backups need: %w", err)
 	}
 	logger := a.logger.With("component", "backups")
-	return &backups{
+	b := &backups{
 		agent: a, site: opened, logger: logger, most: a.config.Backup.Concurrency, wake: make(chan struct{}, 1),
 		worker: &upkeep.Worker{Site: opened, Version: a.options.Version, Random: rand.IntN, Now: a.now, Logger: logger},
 		lanes:  map[laneKey]*laneState{}, quiet: map[string]map[string]upkeep.Run{}, failed: map[string]map[string]problem{}, probes: map[string]*probe{},
-	}, nil
+	}
+	b.metrics, err = newBackupMetrics(a.options.Registerer, b.views)
+	return b, err
 }
 
 // signal has the loop look again.

@@ -95,6 +95,7 @@ func (b *backups) carry(ctx context.Context, r ready) ([]evidence.Record, error)
 	if err != nil {
 		return nil, err
 	}
+	b.metrics.recorded(r.environment, predicate)
 	return []evidence.Record{record}, nil
 }
 
@@ -127,6 +128,7 @@ func (b *backups) retain(ctx context.Context, r ready) ([]evidence.Record, error
 		rec, err := b.record(draft)
 		if err == nil {
 			records = append(records, rec)
+			b.metrics.recorded(r.environment, p)
 		}
 		return rec, err
 	}

@@ -42,6 +42,24 @@ type Environment struct {
 	Contested Trouble // drift that comes back after each repair
 
 	Overrides []policy.Override
+
+	Backups Backups
+}
+
+// Backups is what is wrong with the backups of an environment.
+type Backups struct {
+	Unable  Trouble // the agent has no database or store for them
+	Overdue Trouble // more would be lost than the policy accepts
+	Failed  Trouble // the last attempt
+	Damaged Trouble // the newest one that was looked at
+
+	DrillFailed  Trouble // the last one
+	DrillOverdue Trouble
+
+	Behind   Trouble // a further store lacks too much
+	Unproven Trouble // verifications, copies or deletions do not come about
+	Blocked  Trouble // what is not needed any more is kept
+	Deletion Trouble // what became of it is not known
 }
 
 // Trouble is a condition that lasts.

@@ -53,8 +53,32 @@ var rules = []rule{
 		ofEnvironment: func(e Environment, _ time.Time) Trouble { return e.Contested }},
 	{name: "PurserDriftUnrepaired", severity: Warning, after: 2 * time.Minute, summary: "Drift is not repaired",
 		ofEnvironment: func(e Environment, _ time.Time) Trouble { return e.Drift }, byCluster: true},
+	{name: "PurserBackupUnable", severity: Critical, after: time.Minute, summary: "Nothing is backed up",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Unable })},
+	{name: "PurserBackupOverdue", severity: Critical, summary: "More would be lost than accepted",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Overdue })},
+	{name: "PurserBackupDamaged", severity: Critical, summary: "The newest backup is damaged",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Damaged })},
+	{name: "PurserDrillFailed", severity: Critical, summary: "A rehearsed restore failed",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.DrillFailed })},
+	{name: "PurserBackupFailed", severity: Warning, after: 10 * time.Minute, summary: "Backups fail",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Failed })},
+	{name: "PurserDrillOverdue", severity: Warning, summary: "No restore was rehearsed in time",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.DrillOverdue })},
+	{name: "PurserBackupReplicaBehind", severity: Warning, summary: "A further store lacks backups",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Behind })},
+	{name: "PurserBackupWorkFailing", severity: Warning, after: 2 * time.Hour, summary: "Backups are not verified, copied or cleared up",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Unproven })},
+	{name: "PurserBackupDeletionOpen", severity: Warning, after: 2 * time.Hour, summary: "A deletion has no outcome",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Deletion })},
+	{name: "PurserBackupRetentionBlocked", severity: Warning, summary: "Backups that nobody needs are kept",
+		ofEnvironment: ofBackups(func(b Backups) Trouble { return b.Blocked })},
 	{name: "PurserEnvironmentOrphaned", severity: Warning, summary: "Objects are left of what is no longer declared", ofEnvironment: orphaned},
 	{name: "PurserEnvironmentExpired", severity: Warning, summary: "The declared end has passed", ofEnvironment: expired},
+}
+
+func ofBackups(which func(Backups) Trouble) func(Environment, time.Time) Trouble {
+	return func(e Environment, _ time.Time) Trouble { return which(e.Backups) }
 }
 
 // reviewOverdue finds overrides that were used and that nobody else looked at in time.

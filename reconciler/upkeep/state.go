@@ -30,6 +30,7 @@ type Backups struct {
 	Drilled     *evidence.RestoreTest  `json:"drilled,omitempty"`    // last drill, with its first finding only
 	DrilledAs   uint64                 `json:"drilledAs,omitempty"`  // index of its record
 	DrillPassed time.Time              `json:"drillPassed,omitzero"` // end of the last drill that passed
+	DrillFailed time.Time              `json:"drillFailed,omitzero"` // end of the first drill after that, if it did not pass
 }
 
 // A Copy is a backup in one store.
@@ -47,6 +48,7 @@ type Copy struct {
 	Verified time.Time    `json:"verified,omitzero"`  // when it last passed level 1 or higher, if it did not fail since
 	FailedAt backup.Level `json:"failedAt,omitempty"` // highest level of what was last found; empty: nothing was
 	Problem  string       `json:"problem,omitempty"`  // what that found first
+	Found    time.Time    `json:"found,omitzero"`     // since when something is found
 	Looked   uint64       `json:"looked,omitempty"`   // index of the record of the last verification that said something
 }
 
@@ -58,11 +60,14 @@ type Run struct {
 	Begun    time.Time `json:"begun"`
 	Ended    time.Time `json:"ended"`
 	Failures int       `json:"failures,omitempty"` // in a row
+	Failing  time.Time `json:"failing,omitzero"`   // end of the first of them
+	Passed   time.Time `json:"passed,omitzero"`    // end of the last one that did what it is for, and found nothing
 }
 
 // Expiring is a plan to delete whose outcome is not recorded.
 type Expiring struct {
 	Record uint64          `json:"record"`
+	At     time.Time       `json:"at"`
 	Expire []backup.Expiry `json:"expire"`
 }
 
@@ -93,7 +98,7 @@ func folding[P any](r evidence.Record, fold func(evidence.Record, P)) error {
 }
 
 func (b *Backups) foldBackup(r evidence.Record, p evidence.Backup) {
-	b.ran(Job{Task: TakeBackup}.Run(), p.Began, p.Ended, p.Manifest == nil)
+	b.ran(Job{Task: TakeBackup}.Run(), p.Began, p.Ended, p.Manifest == nil, p.Manifest != nil)
 	if p.Manifest == nil {
 		b.Failed = &p
 		return
@@ -103,13 +108,16 @@ func (b *Backups) foldBackup(r evidence.Record, p evidence.Backup) {
 }
 
 func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
-	b.ran(Job{Task: Verify, Level: p.Asked, Store: p.Store}.Run(), p.Began, p.Ended, p.Unfinished != "")
+	b.ran(Job{Task: Verify, Level: p.Asked, Store: p.Store}.Run(), p.Began, p.Ended, p.Unfinished != "", p.Passed)
 	looked := p
-	looked.Findings.Findings, looked.Notes = first(p.Findings.Findings), nil
+	looked.Findings = short(p.Findings)
 	b.Looked = &looked
 	b.change(p.ID, p.Store, func(c *Copy) {
 		switch {
 		case len(p.Findings.Findings) > 0:
+			if c.FailedAt == "" {
+				c.Found = p.Ended
+			}
 			c.Problem, c.Verified, c.Level, c.Looked = p.Findings.Findings[0].String(), time.Time{}, "", r.Index
 			for _, found := range p.Findings.Findings {
 				c.FailedAt = max(c.FailedAt, found.Level, backup.L0)
@@ -118,7 +126,7 @@ func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
 		case p.Reached < c.FailedAt: // less was looked at than when something was found
 			c.Seen = p.Ended
 		default:
-			c.FailedAt, c.Problem, c.Seen, c.Looked, c.Level = "", "", p.Ended, r.Index, max(c.Level, p.Reached)
+			c.FailedAt, c.Problem, c.Found, c.Seen, c.Looked, c.Level = "", "", time.Time{}, p.Ended, r.Index, max(c.Level, p.Reached)
 			if p.Reached >= backup.L1 {
 				c.Verified = p.Ended
 			}
@@ -127,17 +135,20 @@ func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
 }
 
 func (b *Backups) foldRestoreTest(r evidence.Record, p evidence.RestoreTest) {
-	b.ran(Job{Task: Drill, Drill: p.Drill}.Run(), p.Began, p.Ended, p.Unfinished != "")
+	b.ran(Job{Task: Drill, Drill: p.Drill}.Run(), p.Began, p.Ended, p.Unfinished != "", p.Passed)
 	drilled := p
-	drilled.Findings.Findings, drilled.Notes = first(p.Findings.Findings), nil
+	drilled.Findings = short(p.Findings)
 	b.Drilled, b.DrilledAs = &drilled, r.Index
-	if p.Passed {
-		b.DrillPassed = p.Ended
+	switch {
+	case p.Passed:
+		b.DrillPassed, b.DrillFailed = p.Ended, time.Time{}
+	case b.DrillFailed.IsZero():
+		b.DrillFailed = p.Ended
 	}
 }
 
 func (b *Backups) foldReplication(r evidence.Record, p evidence.Replication) {
-	b.ran(Job{Task: Replicate, Store: p.To}.Run(), p.Began, p.Ended, p.Manifest == nil)
+	b.ran(Job{Task: Replicate, Store: p.To}.Run(), p.Began, p.Ended, p.Manifest == nil, p.Manifest != nil)
 	if p.Manifest != nil {
 		b.add(Copy{ID: p.ID, Store: p.To, Manifest: *p.Manifest, Made: p.Ended, Snapshot: p.Snapshot, Release: b.releaseOf(p.ID), Record: r.Index})
 	}
@@ -149,7 +160,7 @@ func (b *Backups) foldRetention(r evidence.Record, p evidence.Retention) {
 		if expiring == nil {
 			expiring = map[string]Expiring{}
 		}
-		expiring[p.Store] = Expiring{Record: r.Index, Expire: p.Expire}
+		expiring[p.Store] = Expiring{Record: r.Index, At: p.At, Expire: p.Expire}
 		b.Expiring = expiring
 		return
 	}
@@ -184,10 +195,17 @@ func (b *Backups) blocked(p evidence.Retention) {
 }
 
 // ran notes how something went that is done again and again.
-func (b *Backups) ran(what string, begun, ended time.Time, failed bool) {
-	next := Run{Begun: begun, Ended: ended}
+func (b *Backups) ran(what string, begun, ended time.Time, failed, passed bool) {
+	last := b.Runs[what]
+	next := Run{Begun: begun, Ended: ended, Passed: last.Passed}
 	if failed {
-		next.Failures = b.Runs[what].Failures + 1
+		next.Failures, next.Failing = last.Failures+1, last.Failing
+		if last.Failures == 0 {
+			next.Failing = ended
+		}
+	}
+	if passed {
+		next.Passed = ended
 	}
 	b.Runs = with(b.Runs, what, next)
 }
@@ -252,4 +270,10 @@ func with[K comparable, V any](m map[K]V, key K, value V) map[K]V {
 	return m
 }
 
-func first[T any](list []T) []T { return slices.Clone(list[:min(len(list), 1)]) }
+// short is the first finding, and how many more there were.
+func short(f backup.Findings) backup.Findings {
+	if len(f.Findings) == 0 {
+		return backup.Findings{}
+	}
+	return backup.Findings{Findings: slices.Clone(f.Findings[:1]), Further: f.Further + len(f.Findings) - 1}
+}
