@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/mod/modfile"
 )
@@ -26,11 +27,14 @@ type program struct {
 	pkg     string // Go package
 	module  string // module whose version in dir/go.mod is the program's; "" for a program of this module
 	cpuTime string // about how much CPU time the first build takes
-	tags    string // build tags; a program that has any is linked with C
+	tags    string // build tags; a program with SQLite is linked with C
 }
 
 // Age is the program with which people open sealed backups without Purser.
 const Age = "age"
+
+// Promtool is Prometheus' own checker of rules.
+const Promtool = "promtool"
 
 // programs are the binaries of the servers and of the tools that tests compare Purser with.
 var programs = map[string]program{
@@ -44,6 +48,7 @@ var programs = map[string]program{
 	S3:                {"versitygw", "github.com/versity/versitygw/cmd/versitygw", "github.com/versity/versitygw", "2 minutes", ""},
 	"kustomize":       {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "1 minute", ""},
 	Age:               {"age", "filippo.io/age/cmd/age", "filippo.io/age", "10 seconds", ""},
+	Promtool:          {"promtool", "github.com/prometheus/prometheus/cmd/promtool", "github.com/prometheus/prometheus", "3 minutes", "remove_all_sd"}, // it discovers nothing
 	Git:               {"", modulePath + "/examples/lab/cmd/gitserver", "", "10 seconds", ""},
 }
 
@@ -69,7 +74,7 @@ func sourceDir() (string, error) {
 	}
 }
 
-// Binary returns the path of a server's binary, of "kustomize" or of [Age], building it when it is missing, unless it is a
+// Binary returns the path of a server's binary, of "kustomize", of [Age] or of [Promtool], building it when it is missing, unless it is a
 // package of Debian's. Progress goes to standard error.
 func Binary(ctx context.Context, name string) (string, error) {
 	return binary(ctx, name, os.Stderr)
@@ -77,7 +82,7 @@ func Binary(ctx context.Context, name string) (string, error) {
 
 // Build builds every binary that is missing.
 func Build(ctx context.Context, progress io.Writer) error {
-	for _, name := range append(Servers(), "kustomize", Age) {
+	for _, name := range append(Servers(), "kustomize", Age, Promtool) {
 		if _, err := binary(ctx, name, progress); err != nil {
 			return err
 		}
@@ -199,7 +204,7 @@ func cacheDir(name string) (string, error) {
 // goBuild builds a binary to a temporary name and renames it. Without C it is static.
 func (p program) goBuild(ctx context.Context, dir, ldflags, path string) error {
 	tmp, cgo := path+".tmp", "0"
-	if p.tags != "" { // SQLite is C
+	if strings.Contains(p.tags, "sqlite") { // it is C
 		cgo = "1"
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-C", dir, "-trimpath", "-tags", p.tags, "-ldflags", ldflags, "-o", tmp, p.pkg)

@@ -65,6 +65,15 @@ func TestWhatFiresForAnEnvironment(t *testing.T) {
 		"orphaned":                   {env: Environment{Orphaned: ago(time.Hour), Objects: 7}, want: "PurserEnvironmentOrphaned 1h0m0s", says: "7 objects"},
 		"expired":                    {env: Environment{Expires: ago(time.Hour)}, want: "PurserEnvironmentExpired 1h0m0s"},
 		"not expired":                {env: Environment{Expires: now.Add(time.Hour)}},
+		"no database for backups":    {env: Environment{Backups: Backups{Unable: lasts(time.Hour)}}, want: "PurserBackupUnable 59m0s"},
+		"backups too old, and fail":  {env: Environment{Backups: Backups{Overdue: lasts(time.Minute), Failed: lasts(time.Hour)}}, want: "PurserBackupOverdue 1m0s, PurserBackupFailed 50m0s"},
+		"a backup is tried again":    {env: Environment{Backups: Backups{Failed: lasts(5 * time.Minute)}}},
+		"damaged":                    {env: Environment{Backups: Backups{Damaged: lasts(time.Minute)}}, want: "PurserBackupDamaged 1m0s", says: "it broke"},
+		"drills fail, and are late":  {env: Environment{Backups: Backups{DrillFailed: lasts(time.Minute), DrillOverdue: lasts(time.Hour)}}, want: "PurserDrillFailed 1m0s, PurserDrillOverdue 1h0m0s"},
+		"a further store lacks them": {env: Environment{Backups: Backups{Behind: lasts(time.Minute)}}, want: "PurserBackupReplicaBehind 1m0s"},
+		"nothing is verified":        {env: Environment{Backups: Backups{Unproven: lasts(3 * time.Hour)}}, want: "PurserBackupWorkFailing 1h0m0s"},
+		"a store was away":           {env: Environment{Backups: Backups{Unproven: lasts(time.Hour), Deletion: lasts(time.Hour)}}},
+		"a deletion is stuck":        {env: Environment{Backups: Backups{Deletion: lasts(3 * time.Hour), Blocked: lasts(time.Minute)}}, want: "PurserBackupDeletionOpen 1h0m0s, PurserBackupRetentionBlocked 1m0s"},
 		"a clock that went back":     {env: Environment{Failing: lasts(-time.Hour)}},
 	} {
 		t.Run(name, func(t *testing.T) {
