@@ -113,7 +113,9 @@ func TestBackupMetrics(t *testing.T) {
 	t.Parallel()
 	k := &backupStory{history: history{t: t}}
 	policy := shopPolicy(t)
-	views := func() []backupView { return []backupView{{environment: "shop", policy: policy, backups: k.b, running: true}} }
+	views := func() []backupView {
+		return []backupView{{environment: "shop", policy: policy, backups: k.b, running: true}}
+	}
 	reg := prometheus.NewRegistry()
 	m, err := newBackupMetrics(reg, func() []backupView { return views() })
 	if err != nil {

@@ -27,7 +27,11 @@ func TestALogThatTakesNothingKeepsNoLawOut(t *testing.T) {
 	_ = j.log.Close(ended) // it published nothing
 	j.state = a.journal.state
 	j.state.Governance.Refused = &evidence.Refused{Revision: evidence.Revision{Source: "estate", Revision: "main@sha1:of-before"}}
-	if a.metrics, err = newMetrics(prometheus.NewRegistry()); err != nil {
+	a.options.Registerer = prometheus.NewRegistry()
+	if a.metrics, err = newMetrics(a.options.Registerer); err != nil {
+		t.Fatal(err)
+	}
+	if a.backups, err = newBackups(a); err != nil {
 		t.Fatal(err)
 	}
 	source := a.sources["estate"]
