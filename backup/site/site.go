@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -100,8 +101,15 @@ func (s *Site) DrillIdentities() ([]age.Identity, error) {
 	return identities(s.config.DrillIdentityFile, "drillIdentityFile")
 }
 
-// Scratch is the folder for what does not fit into memory. It need not exist.
-func (s *Site) Scratch() string { return s.config.ScratchDir }
+// Scratch is the folder for what does not fit into memory. It is created unless it is there, so that every user may pass
+// through it, as scratch servers must; if it cannot be, those say so that need it.
+func (s *Site) Scratch() string {
+	folder := s.config.ScratchDir
+	if os.MkdirAll(filepath.Dir(folder), 0o711) == nil && os.Mkdir(folder, 0o711) == nil {
+		_ = os.Chmod(folder, 0o711) // whatever the umask
+	}
+	return folder
+}
 
 // Programs are PostgreSQL's.
 func (s *Site) Programs() postgres.Tools { return postgres.Tools{Folders: s.config.Programs} }

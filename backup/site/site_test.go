@@ -216,12 +216,6 @@ func TestDatabases(t *testing.T) {
 	if got := s.Programs().Folders; !reflect.DeepEqual(got, []string{filepath.Join(dir, "bin"), "/opt/postgresql/bin"}) {
 		t.Errorf("programs are in %v", got)
 	}
-	if got, want := s.Scratch(), filepath.Join(dir, "data", "scratch"); got != want {
-		t.Errorf("scratch is %s, want %s", got, want)
-	}
-	if got := open(t, dir, "    scratchDir: /var/tmp/purser\n").Scratch(); got != "/var/tmp/purser" {
-		t.Errorf("scratch is %s", got)
-	}
 	if got := s.Recipients(); len(got) != 1 || got[0] != key.Recipient().String() {
 		t.Errorf("recipients are %v", got)
 	}
@@ -334,5 +328,56 @@ func TestCredentialsChange(t *testing.T) {
 	write(t, filepath.Join(dir, "writer"), string(right))
 	if err := in.Probe(bound(t)); err != nil {
 		t.Errorf("right credentials: %v", err)
+	}
+}
+
+// The scratch folder is below the data folder or where the configuration says, and every user may pass through it. One that is
+// there is left as it is.
+func TestScratch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := load(t, dir, "    concurrency: 1\n")
+	for _, test := range []struct {
+		configured, want string
+	}{{"", filepath.Join(dir, "data", "scratch")}, {filepath.Join(dir, "own"), filepath.Join(dir, "own")}} {
+		c.ScratchDir = test.configured
+		s, err := site.Open(c, filepath.Join(dir, "data"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Scratch(); got != test.want {
+			t.Errorf("scratch is %s, want %s", got, test.want)
+		}
+		for _, mode := range []os.FileMode{0o711, 0o750} {
+			s.Scratch()
+			info, err := os.Stat(test.want)
+			if err != nil || info.Mode().Perm() != mode {
+				t.Errorf("%s: %v, %v", test.want, info, err)
+			}
+			if err := os.Chmod(test.want, 0o750); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What the documents show can be loaded.
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/backup.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "```yaml\nbackup:\n")
+	sample, _, found := strings.Cut(after, "```")
+	if !found {
+		t.Fatal("the documents show no configuration")
+	}
+	s := open(t, t.TempDir(), "  "+strings.ReplaceAll(sample, "\n", "\n  "))
+	if d, configured := s.Database("prod-eu"); !configured || d.Host != "db.example" {
+		t.Errorf("the database is %+v", d)
+	}
+	if _, configured := s.Expirer("main"); !configured {
+		t.Error("nobody deletes")
 	}
 }
