@@ -98,20 +98,7 @@ func connection(t testing.TB, l *lab.Endpoints, database string) postgres.Connec
 	if err != nil {
 		t.Fatal(err)
 	}
-	pgpass, err := os.ReadFile(l.PostgresPassFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(pgpass), ":*:*:"+lab.PostgresOdoo+":")
-	if !ok {
-		t.Fatal("no password of the owner")
-	}
-	password, _, _ := strings.Cut(rest, "\n")
-	file := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return postgres.Connection{Host: host, Port: number, User: lab.PostgresOdoo, Database: database, TLS: "disable", PasswordFile: file}
+	return postgres.Connection{Host: host, Port: number, User: lab.PostgresOdoo, Database: database, TLS: "disable", PasswordFile: l.PostgresPasswordFile()}
 }
 
 // take makes a backup.

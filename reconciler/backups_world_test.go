@@ -76,13 +76,6 @@ func (s *shopWorld) backupYAML(l *lab.Endpoints, bucket string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	pgpass, err := os.ReadFile(l.PostgresPassFile())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(pgpass), ":*:*:"+lab.PostgresOdoo+":")
-	password, _, _ := strings.Cut(rest, "\n")
-	s.keep("password", password+"\n")
 	estate, err := age.GenerateX25519Identity()
 	if err != nil {
 		s.t.Fatal(err)
@@ -115,13 +108,13 @@ func (s *shopWorld) backupYAML(l *lab.Endpoints, bucket string) string {
       - name: far
         directory: {path: %s}
     databases:
-      - {environment: dev, host: %s, port: %s, user: %s, database: %s, passwordFile: password, tls: disable, filestore: %s}
+      - {environment: dev, host: %s, port: %s, user: %s, database: %s, passwordFile: %s, tls: disable, filestore: %s}
     recipients: [%s, %s]
     identityFile: estate.key
     drillIdentityFile: escrow.key
     scratchDir: %s
 `, l.S3URL, lab.S3Region, bucket, l.CAFile, l.S3CredentialsFile(lab.S3Writer), l.S3CredentialsFile(lab.S3Expirer), s.far,
-		host, port, lab.PostgresOdoo, s.shop.Name, s.shop.Filestore, estate.Recipient(), escrow.Recipient(), scratch)
+		host, port, lab.PostgresOdoo, s.shop.Name, l.PostgresPasswordFile(), s.shop.Filestore, estate.Recipient(), escrow.Recipient(), scratch)
 }
 
 func (s *shopWorld) keep(name, text string) {

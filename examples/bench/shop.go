@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -103,16 +102,7 @@ func (b *shop) connection(database string) (postgres.Connection, error) {
 	if err != nil {
 		return postgres.Connection{}, err
 	}
-	pgpass, err := os.ReadFile(b.lab.PostgresPassFile())
-	if err != nil {
-		return postgres.Connection{}, err
-	}
-	_, rest, ok := strings.Cut(string(pgpass), ":*:*:"+lab.PostgresOdoo+":")
-	if !ok {
-		return postgres.Connection{}, errors.New("there is no password of the database's owner")
-	}
-	password, _, _ := strings.Cut(rest, "\n")
-	file := filepath.Join(b.dir, "password")
-	return postgres.Connection{Host: host, Port: number, User: lab.PostgresOdoo, Database: database, TLS: "disable", PasswordFile: file},
-		os.WriteFile(file, []byte(password), 0o600)
+	return postgres.Connection{
+		Host: host, Port: number, User: lab.PostgresOdoo, Database: database, TLS: "disable", PasswordFile: b.lab.PostgresPasswordFile(),
+	}, nil
 }

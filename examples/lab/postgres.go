@@ -64,7 +64,7 @@ func (postgres) Command(ctx context.Context, l *Lab, binary string) (*exec.Cmd, 
 	return cmd, nil
 }
 
-// initPostgres creates the data directory with both users. Their passwords are in pgpass alone.
+// initPostgres creates the data directory with both users. Their passwords are in files alone.
 func (l *Lab) initPostgres(ctx context.Context, binary string) error {
 	data, unfinished := l.path("postgres", "data"), l.path("postgres", "unfinished")
 	if err := errors.Join(os.RemoveAll(unfinished), os.MkdirAll(l.path("postgres"), 0o700)); err != nil {
@@ -73,6 +73,9 @@ func (l *Lab) initPostgres(ctx context.Context, binary string) error {
 	admin, odoo := rand.Text(), rand.Text()
 	pgpass := fmt.Sprintf("127.0.0.1:*:*:%s:%s\n127.0.0.1:*:*:%s:%s\n", PostgresAdmin, admin, PostgresOdoo, odoo)
 	if err := writeFile(l.PostgresPassFile(), []byte(pgpass), 0o600); err != nil {
+		return err
+	}
+	if err := writeFile(l.PostgresPasswordFile(), []byte(odoo+"\n"), 0o600); err != nil {
 		return err
 	}
 	passwordFile := l.path("postgres", "admin-password")
@@ -114,6 +117,9 @@ func (postgres) Ready(ctx context.Context, l *Lab) error {
 
 // PostgresPassFile names the file with the passwords of both users, as environment variable PGPASSFILE wants it.
 func (e *Endpoints) PostgresPassFile() string { return e.path("postgres", "pgpass") }
+
+// PostgresPasswordFile names the file with the password of [PostgresOdoo] and nothing else.
+func (e *Endpoints) PostgresPasswordFile() string { return e.path("postgres", PostgresOdoo+".password") }
 
 // PostgresDSN says how to connect as the user, for PostgreSQL's own tools and for pgx. It holds no secret.
 func (e *Endpoints) PostgresDSN(user, database string) string {
