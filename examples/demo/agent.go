@@ -42,10 +42,10 @@ spec:
   audit:
     url: %s
     signingKeyFile: signing
-`
+%s`
 
 // newAgent writes the configuration of an agent.
-func newAgent(dir, purser, kubeconfig, estate, audit string) (*agent, error) {
+func newAgent(dir, purser, kubeconfig, estate, audit, backups string) (*agent, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func newAgent(dir, purser, kubeconfig, estate, audit string) (*agent, error) {
 	address := listener.Addr().String()
 	listener.Close()
 	a := &agent{purser: purser, config: filepath.Join(dir, "purser.yaml"), log: filepath.Join(dir, "purser.log"), server: "http://" + address}
-	return a, os.WriteFile(a.config, fmt.Appendf(nil, agentConfig, address, estate, kubeconfig, audit), 0o600)
+	return a, os.WriteFile(a.config, fmt.Appendf(nil, agentConfig, address, estate, kubeconfig, audit, backups), 0o600)
 }
 
 // start runs "purser run" and returns when it answers.

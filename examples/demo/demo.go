@@ -35,6 +35,7 @@ type demo struct {
 	audit   *lab.Repo
 	kube    kubernetes.Interface
 	agent   *agent
+	scratch string // of restores
 	started time.Time
 }
 
@@ -51,6 +52,7 @@ var chapters = []struct {
 	{"A release waits for an approval", (*demo).approve},
 	{"Two pull requests are released together", (*demo).together},
 	{"A release is promoted, and no stage is skipped", (*demo).promote},
+	{"Backups are proven by restoring them, or nothing is released", (*demo).backUp},
 	{"A freeze, and the way through it", (*demo).freeze},
 	{"An auditor checks the log, offline", (*demo).verify},
 }
@@ -108,7 +110,7 @@ func (d *demo) prepare(ctx context.Context) (stop func() error, err error) {
 		return nil, fmt.Errorf("build purser: %w\n%s", err, out)
 	}
 	start := time.Now()
-	servers := []string{lab.Git}
+	servers := []string{lab.Git, lab.PostgreSQL, lab.S3}
 	if d.kubeconfig == "" {
 		servers = nil // all of them
 	}
@@ -117,7 +119,7 @@ func (d *demo) prepare(ctx context.Context) (stop func() error, err error) {
 		return nil, err
 	}
 	d.git = &l.Endpoints
-	stop = func() error { return errors.Join(d.agent.stop(), l.Stop()) }
+	stop = func() error { return errors.Join(d.agent.stop(), l.Stop(), os.RemoveAll(d.scratch)) }
 	if err := d.connect(ctx, l); err != nil {
 		return nil, errors.Join(err, stop())
 	}
@@ -158,7 +160,11 @@ func (d *demo) connect(ctx context.Context, l *lab.Lab) error {
 	if err := os.CopyFS(d.estate, os.DirFS(filepath.Join(d.root, "examples", "estate"))); err != nil {
 		return err
 	}
-	d.agent, err = newAgent(d.dir, d.purser, agent, d.estates.URL, d.audit.URL)
+	backups, err := d.prepareShop(ctx, l)
+	if err != nil {
+		return fmt.Errorf("prepare the shop of qa: %w", err)
+	}
+	d.agent, err = newAgent(d.dir, d.purser, agent, d.estates.URL, d.audit.URL, backups)
 	return err
 }
 

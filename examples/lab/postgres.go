@@ -119,7 +119,9 @@ func (postgres) Ready(ctx context.Context, l *Lab) error {
 func (e *Endpoints) PostgresPassFile() string { return e.path("postgres", "pgpass") }
 
 // PostgresPasswordFile names the file with the password of [PostgresOdoo] and nothing else.
-func (e *Endpoints) PostgresPasswordFile() string { return e.path("postgres", PostgresOdoo+".password") }
+func (e *Endpoints) PostgresPasswordFile() string {
+	return e.path("postgres", PostgresOdoo+".password")
+}
 
 // PostgresDSN says how to connect as the user, for PostgreSQL's own tools and for pgx. It holds no secret.
 func (e *Endpoints) PostgresDSN(user, database string) string {
