@@ -2,7 +2,6 @@ package upkeep
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -254,10 +253,24 @@ func (w *Worker) Replicate(ctx context.Context, s Subject, j Job, progress func(
 		p.Error = err.Error()
 		return p, nil
 	}
-	p.Manifest = made.Manifest
+	p.Manifest, p.Segments, p.Bytes, p.Reused = &made.Ref, made.Segments, made.Bytes, made.Reused
 	return p, nil
 }
 
-func (w *Worker) replicate(context.Context, Subject, Job, func(backup.Progress)) (evidence.Replication, error) {
-	return evidence.Replication{}, errors.New("copying to another store is not there yet")
+func (w *Worker) replicate(ctx context.Context, s Subject, j Job, progress func(backup.Progress)) (backup.Replicated, error) {
+	from, err := w.stored(s, Job{ID: j.ID, Store: s.Policy.Spec.Store}, nil)
+	if err != nil {
+		return backup.Replicated{}, err
+	}
+	to, err := w.Site.Store(j.Store)
+	if err != nil {
+		return backup.Replicated{}, err
+	}
+	keep, err := s.keep()
+	if err != nil {
+		return backup.Replicated{}, err
+	}
+	return backup.Replicate(ctx, from, to, backup.ReplicateOptions{
+		Store: j.Store, Lock: keep.Lock(w.Now()), Previous: s.previous(j.Store), Deadline: s.Policy.Spec.Deadline, Progress: progress, Now: w.Now,
+	})
 }
