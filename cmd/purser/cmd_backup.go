@@ -61,7 +61,7 @@ func newBackupNowCommand() *cobra.Command {
 			if !slices.Contains([]backup.Level{"none", backup.L0, backup.L1, backup.L2}, level) {
 				return exit{usageExit, fmt.Errorf("--verify: %q is none of none, L0, L1 and L2", verify)}
 			}
-			if err := errors.Join(checkEnvironment(args[0]), c.connect()); err != nil {
+			if err := c.connect(args[0]); err != nil {
 				return err
 			}
 			made, err := makeBackup(cmd, &c, args[0], reason, level)
@@ -140,7 +140,7 @@ all of it. L2 restores it and compares.
 			if !slices.Contains([]backup.Level{backup.L0, backup.L1, backup.L2}, o.Level) {
 				return exit{usageExit, fmt.Errorf("--level: %q is none of L0, L1 and L2", level)}
 			}
-			if err := errors.Join(checkEnvironment(args[0]), c.connect()); err != nil {
+			if err := c.connect(args[0]); err != nil {
 				return err
 			}
 			v, err := ordered[evidence.Verification](cmd.Context(), &c, args[0], o, newMeter(cmd.ErrOrStderr()))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -50,7 +49,7 @@ the one with --id. RTO and RPO are measured, and compared with the policy's obje
 			if id != "" {
 				o.Point, o.ID = "", backup.ID(id)
 			}
-			if err := errors.Join(checkEnvironment(args[0]), c.connect()); err != nil {
+			if err := c.connect(args[0]); err != nil {
 				return err
 			}
 			d, err := ordered[evidence.RestoreTest](cmd.Context(), &c, args[0], o, newMeter(cmd.ErrOrStderr()))

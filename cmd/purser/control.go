@@ -34,8 +34,11 @@ func (c *control) flags(cmd *cobra.Command) {
 // maxLine bounds a line of an answer, in bytes: a record is in one.
 const maxLine = 64 << 20
 
-// connect finds the socket.
-func (c *control) connect() error {
+// connect finds the socket for orders about an environment.
+func (c *control) connect(environment string) error {
+	if err := checkEnvironment(environment); err != nil {
+		return err
+	}
 	config, err := declaration.LoadAgent(c.config)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/purser-gitops/purser/backup"
+	"github.com/purser-gitops/purser/backup/store"
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 )
@@ -121,10 +124,15 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// writeLog is "log REPOSITORY KEY": it makes an audit repository with a short log, and the key that signs it.
+// writeLog is "log REPOSITORY KEY [backups]": it makes an audit repository with a short log, of releases or of backups, and the key
+// that signs it.
 func writeLog(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: log REPOSITORY KEY")
+	drafts := releaseRecords
+	switch {
+	case !neg && len(args) == 3 && args[2] == "backups":
+		drafts = backupRecords
+	case neg || len(args) != 2:
+		ts.Fatalf("usage: log REPOSITORY KEY [backups]")
 	}
 	repository, file := ts.MkAbs(args[0]), ts.MkAbs(args[1])
 	ts.Check(ts.Exec("git", "init", "--quiet", "--bare", repository))
@@ -141,20 +149,68 @@ func writeLog(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ended := make(chan error, 1)
 	go func() { ended <- log.Run(ctx) }()
-	release := []evidence.Subject{{Name: "release/dev", Digest: map[string]string{"sha256": strings.Repeat("ab", 32)}}}
 	var last evidence.Record
-	for _, d := range []evidence.Draft{
-		{Type: evidence.TypeStart, Key: []string{"1"}, Predicate: evidence.Start{Version: "v1", Renderer: "r1"}},
-		{Type: evidence.TypePlan, Environment: "dev", Deployment: 1, Subjects: release,
-			Predicate: evidence.Plan{Purpose: evidence.PurposeRelease, Summary: map[string]int{"created": 2}}},
-		{Type: evidence.TypeRefused, Environment: "qa", Key: []string{"1"},
-			Predicate: evidence.Refused{Stage: evidence.StageRender, Errors: []string{"two\nlines\x1b[2J"}}},
-		{Type: evidence.TypeStop, Key: []string{"1"}, Predicate: evidence.Stop{Reason: "asked to stop"}},
-	} {
+	for _, d := range drafts() {
 		last, err = log.Add(d)
 		ts.Check(err)
 	}
 	ts.Check(log.Published(ctx, last.Index))
 	ts.Check(log.Close(ctx))
 	ts.Check(<-ended)
+}
+
+func releaseRecords() []evidence.Draft {
+	release := []evidence.Subject{{Name: "release/dev", Digest: map[string]string{"sha256": strings.Repeat("ab", 32)}}}
+	return []evidence.Draft{
+		{Type: evidence.TypeStart, Key: []string{"1"}, Predicate: evidence.Start{Version: "v1", Renderer: "r1"}},
+		{Type: evidence.TypePlan, Environment: "dev", Deployment: 1, Subjects: release,
+			Predicate: evidence.Plan{Purpose: evidence.PurposeRelease, Summary: map[string]int{"created": 2}}},
+		{Type: evidence.TypeRefused, Environment: "qa", Key: []string{"1"},
+			Predicate: evidence.Refused{Stage: evidence.StageRender, Errors: []string{"two\nlines\x1b[2J"}}},
+		{Type: evidence.TypeStop, Key: []string{"1"}, Predicate: evidence.Stop{Reason: "asked to stop"}},
+	}
+}
+
+// backupRecords are of a backup that is good in one store and bad in another, of a drill and of a failure.
+func backupRecords() []evidence.Draft {
+	const id = backup.ID("20261122T101500Z-dev-abcdefgh")
+	at := id.Began()
+	cause := evidence.Cause{Policy: "shop", Governance: strings.Repeat("12", 20), Reason: "it is time"}
+	manifest := store.Object{Key: backup.ManifestKey("dev", id), Version: "v1", Size: 10, SHA256: strings.Repeat("ab", 32), LockedUntil: at.Add(72 * time.Hour)}
+	looked := func(in string, found ...backup.Finding) evidence.Verification {
+		v := evidence.Verification{Cause: cause, Store: in, Passed: len(found) == 0}
+		v.Verification = backup.Verification{Environment: "dev", ID: id, Manifest: manifest, Asked: backup.L1, Began: at, Ended: at.Add(time.Minute)}
+		if v.Findings.Findings = found; v.Passed {
+			v.Reached = backup.L1
+		}
+		return v
+	}
+	drill := evidence.RestoreTest{Cause: cause, Store: "near", Drill: "latest 0 5 * * *"}
+	drill.DrillReport = backup.DrillReport{
+		Environment: "dev", Point: "latest", Candidates: 1, ID: id, Manifest: manifest, Snapshot: at, RPO: time.Hour, RTO: 2 * time.Minute, WantRTO: time.Hour,
+		Began: at, Ended: at.Add(time.Hour), Unfinished: "somebody\x1b[2J pulled the plug",
+	}
+	plan, _ := json.Marshal(backup.RetentionPlan{Environment: "dev", Decisions: []backup.Decision{
+		{ID: id, Keep: true, Reasons: []string{"newest verified backup\x1b[1m"}, Until: at.Add(72 * time.Hour)},
+	}})
+	return []evidence.Draft{
+		{Type: evidence.TypeStart, Key: []string{"1"}, Predicate: evidence.Start{Version: "v1", Renderer: "r1"}},
+		{Type: evidence.TypeBackup, Environment: "dev", Key: []string{"1"}, Predicate: evidence.Backup{
+			Cause: cause, ID: id, Store: "near", Manifest: &manifest, Began: at, Snapshot: at, Ended: at.Add(time.Minute), Plain: 1234567,
+		}},
+		{Type: evidence.TypeVerification, Environment: "dev", Key: []string{"2"}, Predicate: looked("near")},
+		{Type: evidence.TypeReplication, Environment: "dev", Key: []string{"3"}, Predicate: evidence.Replication{
+			Cause: cause, ID: id, From: "near", To: "far", Manifest: &manifest, Snapshot: at, Began: at, Ended: at.Add(time.Minute),
+		}},
+		{Type: evidence.TypeVerification, Environment: "dev", Key: []string{"4"}, Predicate: looked("far", backup.Finding{
+			Level: backup.L1, Object: "dev/database", What: "torn\x1b[2J", Remedy: "read it again",
+		})},
+		{Type: evidence.TypeRetention, Environment: "dev", Key: []string{"5"}, Predicate: evidence.Retention{
+			Cause: cause, Store: "near", Phase: evidence.RetentionDone, At: at.Add(time.Hour), Kept: 1,
+		}, Blobs: []evidence.Blob{{Name: "plan", Data: plan}}},
+		{Type: evidence.TypeRestoreTest, Environment: "dev", Key: []string{"6"}, Predicate: drill},
+		{Type: evidence.TypeBackup, Environment: "qa", Key: []string{"1"}, Predicate: evidence.Backup{
+			Cause: cause, Store: "near", Began: at, Ended: at.Add(time.Minute), Error: "the server\x1b[31m said no",
+		}},
+	}
 }
