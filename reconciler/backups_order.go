@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/reconciler/evidence"
@@ -83,6 +84,7 @@ func (b *backups) take(key laneKey, o *order) error {
 	if b.stopped {
 		return errStopping
 	}
+	l.orders = slices.DeleteFunc(l.orders, func(o *order) bool { return o.ctx.Err() != nil }) // nobody waits for it any more
 	if len(l.orders) >= maxOrders {
 		return fmt.Errorf("%d orders wait for environment %q already", len(l.orders), key.environment)
 	}

@@ -226,3 +226,23 @@ func TestListenControl(t *testing.T) {
 	}
 	listener.Close()
 }
+
+// Orders that nobody waits for any more keep nobody else from ordering.
+func TestOrdersOfThoseWhoLeft(t *testing.T) {
+	t.Parallel()
+	b := &backups{wake: make(chan struct{}, 1), lanes: map[laneKey]*laneState{}}
+	key := laneKey{environment: "dev"}
+	left, leave := context.WithCancel(t.Context())
+	for range maxOrders {
+		if err := b.take(key, &order{ctx: left}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.take(key, &order{ctx: t.Context()}); err == nil {
+		t.Errorf("more than %d orders wait", maxOrders)
+	}
+	leave()
+	if err := b.take(key, &order{ctx: t.Context()}); err != nil || len(b.lanes[key].orders) != 1 {
+		t.Errorf("after they left %d orders wait: %v", len(b.lanes[key].orders), err)
+	}
+}
