@@ -176,7 +176,7 @@ func (q backupQuery) behind() alert.Trouble {
 		return alert.Trouble{}
 	}
 	t.Why = strings.Join(why, "\n")
-	t.Remedy = "look at the last replications (purser evidence list) and at the store; backups are copied by themselves once it takes them"
+	t.Remedy = "look at the last replications (purser evidence log) and at the store; backups are copied by themselves once it takes them"
 	return t
 }
 
@@ -224,7 +224,7 @@ func (q backupQuery) unproven() alert.Trouble {
 		return alert.Trouble{}
 	}
 	t.Why = some(why)
-	t.Remedy = "mend what the records say (purser evidence list); it is tried again by itself"
+	t.Remedy = "mend what the records say (purser evidence log); it is tried again by itself"
 	return t
 }
 

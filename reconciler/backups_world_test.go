@@ -215,18 +215,7 @@ func TestDamagedBackupBlocks(t *testing.T) {
 	s.run()
 	s.untilLive("dev", "one")
 	made := ordered[evidence.Backup](s, reconciler.Order{Task: upkeep.TakeBackup, Reason: "before a damage"})
-	file := filepath.Join(s.far, filepath.FromSlash(backup.Key("dev", made.ID, backup.DatabaseName)))
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[len(data)/2] ^= 1
-	if err := os.Chmod(file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	s.damage(filepath.Join(s.far, filepath.FromSlash(backup.Key("dev", made.ID, backup.DatabaseName))))
 	looked := ordered[evidence.Verification](s, reconciler.Order{Task: upkeep.Verify, ID: made.ID, Level: backup.L1, Reason: "somebody doubts it"})
 	if looked.Passed || looked.Err() == nil {
 		t.Fatalf("a flipped bit was not found: %+v", looked)
