@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/backup/store"
 	"github.com/purser-gitops/purser/reconciler/evidence"
@@ -341,6 +343,7 @@ func newLedger(t *testing.T) *ledger {
 // open has the agent take its configuration of backups.
 func (l *ledger) open() {
 	l.t.Helper()
+	l.agent.options.Registerer = prometheus.NewRegistry()
 	opened, err := newBackups(l.agent)
 	if err != nil {
 		l.t.Fatal(err)
