@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -355,17 +356,37 @@ func (k *keeper) restores(id backup.ID) (flags []string) {
 		k.t.Errorf("restored %+v", again)
 	}
 	k.sound(d)
-	k.t.Cleanup(func() {
-		aside := *k.lab.Database(again.AsideDatabase)
-		aside.Filestore = again.AsideFilestore
-		if err := k.lab.DropDatabase(context.WithoutCancel(k.t.Context()), &aside); err != nil {
-			k.t.Log(err)
-		}
-	})
+	k.dropLater("database " + again.AsideDatabase + "\nfolder " + again.AsideFilestore + "\n")
+	if code, shown := onTerminal(k.t, k.program, restore, "To go on, type:", "yes"); code != unconfirmed || !strings.Contains(shown, want) {
+		k.t.Errorf("after another text was typed it ends with %d:\n%s", code, shown)
+	}
+	code, shown := onTerminal(k.t, k.program, restore, "To go on, type:", want)
+	k.says("the restore on a terminal", shown, "Restored", "Kept aside  database", "Kept aside  folder", "\x1b[K")
+	if code != 0 {
+		k.t.Errorf("after the text was typed it ends with %d", code)
+	}
+	k.sound(d)
+	k.dropLater(shown)
 	_, said := k.tells(1, append(restore, "--store", "far")...)
 	k.says("another store", said, `in store "far"`)
 	k.tells(2, "backup", "restore", "dev", string(id), "--config", k.config)
 	return flags
+}
+
+// dropLater removes, at the end of the test, what a restore says that it put aside.
+func (k *keeper) dropLater(said string) {
+	k.t.Helper()
+	found := regexp.MustCompile(`database (\S+-before-\S+)\s(?s:.*)folder (\S+\.before-\S+)`).FindStringSubmatch(said)
+	if found == nil {
+		k.t.Fatalf("nothing was put aside:\n%s", said)
+	}
+	k.t.Cleanup(func() {
+		aside := k.lab.Database(found[1])
+		aside.Filestore = found[2]
+		if err := k.lab.DropDatabase(context.WithoutCancel(k.t.Context()), aside); err != nil {
+			k.t.Log(err)
+		}
+	})
 }
 
 // damaged makes a backup and breaks it.
