@@ -9,8 +9,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envTake) != "" {
-		if err := takeChild(); err != nil {
+	if child := map[string]func() error{"take": takeChild, "replicate": replicateChild}[os.Getenv(envChild)]; child != nil {
+		if err := child(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

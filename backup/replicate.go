@@ -231,8 +231,12 @@ func (r *replication) copyOne(ctx context.Context, want store.Object) (store.Obj
 	source := &original{Reader: counted{in, &r.meter}}
 	made, err := r.to.Create(ctx, want.Key, source, r.o.Lock)
 	switch {
-	case errors.Is(err, store.ErrExists): // by another replication, or it was hidden
-		return r.appeared(ctx, want, err)
+	case errors.Is(err, store.ErrExists): // since it was looked for, or it was hidden then
+		there, err := r.current(ctx, want.Key)
+		if err != nil {
+			return store.Object{}, err
+		}
+		return r.adopt(ctx, there, want)
 	case damaged(source.err):
 		return store.Object{}, fmt.Errorf("%w: %w", ErrSource, err)
 	case err != nil:
@@ -260,20 +264,17 @@ func (o *original) Read(p []byte) (int, error) {
 // finish writes the manifest, if it is not there.
 func (r *replication) finish(ctx context.Context) (err error) {
 	if r.ref, err = Write(ctx, r.to, r.m, r.o.Lock); errors.Is(err, store.ErrExists) {
-		return r.finished(ctx, err)
+		return r.finished(ctx)
 	}
 	return err
 }
 
 // finished takes the manifest that is there, if it says the same.
-func (r *replication) finished(ctx context.Context, exists error) error {
+func (r *replication) finished(ctx context.Context) error {
 	key := ManifestKey(r.m.Environment, r.m.ID)
-	there, ok, err := r.current(ctx, key)
+	there, err := r.current(ctx, key)
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return exists
 	}
 	m, err := open(ctx, r.to, r.m.Environment, r.m.ID, there, false)
 	if err == nil {

@@ -38,29 +38,17 @@ func (r *replication) find(ctx context.Context, want store.Object) (_ store.Obje
 	return o, err == nil, err
 }
 
-// appeared finds an object that was not there when it was looked for.
-func (r *replication) appeared(ctx context.Context, want store.Object, exists error) (store.Object, error) {
-	o, ok, err := r.current(ctx, want.Key)
-	if err != nil {
-		return store.Object{}, err
-	}
-	if !ok {
-		return store.Object{}, exists
-	}
-	return r.adopt(ctx, o, want)
-}
-
-// current is what the store lists under a key.
-func (r *replication) current(ctx context.Context, key string) (_ store.Object, there bool, err error) {
+// current is what the store lists under a key under which nothing can be created.
+func (r *replication) current(ctx context.Context, key string) (store.Object, error) {
 	for o, err := range r.to.List(ctx, key) {
 		if err != nil {
-			return store.Object{}, false, err
+			return store.Object{}, err
 		}
 		if o.Key == key {
-			return o, true, nil
+			return o, nil
 		}
 	}
-	return store.Object{}, false, nil
+	return store.Object{}, other(fmt.Errorf("object %s: %w, and a delete marker hides it", key, store.ErrExists))
 }
 
 // adopt takes an object that is there if it has the content and the lock that are wanted, and extends the lock.

@@ -30,6 +30,7 @@ type backend struct {
 	hide    func(t testing.TB, o store.Object)             // delete it without naming its version
 	kept    bool                                           // swapped and hidden versions can still be read
 	file    func(key string) string                        // where the current content of an object is
+	options store.S3Options                                // of a bucket
 }
 
 // onStores runs a test on each kind of store.
@@ -78,9 +79,12 @@ func openBucket(t testing.TB) backend {
 	t.Helper()
 	l := labtest.Shared(t, lab.S3)
 	bucket := labtest.Bucket(t, l)
+	options := store.S3Options{Endpoint: l.S3URL, Region: lab.S3Region, Bucket: bucket, Prefix: "estate/", CA: l.CAFile,
+		Credentials: l.S3CredentialsFile(lab.S3Writer), Backoff: 200 * time.Millisecond}
 	open := func(user string) *store.S3 {
-		s, err := store.NewS3(store.S3Options{Endpoint: l.S3URL, Region: lab.S3Region, Bucket: bucket, Prefix: "estate/", CA: l.CAFile,
-			Credentials: l.S3CredentialsFile(user), Backoff: 200 * time.Millisecond})
+		o := options
+		o.Credentials = l.S3CredentialsFile(user)
+		s, err := store.NewS3(o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +105,7 @@ func openBucket(t testing.TB) backend {
 		t.Fatal(err)
 	}
 	t.Cleanup(closeExpirer)
-	return backend{Store: open(lab.S3Writer), expirer: open(lab.S3Expirer), kept: true,
+	return backend{Store: open(lab.S3Writer), expirer: open(lab.S3Expirer), kept: true, options: options,
 		file: func(key string) string { return filepath.Join(l.Dir, "s3", "buckets", bucket, "estate", key) },
 		swap: func(t testing.TB, key string, content []byte) {
 			if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: aws.String("estate/" + key), Body: bytes.NewReader(content)}); err != nil {

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -175,8 +176,8 @@ func (s *shop) whole(t testing.TB, l Listing) {
 	}
 }
 
-// envTake makes the test binary a process that makes one backup, told by its standard input.
-const envTake = "PURSER_TAKE_TEST_CHILD"
+// envChild makes the test binary a process that does one thing, told by its standard input.
+const envChild = "PURSER_BACKUP_TEST_CHILD"
 
 type takeTask struct {
 	Endpoint, Bucket, Prefix, Credentials, CA string
@@ -216,11 +217,17 @@ func takeChild() error {
 func (s *shop) killed(t *testing.T, after time.Duration) {
 	t.Helper()
 	o, c, to := s.options, s.options.Connection, s.s3Options(s.lab.S3URL, lab.S3Writer)
-	task, err := json.Marshal(takeTask{
+	killChild(t, "take", takeTask{
 		Endpoint: to.Endpoint, Bucket: to.Bucket, Prefix: to.Prefix, Credentials: to.Credentials, CA: to.CA,
 		Environment: o.Environment, Filestore: o.Filestore, Scratch: o.Scratch, Host: c.Host, Port: c.Port, User: c.User, Database: c.Database,
 		Password: c.PasswordFile, Recipients: o.Recipients, Settings: o.Settings, Lock: o.Lock, PackBytes: o.PackBytes,
-	})
+	}, after)
+}
+
+// killChild starts a process that does something, and kills it so long after it has begun.
+func killChild(t *testing.T, what string, task any, after time.Duration) {
+	t.Helper()
+	told, err := json.Marshal(task)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,8 +236,8 @@ func (s *shop) killed(t *testing.T, after time.Duration) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), envTake+"=1")
-	cmd.Stdin, cmd.Stderr = strings.NewReader(string(task)), os.Stderr
+	cmd.Env = append(os.Environ(), envChild+"="+what)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(told), os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
