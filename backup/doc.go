@@ -30,6 +30,13 @@
 // strictly locked; their locks are extended before the manifest is written. What a backup that was broken off had stored by
 // then is in a journal in the scratch folder, and the next one uses it.
 //
+// # Replicas
+//
+// [Replicate] copies the sealed objects of a backup into another store, under the same keys, and opens none of them. Each is read
+// by its recorded version and compared with its SHA-256 while it is written; what is there already and is the same is used. The
+// manifest of the replica names that store and the versions there, and is written last: a replica is proven, restored and
+// kept like the backup, by what the evidence log has of it.
+//
 // # Retention
 //
 // [Keep.Decide] says for each backup whether it is kept, why, how long its objects are to be locked, and what can be

@@ -58,7 +58,9 @@ type Replicated struct {
 //
 // After an error there is no replica: what has been copied by then is a [Half], which the next attempt completes. It fails
 // with [ErrSource] if an object cannot be read as it was recorded, and with [ErrOther] if there is something else under a
-// key. A backup that has a replica already, such as one whose answer got lost, has its replica found.
+// key. A replica that is there already, such as one of which the store's answer got lost, is found.
+//
+// Nothing may expire in the other store meanwhile: the half of an old backup looks like one that was broken off.
 func Replicate(ctx context.Context, from Stored, to replicaStore, o ReplicateOptions) (Replicated, error) {
 	if o.Now == nil {
 		o.Now = time.Now
