@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/purser-gitops/purser/backup/store"
+	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
 
@@ -30,7 +31,7 @@ func TestDrill(t *testing.T) {
 	t.Parallel()
 	s := openStand(t)
 	older := s.backUp(t, making{})
-	newer := s.backUp(t, making{})
+	newer := s.backUpLater(t, older)
 	from, o := s.drillOf(t, newer, older)
 	failed := Record{ID: NewID("prod-eu", time.Now()), Verified: time.Now(), Failed: true}
 	unverified := Record{ID: NewID("prod-eu", time.Now().Add(time.Second))}
@@ -61,11 +62,24 @@ func TestDrill(t *testing.T) {
 	}
 }
 
+// backUpLater makes a backup whose ID comes after that of another one: those of one second have no order.
+func (s *stand) backUpLater(t testing.TB, than backedUp) backedUp {
+	t.Helper()
+	labtest.Eventually(t, "the next second", func(context.Context) error {
+		if time.Now().Before(than.ID.Began().Add(time.Second)) {
+			return errors.New("it is still the same one")
+		}
+		return nil
+	})
+	return s.backUp(t, making{})
+}
+
 // A drill restores the point that chance gives, and none that is not verified or that came after the failure.
 func TestDrillChooses(t *testing.T) {
 	t.Parallel()
 	s := openStand(t)
-	first, second := s.backUp(t, making{}), s.backUp(t, making{})
+	first := s.backUp(t, making{})
+	second := s.backUpLater(t, first)
 	from, o := s.drillOf(t, second, first)
 	o.Point, o.Random = declaration.PointRandom, func(n int) int { return n - 2 }
 	if r, err := Drill(bound(t), from, o); err != nil || !r.Passed() || r.ID != first.ID {

@@ -77,7 +77,10 @@ func TestReplicateDamaged(t *testing.T) {
 				if !errors.Is(err, ErrSource) || errors.Is(err, ErrOther) || made.Manifest != nil {
 					t.Errorf("%s of %s: %+v, %v", what, harmed.Key, made, err)
 				}
-				l := wholeReplicas(t, to, "prod-eu")
+				l, err := List(bound(t), to, "prod-eu")
+				if err != nil {
+					t.Fatal(err)
+				}
 				for _, b := range l.Backups {
 					if b.ID == m.ID {
 						t.Errorf("%s of %s: it is listed", what, harmed.Key)
@@ -98,18 +101,18 @@ func TestReplicateDamaged(t *testing.T) {
 // What others have put under a key of the backup is no part of a replica, unless it is the same.
 func TestReplicateToWhereSomethingIs(t *testing.T) {
 	t.Parallel()
-	later := store.Lock{Mode: store.Governance, Until: time.Now().Add(2 * time.Hour)}
 	for what, c := range map[string]struct {
 		content func(was []byte) []byte
-		lock    store.Lock
+		mode    store.Mode
+		locked  time.Duration
 		fine    bool
 	}{
-		"the same":                     {func(b []byte) []byte { return b }, later, true},
-		"the same with a short lock":   {func(b []byte) []byte { return b }, store.Lock{Mode: store.Governance, Until: time.Now().Add(time.Minute)}, true},
-		"the same without a lock":      {func(b []byte) []byte { return b }, store.Lock{}, false},
-		"the same in another mode":     {func(b []byte) []byte { return b }, store.Lock{Mode: store.Compliance, Until: time.Now().Add(time.Minute)}, false},
-		"other content of that length": {func(b []byte) []byte { return append([]byte{b[0] ^ 1}, b[1:]...) }, later, false},
-		"less":                         {func(b []byte) []byte { return b[1:] }, later, false},
+		"the same":                     {func(b []byte) []byte { return b }, store.Governance, 2 * time.Hour, true},
+		"the same with a short lock":   {func(b []byte) []byte { return b }, store.Governance, 10 * time.Minute, true},
+		"the same without a lock":      {func(b []byte) []byte { return b }, store.Unlocked, 0, false},
+		"the same in another mode":     {func(b []byte) []byte { return b }, store.Compliance, time.Minute, false},
+		"other content of that length": {func(b []byte) []byte { return append([]byte{b[0] ^ 1}, b[1:]...) }, store.Governance, 2 * time.Hour, false},
+		"less":                         {func(b []byte) []byte { return b[1:] }, store.Governance, 2 * time.Hour, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -124,7 +127,11 @@ func TestReplicateToWhereSomethingIs(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					made, err := to.Create(bound(t), there.Key, bytes.NewReader(c.content(content)), c.lock)
+					var lock store.Lock
+					if c.mode != store.Unlocked {
+						lock = store.Lock{Mode: c.mode, Until: time.Now().Add(c.locked)}
+					}
+					made, err := to.Create(bound(t), there.Key, bytes.NewReader(c.content(content)), lock)
 					if err != nil {
 						t.Fatal(err)
 					}

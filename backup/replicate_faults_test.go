@@ -69,8 +69,8 @@ func TestReplicateUnderFaults(t *testing.T) {
 				var m *Manifest
 				var ref store.Object
 				if number%5 == 4 {
-					m, ref = finishLarge(t, from, environment, 6, 9<<20)
-					after := time.Duration(rand.New(rand.NewPCG(3, uint64(number))).Int64N(int64(500 * time.Millisecond)))
+					m, ref = finishLarge(t, from, environment, 4, 5<<20)
+					after := time.Duration(rand.New(rand.NewPCG(3, uint64(number))).Int64N(int64(200 * time.Millisecond)))
 					killChild(t, "replicate", replicateTask{childStore(from), childStore(to), environment, m.ID, ref, o.Store, o.Lock}, after)
 					concerned.Add(1)
 				} else {
