@@ -6,10 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/reconciler/alert"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/reconciler/upkeep"
+	"github.com/purser-gitops/purser/sources/declaration"
 )
 
 // What is wrong with backups, and since when, follows from the records; only what left none is remembered.
@@ -137,5 +140,32 @@ func TestBackupTroubles(t *testing.T) {
 				t.Errorf("wrong is %q: %s\nwant %q: %s", got, said, test.want, test.says)
 			}
 		})
+	}
+}
+
+// Where the configuration lacks what a policy needs nothing else is told, and nothing at all without a policy.
+func TestBackupsThatTheAgentCannotMake(t *testing.T) {
+	t.Parallel()
+	a := newScene(t, nil).agent
+	a.options.Registerer = prometheus.NewRegistry()
+	var err error
+	if a.backups, err = newBackups(a); err != nil {
+		t.Fatal(err)
+	}
+	dev := *a.law.Environments["dev"]
+	l := *a.law
+	set := *l.Set
+	set.Environments, set.BackupPolicies = map[string]*declaration.Environment{"dev": &dev}, map[string]*declaration.BackupPolicy{"shop": shopPolicy(t)}
+	l.Set = &set
+	q := backupQuery{name: "dev", b: &upkeep.Backups{}, first: beginnings{}, now: backupNoon}
+	if got := a.backupTroubles(&l, q); got != (alert.Backups{}) {
+		t.Errorf("without a policy: %+v", got)
+	}
+	dev.Spec.Backup = "shop"
+	first := a.backupTroubles(&l, q)
+	q.now = q.now.Add(100 * time.Hour)
+	got := a.backupTroubles(&l, q)
+	if got != first || !got.Unable.Since.Equal(backupNoon) || !strings.Contains(got.Unable.Why, "names no database") || got.Overdue != (alert.Trouble{}) {
+		t.Errorf("without a database: %+v", got)
 	}
 }
