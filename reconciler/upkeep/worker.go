@@ -213,12 +213,15 @@ func (w *Worker) Drill(ctx context.Context, s Subject, j Job, progress func(back
 	if err != nil {
 		return p, err
 	}
-	records := s.records(j.Store)
+	records, proof := s.records(j.Store), w.proof(s, progress)
 	if j.ID != "" {
 		records = only(records, j.ID)
 	}
+	if j.ID != "" || j.Point == declaration.PointRandom {
+		proof.RPO = 0 // an older backup is worth restoring, and says nothing of what would be lost
+	}
 	r, err := backup.Drill(ctx, backup.DrillSource{Store: in, Environment: s.Environment, Records: records, Identities: identities}, backup.DrillOptions{
-		ProofOptions: w.proof(s, progress), RTO: s.Policy.Spec.RTO, Point: j.Point, Random: w.Random,
+		ProofOptions: proof, RTO: s.Policy.Spec.RTO, Point: j.Point, Random: w.Random,
 		Sources: []backup.Address{{Host: database.Host, Port: database.Port}},
 	})
 	if ctx.Err() != nil {
