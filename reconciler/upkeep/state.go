@@ -118,7 +118,7 @@ func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
 			if c.FailedAt == "" {
 				c.Found = p.Ended
 			}
-			c.Problem, c.Verified, c.Level, c.Looked = p.Findings.Findings[0].String(), time.Time{}, "", r.Index
+			c.Problem, c.Verified, c.Level, c.Looked = p.Findings.Findings[0].Object+": "+p.Findings.Findings[0].What, time.Time{}, "", r.Index
 			for _, found := range p.Findings.Findings {
 				c.FailedAt = max(c.FailedAt, found.Level, backup.L0)
 			}
