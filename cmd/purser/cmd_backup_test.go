@@ -404,7 +404,7 @@ func (k *keeper) damaged() backup.ID {
 		k.t.Fatal(err)
 	}
 	out, said := k.tells(notGood, "backup", "verify", "dev", string(id), "--config", k.config)
-	k.says("the verification", out, "1 findings", "Found")
+	k.says("the verification", out, "findings: 1", "Found")
 	k.says("the verification", said, "is not what it should be")
 	show, _ := k.tells(0, "backup", "show", "dev", string(id), "--server", k.server)
 	k.says("the backup", show, "failed L1")

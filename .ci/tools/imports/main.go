@@ -35,9 +35,9 @@ var rules = []rule{
 	{"reconciler", append([]string{"reconciler/...", "backup", "backup/..."}, leaves...)},
 	{"reconciler/evidence", append([]string{"reconciler/policy", "backup", "backup/store"}, leaves...)}, // records decisions; never the reverse
 	{"reconciler/upkeep", append([]string{"reconciler/evidence", "reconciler/policy", "backup", "backup/..."}, leaves...)},
-	{"reconciler/alert", append([]string{"reconciler/policy"}, leaves...)},    // tells of verdicts; never the reverse
-	{"reconciler/landed", append([]string{"reconciler/policy"}, leaves...)},   // gives facts to gates; never the reverse
-	{"reconciler/answer", append([]string{"reconciler/policy"}, leaves...)},   // words verdicts; never the reverse
+	{"reconciler/alert", append([]string{"reconciler/policy"}, leaves...)},  // tells of verdicts; never the reverse
+	{"reconciler/landed", append([]string{"reconciler/policy"}, leaves...)}, // gives facts to gates; never the reverse
+	{"reconciler/answer", append([]string{"reconciler/policy"}, leaves...)}, // words verdicts; never the reverse
 	{"reconciler/...", leaves},
 	{"sources", []string{"sources/credential"}},
 	{"sources/credential", nil},
