@@ -93,7 +93,9 @@ func (f failing) Read([]byte) (int, error)  { return 0, f.err }
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	l := labtest.Start(t, lab.PostgreSQL)
-	_, c := seeded(t, &l.Endpoints)
+	d, c := seeded(t, &l.Endpoints)
+	// More than fits between the server and whoever reads the dump: else that may be whole before the restart.
+	execute(t, d.DSN, `CREATE TABLE ballast AS SELECT repeat(md5(n::text), 1000) AS text FROM generate_series(1, 1000) AS n`)
 	s := begin(t, c, Options{})
 	err := s.Dump(t.Context(), &atFirst{do: func() {
 		if err := l.Restart(t.Context(), lab.PostgreSQL); err != nil {

@@ -296,19 +296,6 @@ func (d *daemon) metrics() {
 			d.t.Errorf("no metric %s", want)
 		}
 	}
-	rules, err := os.ReadFile("../../examples/monitoring/purser.rules.yaml")
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	asked := regexp.MustCompile(`purser_\w+`).FindAllString(string(rules), -1)
-	for _, name := range asked {
-		if !strings.Contains(text, "\n# TYPE "+name+" ") {
-			d.t.Errorf("the rules of examples/monitoring ask for %s, which there is not", name)
-		}
-	}
-	if len(asked) < 3 {
-		d.t.Errorf("the rules of examples/monitoring ask for %q only", asked)
-	}
 }
 
 // hooks sends notices of a push as forges do.
