@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,9 @@ import (
 type backupMetrics struct {
 	views func() []backupView
 	descs []*prometheus.Desc
+
+	mu    sync.Mutex
+	shown map[string]bool // environments that have counters
 
 	lastSuccess, lastSnapshot, lastVerified, verifiedSnapshot *prometheus.Desc
 	duration, size, findings, stored, missing, rpoObjective   *prometheus.Desc
@@ -92,13 +96,23 @@ func (m *backupMetrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (m *backupMetrics) Collect(ch chan<- prometheus.Metric) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	shown := map[string]bool{}
 	for _, v := range m.views() {
 		s := sampler{ch: ch, environment: v.environment}
 		m.made(s, v)
 		m.kept(s, v)
 		m.drilled(s, v)
 		m.begin(v)
+		shown[v.environment] = true
 	}
+	for environment := range m.shown {
+		if !shown[environment] { // also what was begun while it was being forgotten
+			m.forget(environment)
+		}
+	}
+	m.shown = shown
 	for _, c := range m.counters() {
 		c.Collect(ch)
 	}
@@ -232,6 +246,12 @@ func (m *backupMetrics) begin(v backupView) {
 
 // recorded counts what a record tells.
 func (m *backupMetrics) recorded(environment string, predicate any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shown == nil {
+		m.shown = map[string]bool{}
+	}
+	m.shown[environment] = true
 	switch p := predicate.(type) {
 	case evidence.Backup:
 		m.runs.WithLabelValues(environment, outcomeIf(p.Manifest != nil, outcomeSucceeded)).Inc()
