@@ -3,7 +3,6 @@ package reconciler
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -61,10 +60,6 @@ func (q backupQuery) troubles() alert.Backups {
 	}
 }
 
-func (q backupQuery) stores() []string {
-	return append([]string{q.policy.Spec.Store}, q.policy.Spec.Replicas...)
-}
-
 // past is the trouble of something that was to happen by then; none before.
 func (q backupQuery) past(by time.Time, remedy, why string, args ...any) alert.Trouble {
 	if q.now.Before(by) {
@@ -107,7 +102,7 @@ func (q backupQuery) failed() alert.Trouble {
 func (q backupQuery) damaged() alert.Trouble {
 	var t alert.Trouble
 	var why []string
-	for _, store := range q.stores() {
+	for _, store := range q.policy.Spec.Stores() {
 		bad, found := q.b.Newest(store, func(c upkeep.Copy) bool { return !undamaged(c) })
 		if !found {
 			continue
@@ -231,7 +226,7 @@ func (q backupQuery) unproven() alert.Trouble {
 // runs are what is done again and again by the policy, without backups and drills.
 func (q backupQuery) runs() []string {
 	var list []string
-	for _, store := range q.stores() {
+	for _, store := range q.policy.Spec.Stores() {
 		for _, level := range levels {
 			list = append(list, upkeep.Job{Task: upkeep.Verify, Level: level, Store: store}.Run())
 		}
@@ -245,8 +240,10 @@ func (q backupQuery) runs() []string {
 
 func (q backupQuery) blocked() alert.Trouble {
 	var why []string
-	for _, store := range slices.Sorted(maps.Keys(q.b.Blocked)) {
-		why = append(why, fmt.Sprintf("store %s: %s", store, q.b.Blocked[store]))
+	for _, store := range q.policy.Spec.Stores() {
+		if problem, found := q.b.Blocked[store]; found {
+			why = append(why, fmt.Sprintf("store %s: %s", store, problem))
+		}
 	}
 	since := q.first.since("retention of "+q.name, len(why) > 0, q.now)
 	if len(why) == 0 {
@@ -259,8 +256,11 @@ func (q backupQuery) blocked() alert.Trouble {
 func (q backupQuery) deletion() alert.Trouble {
 	var t alert.Trouble
 	var why []string
-	for _, store := range slices.Sorted(maps.Keys(q.b.Expiring)) {
-		e := q.b.Expiring[store]
+	for _, store := range q.policy.Spec.Stores() {
+		e, found := q.b.Expiring[store]
+		if !found {
+			continue
+		}
 		why = append(why, fmt.Sprintf("store %s: record %d plans to delete %d backups or packs", store, e.Record, len(e.Expire)))
 		if t.Since.IsZero() || e.At.Before(t.Since) {
 			t.Since = e.At

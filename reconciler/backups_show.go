@@ -62,8 +62,9 @@ func (a *Agent) BackupsOf(name string) (BackupStatus, bool) {
 		s.Problem = "the environment is not declared"
 		return s, len(state.Backups.Runs)+len(state.Backups.Copies) > 0
 	}
+	var spec declaration.BackupPolicySpec
 	if policy := l.BackupPolicies[l.Environments[name].Spec.Backup]; policy != nil {
-		spec := policy.Spec
+		spec = policy.Spec
 		s.Policy, s.Store, s.Replicas, s.RPO, s.RTO, s.Tolerate = policy.Meta.Name, spec.Store, spec.Replicas, spec.RPO, spec.RTO, &spec.Tolerate
 	}
 	subject, err := a.backups.subject(l, name)
@@ -72,7 +73,7 @@ func (a *Agent) BackupsOf(name string) (BackupStatus, bool) {
 		return s, true
 	}
 	s.Retention = map[string][]backup.Decision{}
-	for _, in := range append([]string{s.Store}, s.Replicas...) {
+	for _, in := range spec.Stores() {
 		decisions, err := subject.Retained(in, a.now())
 		if err != nil {
 			s.Problem = err.Error()

@@ -182,9 +182,8 @@ func (m *backupMetrics) kept(s sampler, v backupView) {
 	if l := b.Looked; l != nil {
 		s.value(m.findings, float64(len(l.Findings.Findings)+l.Findings.Further))
 	}
-	stored := map[string]int{spec.Store: 0}
+	stored := map[string]int{}
 	for _, store := range spec.Replicas {
-		stored[store] = 0
 		if c, found := b.Newest(store, undamaged); found {
 			s.time(m.replicated, c.Snapshot, store)
 		}
@@ -192,10 +191,14 @@ func (m *backupMetrics) kept(s sampler, v backupView) {
 	for _, c := range b.Copies {
 		stored[c.Store]++
 	}
-	for store, count := range stored {
-		s.value(m.stored, float64(count), store)
+	blocked := 0
+	for _, store := range spec.Stores() {
+		s.value(m.stored, float64(stored[store]), store)
+		if _, found := b.Blocked[store]; found {
+			blocked++
+		}
 	}
-	s.value(m.blocked, float64(len(b.Blocked)))
+	s.value(m.blocked, float64(blocked))
 }
 
 func undamaged(c upkeep.Copy) bool { return c.FailedAt == "" }
@@ -236,7 +239,7 @@ func (m *backupMetrics) begin(v backupView) {
 			m.verifications.WithLabelValues(v.environment, string(level), outcome)
 		}
 	}
-	for _, store := range append([]string{v.policy.Spec.Store}, v.policy.Spec.Replicas...) {
+	for _, store := range v.policy.Spec.Stores() {
 		m.expired.WithLabelValues(v.environment, store)
 	}
 	for _, outcome := range []string{outcomePassed, outcomeFailed} {

@@ -122,6 +122,11 @@ type Drill struct {
 	Point string `json:"point,omitempty" jsonschema:"enum=latest,enum=random,default=latest"`
 }
 
+// Stores are the names of all stores that have backups by the policy: the one that they are written to, then the further ones.
+func (s BackupPolicySpec) Stores() []string {
+	return append([]string{s.Store}, s.Replicas...)
+}
+
 // compile makes one of the policy's schedules ready to be asked. Its error is [calendar.Errors].
 func (s BackupPolicySpec) compile(cron string) (*schedule.Schedule, error) {
 	spec := schedule.Spec{Cron: cron, TimeZone: s.TimeZone, Jitter: s.Jitter}
