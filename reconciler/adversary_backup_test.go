@@ -379,8 +379,9 @@ func (l *ledger) looked(environment string, id backup.ID, in string, level backu
 }
 
 func (l *ledger) drilled(ago time.Duration, unfinished string, found ...backup.Finding) {
-	d := evidence.RestoreTest{Store: "main", Passed: unfinished == "" && len(found) == 0}
+	d := evidence.RestoreTest{Store: "main", Counts: true, Passed: unfinished == "" && len(found) == 0}
 	d.ID, d.Ended, d.RTO, d.RPO, d.Unfinished, d.Findings.Findings = l.id("dev", 3), started.Add(-ago), time.Hour, time.Hour, unfinished, found
+	d.Began, d.WantRTO = d.Ended.Add(-time.Hour), time.Hour
 	l.fold(evidence.TypeRestoreTest, "dev", d)
 }
 

@@ -94,17 +94,15 @@ func (b *backups) run(ctx context.Context) error {
 	defer jobs.Wait()
 	defer b.refuse()
 	for {
-		var again <-chan time.Time
-		if wake := b.start(ctx, &jobs); !wake.IsZero() {
-			timer := time.NewTimer(max(wake.Sub(b.agent.now()), time.Second))
-			defer timer.Stop()
-			again = timer.C
-		}
+		timer := time.NewTimer(b.start(ctx, &jobs))
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-b.wake:
-		case <-again:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 }
@@ -117,12 +115,26 @@ type ready struct {
 	order   *order // nil: it is due by itself
 }
 
-// start starts as many jobs as may go on at a time, those first that were due first, and says when something is due next.
-func (b *backups) start(ctx context.Context, jobs *sync.WaitGroup) (wake time.Time) {
+// Bounds of how long the loop waits. A machine that was asleep, or a clock that was set, is noticed after the longer one.
+const (
+	waitLeast = time.Second
+	waitMost  = time.Minute
+)
+
+// spoolFull is how many records may wait for the audit remote before no job is begun that could not be recorded.
+const spoolFull = 2*spoolLimit - 100
+
+// start starts as many jobs as may go on at a time, those first that were due first, and says how long to wait until something
+// is due.
+func (b *backups) start(ctx context.Context, jobs *sync.WaitGroup) time.Duration {
 	now := b.agent.now()
+	full := b.agent.journal.log.Status().Spooled >= spoolFull
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probe(ctx, jobs)
+	if full {
+		return waitMost // an alert tells
+	}
 	free := map[upkeep.Lane]int{}
 	for _, lane := range upkeep.Lanes {
 		free[lane] = b.most
@@ -154,16 +166,17 @@ func (b *backups) start(ctx context.Context, jobs *sync.WaitGroup) (wake time.Ti
 			b.signal()
 		})
 	}
+	wait := waitMost
 	for _, l := range b.lanes {
-		if l.running == "" && l.at.After(now) && (wake.IsZero() || l.at.Before(wake)) {
-			wake = l.at
+		if l.running == "" && l.at.After(now) {
+			wait = min(wait, l.at.Sub(now))
 		}
 	}
-	return wake
+	return max(wait, waitLeast)
 }
 
-// never is when a lane is asked again that time alone does not move.
-const never = 1000 * time.Hour
+// askAgain is after how long a lane is asked again at the latest, whatever it said.
+const askAgain = time.Hour
 
 // ready collects what could begin, orders first, then by the time that it was due at. The lock is held.
 func (b *backups) ready(now time.Time) []ready {
@@ -180,12 +193,12 @@ func (b *backups) ready(now time.Time) []ready {
 				o := l.orders[0]
 				s.For = o.release
 				list = append(list, ready{key, s, o.job, o})
-			case !l.at.After(now):
+			case !l.at.After(now) || l.at.After(now.Add(askAgain)): // the clock may have been set back
 				job, due, wake := upkeep.Next(lane, s.Environment, s.Policy, &s.Backups, b.quiet[s.Environment], now)
 				if due {
 					list = append(list, ready{laneKey: key, subject: s, job: job})
-				} else if l.at = wake; wake.IsZero() {
-					l.at = now.Add(never)
+				} else if l.at = wake; wake.IsZero() || wake.After(now.Add(askAgain)) {
+					l.at = now.Add(askAgain)
 				}
 			}
 		}
@@ -199,9 +212,28 @@ func (b *backups) ready(now time.Time) []ready {
 		if (x.order != nil) != (y.order != nil) {
 			return cmp.Compare(oneIf(y.order != nil), oneIf(x.order != nil))
 		}
-		return x.job.Slot.Compare(y.job.Slot) // what has no slot goes first: it is short, or follows what just ended
+		return x.since(now).Compare(y.since(now))
 	})
 	return list
+}
+
+// since is when the job was ordered, or due.
+func (r ready) since(now time.Time) time.Time {
+	switch {
+	case r.order != nil:
+		return r.order.at
+	case r.job.Slot.IsZero():
+		return now
+	}
+	return r.job.Slot
+}
+
+// forget drops what is remembered of an environment that is no longer declared.
+func (b *backups) forget(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.quiet, name)
+	delete(b.failed, name)
 }
 
 func (b *backups) lane(key laneKey) *laneState {
@@ -253,14 +285,15 @@ func (b *backups) subject(l *law, name string) (upkeep.Subject, error) {
 	return s, nil
 }
 
-// reaches reports what the configuration lacks for the backups of an environment.
+// reaches reports what the configuration lacks for the backups of an environment. It opens nothing: what cannot be reached is a
+// matter of the job that needs it.
 func (b *backups) reaches(name string, policy *declaration.BackupPolicy) error {
 	if _, configured := b.site.Database(name); !configured {
 		return fmt.Errorf("%w: the agent's configuration names no database of environment %q", ErrNoBackups, name)
 	}
-	for _, store := range append([]string{policy.Spec.Store}, policy.Spec.Replicas...) {
-		if _, err := b.site.Store(store); err != nil {
-			return fmt.Errorf("%w: %w", ErrNoBackups, err)
+	for _, store := range policy.Spec.Stores() {
+		if !b.site.Names(store) {
+			return fmt.Errorf("%w: the agent's configuration names no store %q", ErrNoBackups, store)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/purser-gitops/purser/backup"
@@ -43,6 +44,13 @@ func (b *backups) note(r ready, began time.Time, records int, err error) {
 	if b.quiet[r.environment] == nil {
 		b.quiet[r.environment], b.failed[r.environment] = map[string]upkeep.Run{}, map[string]problem{}
 	}
+	if err == nil {
+		delete(b.failed[r.environment], run)
+		if records > 0 {
+			delete(b.quiet[r.environment], run) // the record tells
+			return
+		}
+	}
 	next := upkeep.Run{Begun: began, Ended: b.agent.now()}
 	if err != nil {
 		next.Failures = b.quiet[r.environment][run].Failures + 1
@@ -51,12 +59,8 @@ func (b *backups) note(r ready, began time.Time, records int, err error) {
 			was.since = began
 		}
 		b.failed[r.environment][run] = problem{err: err, since: was.since}
-	} else {
-		delete(b.failed[r.environment], run)
 	}
-	if err != nil || records == 0 {
-		b.quiet[r.environment][run] = next
-	}
+	b.quiet[r.environment][run] = next
 }
 
 // carry does a job and returns what was recorded of it.
@@ -115,6 +119,8 @@ var errDeletionUnseen = errors.New("the audit remote does not show the plan: not
 // retain finishes a deletion that was broken off, and carries out a new plan. What would be deleted is seen in the audit
 // remote before it is.
 func (b *backups) retain(ctx context.Context, r ready) ([]evidence.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.subject.Policy.Spec.Deadline)
+	defer cancel()
 	var records []evidence.Record
 	record := func(p evidence.Retention, plan backup.RetentionPlan) (evidence.Record, error) {
 		draft := evidence.Draft{Type: evidence.TypeRetention, Environment: r.environment, Predicate: p}
@@ -149,31 +155,46 @@ func (b *backups) retain(ctx context.Context, r ready) ([]evidence.Record, error
 	if plan.Idle(&r.subject.Backups) {
 		return records, nil
 	}
-	var index *uint64
-	if plan.Record.Phase == evidence.RetentionPlanned {
-		rec, err := record(plan.Record, plan.Plan)
-		if err != nil {
-			return records, err
-		}
-		index = &rec.Index
-		seen, cancel := context.WithTimeout(ctx, deletionSeen)
-		err = b.agent.journal.log.Published(seen, rec.Index)
-		cancel()
-		if err != nil {
-			unseen := plan.Record
-			unseen.Phase, unseen.Expire, unseen.Plan, unseen.Error = evidence.RetentionDone, nil, index, errDeletionUnseen.Error()
-			_, failed := record(unseen, plan.Plan)
-			return records, errors.Join(fmt.Errorf("%w: %w", errDeletionUnseen, err), failed)
-		}
+	if plan.Record.Phase != evidence.RetentionPlanned {
+		return records, b.carryOut(ctx, plan, nil, record)
 	}
-	done := b.worker.CarryOut(ctx, plan, index)
-	if _, err := record(done, plan.Plan); err != nil {
+	rec, err := record(plan.Record, plan.Plan)
+	if err != nil {
 		return records, err
 	}
-	if done.Error != "" {
-		return records, errors.New(done.Error)
+	if err := b.mayDelete(ctx, r, rec.Index); err != nil {
+		undone := plan.Record
+		undone.Phase, undone.Expire, undone.Plan, undone.Error = evidence.RetentionDone, nil, &rec.Index, err.Error()
+		_, failed := record(undone, plan.Plan)
+		return records, errors.Join(err, failed)
 	}
-	return records, nil
+	return records, b.carryOut(ctx, plan, &rec.Index, record)
+}
+
+// mayDelete waits until the audit remote shows the plan, and reports what changed since it was made.
+func (b *backups) mayDelete(ctx context.Context, r ready, plan uint64) error {
+	seen, cancel := context.WithTimeout(ctx, deletionSeen)
+	defer cancel()
+	if err := b.agent.journal.log.Published(seen, plan); err != nil {
+		return fmt.Errorf("%w: %w", errDeletionUnseen, err)
+	}
+	state := b.agent.journal.environment(r.environment)
+	if !maps.Equal(state.held(), r.subject.Holds) {
+		return errors.New("other releases run or may run than when the plan was made: nothing was deleted")
+	}
+	return nil
+}
+
+// carryOut does what was planned, and records it.
+func (b *backups) carryOut(ctx context.Context, plan *upkeep.Retention, index *uint64, record func(evidence.Retention, backup.RetentionPlan) (evidence.Record, error)) error {
+	done := b.worker.CarryOut(ctx, plan, index)
+	if _, err := record(done, plan.Plan); err != nil {
+		return err
+	}
+	if done.Error != "" {
+		return errors.New(done.Error)
+	}
+	return nil
 }
 
 // settings are what was declared and deployed when a backup is made.

@@ -34,10 +34,10 @@ func (b *backups) facts(l *law, env *declaration.Environment, migrates bool) *po
 	}
 	spec := s.Policy.Spec
 	f.RPO, f.RTO = spec.RPO, spec.RTO
-	if c, found := s.Backups.Newest(spec.Store, upkeep.Copy.Good); found {
+	if c, found := s.Backups.Newest(spec.Store, upkeep.Until(b.agent.now(), upkeep.Copy.Good)); found {
 		f.Newest = point(c)
 	}
-	if c, found := s.Backups.Newest(spec.Store, func(c upkeep.Copy) bool { return c.FailedAt != "" }); found {
+	if c, found := s.Backups.Newest(spec.Store, upkeep.Until(b.agent.now(), func(c upkeep.Copy) bool { return !c.Undamaged() })); found {
 		if p := point(c); f.Newest == nil || p.Snapshot.After(f.Newest.Snapshot) {
 			f.Failed = p
 		}

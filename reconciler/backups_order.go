@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/reconciler/evidence"
@@ -30,6 +31,7 @@ type Order struct {
 type order struct {
 	ctx      context.Context // of whoever waits for it
 	job      upkeep.Job
+	at       time.Time
 	release  string
 	progress func(upkeep.Task, backup.Progress)
 	done     chan ending // capacity 1
@@ -62,7 +64,7 @@ func (a *Agent) orderIn(ctx context.Context, lane upkeep.Lane, environment strin
 	if err != nil {
 		return nil, err
 	}
-	wanted := &order{ctx: ctx, job: job, release: o.Release, progress: o.Progress, done: make(chan ending, 1)}
+	wanted := &order{ctx: ctx, job: job, at: a.now(), release: o.Release, progress: o.Progress, done: make(chan ending, 1)}
 	if err := a.backups.take(laneKey{environment, lane}, wanted); err != nil {
 		return nil, err
 	}
@@ -113,7 +115,7 @@ func (l *laneState) refuse(err error) {
 
 // job is what the order asks for.
 func (o Order) job(s upkeep.Subject) (upkeep.Job, error) {
-	j := upkeep.Job{Task: o.Task, Store: o.Store, ID: o.ID, Level: o.Level, Point: o.Point, Reason: o.Reason}
+	j := upkeep.Job{Task: o.Task, Store: o.Store, ID: o.ID, Level: o.Level, Point: o.Point, Reason: o.Reason, Ordered: true}
 	if j.Store == "" {
 		j.Store = s.Policy.Spec.Store
 	}

@@ -304,3 +304,19 @@ func TestExpiredBackupsAreDeleted(t *testing.T) {
 		t.Errorf("%d objects were deleted", deleted)
 	}
 }
+
+// A store for copies that is away holds up the copies alone.
+func TestReplicaStoreIsAway(t *testing.T) {
+	s := newShopWorld(t, "guarded")
+	if err := os.Remove(s.far); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	s.untilLive("dev", "one")
+	s.until("the copy is missed", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if run := dev.Backups.Runs[upkeep.Job{Task: upkeep.Replicate, Store: "far"}.Run()]; run.Failures == 0 {
+			return fmt.Errorf("runs are %+v", dev.Backups.Runs)
+		}
+		return nil
+	})
+}

@@ -367,6 +367,7 @@ func (a *Agent) adopt(commit string, set *declaration.Set) {
 		for name := range before.Environments {
 			if set.Environments[name] == nil {
 				a.metrics.forget(name)
+				a.backups.forget(name)
 				a.backups.metrics.forget(name)
 				a.forget(name)
 				if c := a.clusters[before.Environments[name].Spec.Cluster]; c != nil {

@@ -98,14 +98,14 @@ func (k *backupStory) copied(id backup.ID, snapshot, at time.Time) {
 
 func (k *backupStory) drilled(id backup.ID, at time.Time, passed bool) {
 	k.t.Helper()
-	r := backup.DrillReport{ID: id, Began: at.Add(-time.Hour), Ended: at, Snapshot: at.Add(-2 * time.Hour), RPO: time.Hour,
+	r := backup.DrillReport{ID: id, Began: at.Add(-time.Hour), Ended: at, Snapshot: at.Add(-2 * time.Hour), RPO: time.Hour, WantRTO: time.Hour,
 		Segments: []backup.Segment{{Name: "server", Took: 3 * time.Second}}}
 	if passed {
 		r.RTO = 30 * time.Minute
 	} else {
 		r.Unfinished = "no room on the disk"
 	}
-	k.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", Drill: "latest 0 5 * * *", Passed: passed, DrillReport: r})
+	k.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", Drill: "latest 0 5 * * *", Counts: true, Passed: passed, DrillReport: r})
 }
 
 // What the records say is shown, from the start of an agent on, and as long as the environment is declared.

@@ -65,6 +65,9 @@ func (s *Site) Store(name string) (Store, error) {
 	return writer, nil
 }
 
+// Names reports whether the configuration has a store of that name. It opens nothing.
+func (s *Site) Names(store string) bool { return s.stores[store] != nil }
+
 // Expirer deletes in a store, with the rights of the identity that expires; false where the configuration names none. If the
 // store cannot be opened, deleting says so.
 func (s *Site) Expirer(name string) (Deleter, bool) {

@@ -185,7 +185,7 @@ func backupRecords() []evidence.Draft {
 		}
 		return v
 	}
-	drill := evidence.RestoreTest{Cause: cause, Store: "near", Drill: "latest 0 5 * * *"}
+	drill := evidence.RestoreTest{Cause: cause, Store: "near", Drill: "latest 0 5 * * *", Counts: true}
 	drill.DrillReport = backup.DrillReport{
 		Environment: "dev", Point: "latest", Candidates: 1, ID: id, Manifest: manifest, Snapshot: at, RPO: time.Hour, RTO: 2 * time.Minute, WantRTO: time.Hour,
 		Began: at, Ended: at.Add(time.Hour), Unfinished: "somebody\x1b[2J pulled the plug",

@@ -9,11 +9,12 @@ import (
 
 // Cause says why something was done with backups, and by whose rules.
 type Cause struct {
-	Policy     string    `json:"policy"`           // name of the BackupPolicy
-	Governance string    `json:"governance"`       // commit that declares it
-	Reason     string    `json:"reason"`           // as text for people
-	Slot       time.Time `json:"slot,omitzero"`    // the start by schedule that it is for
-	Missed     int       `json:"missed,omitempty"` // further starts that it is for
+	Policy     string    `json:"policy"`            // name of the BackupPolicy
+	Governance string    `json:"governance"`        // commit that declares it
+	Reason     string    `json:"reason"`            // as text for people
+	Slot       time.Time `json:"slot,omitzero"`     // the start by schedule that it is for
+	Missed     int       `json:"missed,omitempty"`  // further starts that it is for
+	Ordered    bool      `json:"ordered,omitempty"` // somebody wanted it, beside what was due
 }
 
 // Backup is an attempt to back up database and filestore of an environment. There is a backup only if there is a manifest, and
@@ -50,6 +51,7 @@ type RestoreTest struct {
 	Cause
 	Store  string `json:"store"`
 	Drill  string `json:"drill,omitempty"` // name of the schedule that it is for
+	Counts bool   `json:"counts"`          // it is of the policy's store, and nobody chose the backup
 	Passed bool   `json:"passed"`
 	backup.DrillReport
 }

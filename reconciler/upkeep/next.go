@@ -32,6 +32,8 @@ type Job struct {
 	Reason string
 	Slot   time.Time
 	Missed int
+	// Ordered says that somebody wants it, beside what is due by itself.
+	Ordered bool
 }
 
 // Run names what the job is one run of.
@@ -109,8 +111,9 @@ type query struct {
 	wake time.Time
 }
 
-func (q *query) stores() []string {
-	return append([]string{q.policy.Spec.Store}, q.policy.Spec.Replicas...)
+// newest leaves out what a clock that was wrong has made in the future.
+func (q *query) newest(store string, fits func(Copy) bool) (Copy, bool) {
+	return q.b.Newest(store, Until(q.now, fits))
 }
 
 // last is the last run of a job's kind.
@@ -170,9 +173,9 @@ func (q *query) backup() {
 
 // look has each new backup looked at once, and the newest ones by schedule.
 func (q *query) look() {
-	for _, store := range q.stores() {
-		unseen := func(c Copy) bool { return c.Seen.IsZero() && c.FailedAt == "" }
-		if c, found := q.b.Newest(store, unseen); found {
+	for _, store := range q.policy.Spec.Stores() {
+		unseen := func(c Copy) bool { return c.Seen.IsZero() && c.Undamaged() }
+		if c, found := q.newest(store, unseen); found {
 			q.retried(Job{Task: Verify, Level: backup.L0, Store: store, ID: c.ID, Reason: "it is new"})
 		}
 		q.verification(backup.L0, store, q.policy.Schedules.L0)
@@ -180,7 +183,7 @@ func (q *query) look() {
 }
 
 func (q *query) readable() {
-	for _, store := range q.stores() {
+	for _, store := range q.policy.Spec.Stores() {
 		q.verification(backup.L1, store, q.policy.Schedules.L1)
 	}
 }
@@ -189,14 +192,14 @@ func (q *query) restorable() { q.verification(backup.L2, q.policy.Spec.Store, q.
 
 // verification offers to verify the newest backup that is not known to be bad.
 func (q *query) verification(level backup.Level, store string, s *schedule.Schedule) {
-	if c, found := q.b.Newest(store, func(c Copy) bool { return c.FailedAt == "" }); found {
+	if c, found := q.newest(store, Copy.Undamaged); found {
 		q.scheduled(Job{Task: Verify, Level: level, Store: store, ID: c.ID}, s)
 	}
 }
 
 // replicate offers to copy the newest backup that was found in its store to where it is not yet.
 func (q *query) replicate() {
-	c, found := q.b.Newest(q.policy.Spec.Store, func(c Copy) bool { return !c.Seen.IsZero() && c.FailedAt == "" })
+	c, found := q.newest(q.policy.Spec.Store, func(c Copy) bool { return !c.Seen.IsZero() && c.Undamaged() })
 	if !found {
 		return
 	}
@@ -208,7 +211,7 @@ func (q *query) replicate() {
 }
 
 func (q *query) retain() {
-	for _, store := range q.stores() {
+	for _, store := range q.policy.Spec.Stores() {
 		j := Job{Task: Retain, Store: store, Reason: "it is done once a day, and after something changed"}
 		if _, open := q.b.Expiring[store]; open {
 			j.Reason = "a deletion was broken off"
@@ -236,7 +239,7 @@ func (q *query) retain() {
 }
 
 func (q *query) drills() {
-	if _, found := q.b.Newest(q.policy.Spec.Store, Copy.Good); !found {
+	if _, found := q.newest(q.policy.Spec.Store, Copy.Good); !found {
 		return
 	}
 	for i, d := range q.policy.Spec.Drills {

@@ -74,7 +74,7 @@ func (h *history) copied(id backup.ID, at time.Time) {
 
 func (h *history) drilled(at time.Time) {
 	h.t.Helper()
-	h.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", Drill: "latest 0 5 * * *", Passed: true,
+	h.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", Drill: "latest 0 5 * * *", Counts: true, Passed: true,
 		DrillReport: backup.DrillReport{Began: at, Ended: at.Add(time.Minute)}})
 }
 
@@ -157,5 +157,72 @@ func TestNextBrokenDeletion(t *testing.T) {
 	j, due, _ := Next(Proving, "shop", p, &h.Backups, nil, noon.Add(time.Hour))
 	if !due || j.Task != Retain || j.Reason != "a deletion was broken off" {
 		t.Errorf("next is %+v, %v", j, due)
+	}
+}
+
+// What somebody orders beside what is due takes the place of nothing.
+func TestNextOrdered(t *testing.T) {
+	p, h := hourly(t), &history{t: t}
+	p.Spec.Replicas = nil
+	old := h.made(noon.Add(-48 * time.Hour))
+	h.looked(old, "near", backup.L1, noon.Add(-47*time.Hour))
+	young := h.made(noon)
+	h.looked(young, "near", backup.L0, noon.Add(time.Minute))
+	h.fold(evidence.TypeVerification, evidence.Verification{Cause: evidence.Cause{Ordered: true}, Store: "near", Passed: true,
+		Verification: backup.Verification{ID: old, Asked: backup.L1, Reached: backup.L1, Began: noon, Ended: noon.Add(2 * time.Minute)}})
+	j, due, _ := Next(Proving, "shop", p, &h.Backups, nil, noon.Add(3*time.Minute))
+	if !due || j.Level != backup.L1 || j.ID != young {
+		t.Errorf("due is %v, %+v; want the newest to be read", due, j)
+	}
+	h.drilled(noon.Add(4 * time.Minute))
+	h.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", DrillReport: backup.DrillReport{ID: old, Began: noon, Ended: noon.Add(5 * time.Minute)}})
+	h.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", Counts: true,
+		DrillReport: backup.DrillReport{Unfinished: "no room", Began: noon, Ended: noon.Add(6 * time.Minute)}})
+	if d := h.Drilled; d == nil || !d.Passed || !h.DrillFailed.IsZero() {
+		t.Errorf("the last drill is %+v, failed since %s", d, h.DrillFailed)
+	}
+}
+
+// What a clock that was ahead has made hides nothing, and is not looked at before its time.
+func TestNextFutureBackup(t *testing.T) {
+	p, h := hourly(t), &history{t: t}
+	p.Spec.Replicas = nil
+	h.made(noon.AddDate(1, 0, 0))
+	real := h.made(noon)
+	j, due, _ := Next(Proving, "shop", p, &h.Backups, nil, noon.Add(time.Minute))
+	if !due || j.ID != real {
+		t.Errorf("due is %v, %+v; want %s", due, j, real)
+	}
+	h.looked(real, "near", backup.L1, noon.Add(time.Minute))
+	if c, found := h.Newest("near", Until(noon.Add(time.Hour), Copy.Good)); !found || c.ID != real {
+		t.Errorf("the newest good one is %+v", c)
+	}
+}
+
+// A backup that is damaged lends nothing to the next one, nor does one whose replica is: packs are shared.
+func TestPrevious(t *testing.T) {
+	p, h := hourly(t), &history{t: t}
+	s := func() Subject { return Subject{Policy: p, Backups: h.Backups} }
+	if s().previous("near") != nil {
+		t.Error("there is none yet")
+	}
+	first := h.made(noon)
+	h.copied(first, noon)
+	if e := s().previous("near"); e == nil || e.ID != first {
+		t.Errorf("previous is %+v", e)
+	}
+	flip := backup.Finding{Level: backup.L1, Object: "pack", What: "a bit flipped"}
+	h.looked(first, "far", backup.L1, noon, flip)
+	if s().previous("near") != nil || s().previous("far") != nil {
+		t.Error("a damaged replica lends its packs")
+	}
+	second := h.made(noon.Add(time.Hour))
+	h.copied(second, noon.Add(time.Hour))
+	if e := s().previous("near"); e == nil || e.ID != second {
+		t.Errorf("previous is %+v", e)
+	}
+	h.looked(second, "near", backup.L1, noon.Add(2*time.Hour), flip)
+	if s().previous("near") != nil {
+		t.Error("a damaged backup lends its packs")
 	}
 }

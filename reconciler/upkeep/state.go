@@ -27,7 +27,7 @@ type Backups struct {
 	Made        *evidence.Backup       `json:"made,omitempty"`       // last backup that was made
 	Failed      *evidence.Backup       `json:"failed,omitempty"`     // last attempt, if it failed
 	Looked      *evidence.Verification `json:"looked,omitempty"`     // last verification, with its first finding only
-	Drilled     *evidence.RestoreTest  `json:"drilled,omitempty"`    // last drill, with its first finding only
+	Drilled     *evidence.RestoreTest  `json:"drilled,omitempty"`    // last drill that counts and came to an end, or took longer than the RTO; with its first finding only
 	DrilledAs   uint64                 `json:"drilledAs,omitempty"`  // index of its record
 	DrillPassed time.Time              `json:"drillPassed,omitzero"` // end of the last drill that passed
 	DrillFailed time.Time              `json:"drillFailed,omitzero"` // end of the first drill after that, if it did not pass
@@ -53,7 +53,18 @@ type Copy struct {
 }
 
 // Good says that a copy was read to its end, and was what it should be.
-func (c Copy) Good() bool { return !c.Verified.IsZero() && c.FailedAt == "" }
+func (c Copy) Good() bool { return !c.Verified.IsZero() && c.Undamaged() }
+
+// Undamaged says that nothing was found, or that nobody looked.
+func (c Copy) Undamaged() bool { return c.FailedAt == "" }
+
+// clockSkew is how far in the future a backup may be, by clocks that are right.
+const clockSkew = 5 * time.Minute
+
+// Until leaves out backups of the future.
+func Until(now time.Time, fits func(Copy) bool) func(Copy) bool {
+	return func(c Copy) bool { return !c.Snapshot.After(now.Add(clockSkew)) && fits(c) }
+}
 
 // Run is how something went that is done again and again.
 type Run struct {
@@ -108,7 +119,10 @@ func (b *Backups) foldBackup(r evidence.Record, p evidence.Backup) {
 }
 
 func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
-	b.ran(Job{Task: Verify, Level: p.Asked, Store: p.Store}.Run(), p.Began, p.Ended, p.Unfinished != "", p.Passed)
+	newest, _ := b.Newest(p.Store, func(Copy) bool { return true })
+	if !p.Ordered || p.ID == newest.ID { // that somebody looks at an old one does not stand in for what is due
+		b.ran(Job{Task: Verify, Level: p.Asked, Store: p.Store}.Run(), p.Began, p.Ended, p.Unfinished != "", p.Passed)
+	}
 	looked := p
 	looked.Findings = short(p.Findings)
 	b.Looked = &looked
@@ -136,6 +150,10 @@ func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
 
 func (b *Backups) foldRestoreTest(r evidence.Record, p evidence.RestoreTest) {
 	b.ran(Job{Task: Drill, Drill: p.Drill}.Run(), p.Began, p.Ended, p.Unfinished != "", p.Passed)
+	inTime := p.WantRTO == 0 || p.Ended.Sub(p.Began) < p.WantRTO
+	if !p.Counts || p.Unfinished != "" && inTime {
+		return // it does not say whether a restore of what the policy has would have succeeded
+	}
 	drilled := p
 	drilled.Findings = short(p.Findings)
 	b.Drilled, b.DrilledAs = &drilled, r.Index
@@ -168,6 +186,7 @@ func (b *Backups) foldRetention(r evidence.Record, p evidence.Retention) {
 		delete(expiring, p.Store)
 		b.Expiring = expiring
 	}
+	b.ran(Job{Task: Retain, Store: p.Store}.Run(), p.At, p.At, p.Error != "", p.Error == "")
 	b.blocked(p)
 	gone := map[string]bool{} // manifests
 	locks := maps.Clone(b.Locks[p.Store])

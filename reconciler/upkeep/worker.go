@@ -39,7 +39,7 @@ type Subject struct {
 }
 
 func (s Subject) cause(j Job) evidence.Cause {
-	return evidence.Cause{Policy: s.Policy.Meta.Name, Governance: s.Governance, Reason: j.Reason, Slot: j.Slot, Missed: j.Missed}
+	return evidence.Cause{Policy: s.Policy.Meta.Name, Governance: s.Governance, Reason: j.Reason, Slot: j.Slot, Missed: j.Missed, Ordered: j.Ordered}
 }
 
 // keep is how long backups are kept.
@@ -136,9 +136,19 @@ func (w *Worker) database(s Subject) (site.Database, error) {
 	return d, nil
 }
 
-// previous is the backup of which packs are used again: the newest, unless something is wrong with it.
+// previous is the backup of which packs are used again: the newest, unless something is wrong with it or, for a new backup, with
+// a replica of it. Then all attachments are copied anew: what is wrong may be a pack that earlier ones refer to as well.
 func (s Subject) previous(in string) *backup.Earlier {
-	c, found := s.Backups.Newest(in, func(c Copy) bool { return c.FailedAt == "" })
+	stores := []string{in}
+	if in == s.Policy.Spec.Store {
+		stores = s.Policy.Spec.Stores()
+	}
+	for _, store := range stores {
+		if c, found := s.Backups.Newest(store, func(Copy) bool { return true }); found && !c.Undamaged() {
+			return nil
+		}
+	}
+	c, found := s.Backups.Newest(in, func(Copy) bool { return true })
 	if !found {
 		return nil
 	}
@@ -189,7 +199,9 @@ func (w *Worker) Verify(ctx context.Context, s Subject, j Job, progress func(bac
 	if err != nil {
 		return p, err
 	}
-	v, err := backup.Verify(ctx, b, j.Level, w.proof(s, progress))
+	bound, cancel := context.WithTimeout(ctx, s.Policy.Spec.Deadline)
+	defer cancel()
+	v, err := backup.Verify(bound, b, j.Level, w.proof(s, progress))
 	if ctx.Err() != nil {
 		return p, err
 	}
@@ -220,7 +232,9 @@ func (w *Worker) Drill(ctx context.Context, s Subject, j Job, progress func(back
 	if j.ID != "" || j.Point == declaration.PointRandom {
 		proof.RPO = 0 // an older backup is worth restoring, and says nothing of what would be lost
 	}
-	r, err := backup.Drill(ctx, backup.DrillSource{Store: in, Environment: s.Environment, Records: records, Identities: identities}, backup.DrillOptions{
+	bound, cancel := context.WithTimeout(ctx, s.Policy.Spec.Deadline)
+	defer cancel()
+	r, err := backup.Drill(bound, backup.DrillSource{Store: in, Environment: s.Environment, Records: records, Identities: identities}, backup.DrillOptions{
 		ProofOptions: proof, RTO: s.Policy.Spec.RTO, Point: j.Point, Random: w.Random,
 		Sources: []backup.Address{{Host: database.Host, Port: database.Port}},
 	})
@@ -228,6 +242,7 @@ func (w *Worker) Drill(ctx context.Context, s Subject, j Job, progress func(back
 		return p, err
 	}
 	p.DrillReport, p.Passed = *r, r.Passed()
+	p.Counts = j.ID == "" && j.Store == s.Policy.Spec.Store
 	return p, nil
 }
 
