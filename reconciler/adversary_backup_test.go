@@ -111,8 +111,8 @@ func TestAdversaryBackups(t *testing.T) {
 			b.Newest.Snapshot, b.Newest.Verified = s.clock.Add(-11*time.Hour), s.clock
 		}, policy.Deny, "lets it be 10h0m0s old", "purser backup now dev"},
 		"a backup that gets stale while it waits":    {nil, func(s *scene, _ *policy.Backup) { s.clock = s.clock.Add(9*time.Hour + time.Second); s.fresh() }, policy.Deny, "RPO", "purser backup now dev"},
-		"a newest one that nobody verified":          {nil, func(_ *scene, b *policy.Backup) { b.Newest.Level, b.Newest.Verified = "", time.Time{} }, policy.Deny, "when it was verified", "purser backup verify dev"},
-		"a newest one that was only looked at":       {nil, func(_ *scene, b *policy.Backup) { b.Newest.Level = "L0" }, policy.Deny, "level L0 was reached, L1 is asked for", "purser backup verify dev"},
+		"a newest one that nobody verified":          {nil, func(_ *scene, b *policy.Backup) { b.Newest.Level, b.Newest.Verified = "", time.Time{} }, policy.Deny, "when it was verified", "purser backup now dev"},
+		"a newest one that was only looked at":       {nil, func(_ *scene, b *policy.Backup) { b.Newest.Level = "L0" }, policy.Deny, "level L0 was reached, L1 is asked for", "purser backup now dev"},
 		"none but unverified ones":                   {nil, func(_ *scene, b *policy.Backup) { b.Newest = nil }, policy.Deny, "there is no verified backup", "purser backup now dev"},
 		"a bad one newer than the good one":          {nil, func(s *scene, b *policy.Backup) { b.Failed = bad("dev", s.clock.Add(-time.Minute)) }, policy.Deny, "is not good: pack 2026-11/x: its bytes differ", "purser backup show dev"},
 		"a backup of the future":                     {nil, func(s *scene, b *policy.Backup) { b.Newest.Snapshot = s.clock.AddDate(1, 0, 0) }, policy.Deny, "in the future", "set the clocks"},

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"time"
 
@@ -33,25 +34,38 @@ func (b *backups) facts(l *law, env *declaration.Environment, migrates bool) *po
 		return f
 	}
 	spec := s.Policy.Spec
-	f.RPO, f.RTO = spec.RPO, spec.RTO
-	if c, found := s.Backups.Newest(spec.Store, upkeep.Until(b.agent.now(), upkeep.Copy.Good)); found {
-		f.Newest = point(c)
-	}
-	if c, found := s.Backups.Newest(spec.Store, upkeep.Until(b.agent.now(), func(c upkeep.Copy) bool { return !c.Undamaged() })); found {
-		if p := point(c); f.Newest == nil || p.Snapshot.After(f.Newest.Snapshot) {
-			f.Failed = p
-		}
-	}
-	if d := s.Backups.Drilled; d != nil {
-		f.Drill = &policy.Drill{ID: string(d.ID), At: d.Ended, Passed: d.Passed, RPO: d.RPO, RTO: d.RTO, Record: s.Backups.DrilledAs}
-		if !d.Passed {
-			f.Drill.Problem = d.Why()
-		}
-	}
+	f.In, f.RPO, f.RTO = spec.Store, spec.RPO, spec.RTO
+	tell(f, &s.Backups, b.agent.now())
 	if migrates {
 		f.Store = b.probed(spec.Store, env.Meta.Name)
 	}
 	return f
+}
+
+// tell sets what the records say of the backups in the policy's store, and of drills.
+func tell(f *policy.Backup, b *upkeep.Backups, now time.Time) {
+	f.Newest, f.Failed, f.Drill = nil, nil, nil
+	if c, found := b.Newest(f.In, upkeep.Until(now, upkeep.Copy.Good)); found {
+		f.Newest = point(c)
+	}
+	if c, found := b.Newest(f.In, upkeep.Until(now, func(c upkeep.Copy) bool { return !c.Undamaged() })); found {
+		if p := point(c); f.Newest == nil || p.Snapshot.After(f.Newest.Snapshot) {
+			f.Failed = p
+		}
+	}
+	if d := b.Drilled; d != nil {
+		f.Drill = &policy.Drill{ID: string(d.ID), At: d.Ended, Passed: d.Passed, RPO: d.RPO, RTO: d.RTO, Record: b.DrilledAs}
+		if !d.Passed {
+			f.Drill.Problem = d.Why()
+		}
+	}
+}
+
+// holds reports whether the records still say what the gates were told.
+func holds(told *policy.Backup, b *upkeep.Backups, now time.Time) bool {
+	again := *told
+	tell(&again, b, now)
+	return reflect.DeepEqual(again, *told)
 }
 
 func point(c upkeep.Copy) *policy.BackupPoint {

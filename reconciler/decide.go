@@ -54,7 +54,9 @@ func (a *Agent) decide(ctx context.Context, env *declaration.Environment, tenant
 		}
 	}
 	if state.Verdict == nil || !state.Verdict.SameAnswers(verdict) {
-		if err := a.recordDecision(env, state, law, policy.Inputs{Candidate: candidate, Facts: facts, At: now}, wanted, verdict); err != nil {
+		if err := a.recordDecision(env, state, law, policy.Inputs{Candidate: candidate, Facts: facts, At: now}, wanted, verdict); errors.Is(err, errMoved) {
+			return Outcome{Kind: Waiting, Reason: "its backups were looked at just now", After: time.Millisecond}
+		} else if err != nil {
 			return Outcome{Kind: Failed, Reason: err.Error()}
 		}
 	}
@@ -266,7 +268,11 @@ func (a *Agent) recordDecision(env *declaration.Environment, state EnvironmentSt
 		}
 		draft.Keep = kept
 	}
-	if _, err := a.journal.record(draft); err != nil {
+	known := func(s *State) bool { // an allow rests on the last word about backups
+		b, e := in.Facts.Backup, s.Environments[name]
+		return v.Answer != policy.Allow || b == nil || b.In == "" || e != nil && holds(b, &e.Backups, in.At)
+	}
+	if _, err := a.journal.recordWhile(draft, known); err != nil {
 		return err
 	}
 	if v.Answer == policy.Allow {

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,8 +48,19 @@ func (j *journal) encode() (json.RawMessage, error) { return json.Marshal(j.stat
 // derives from its place in the history of its environment, so the same happening cannot be recorded twice and two
 // happenings never share an ID.
 func (j *journal) record(d evidence.Draft) (evidence.Record, error) {
+	return j.recordWhile(d, func(*State) bool { return true })
+}
+
+// errMoved says that the state is not what a record was to rest on.
+var errMoved = errors.New("something else was recorded just now")
+
+// recordWhile is record, if the state is one that the record may rest on; else [errMoved]. The function must not keep or change it.
+func (j *journal) recordWhile(d evidence.Draft, holds func(*State) bool) (evidence.Record, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if !holds(j.state) {
+		return evidence.Record{}, errMoved
+	}
 	d.Key = append(d.Key, strconv.Itoa(j.state.recorded(d.Environment)))
 	r, err := j.log.Add(d)
 	if err != nil {

@@ -90,7 +90,8 @@ type EnvironmentStatus struct {
 	HealthWhy  string             `json:"healthWhy,omitempty"`
 	Cause      string             `json:"cause,omitempty"`
 
-	Backups *upkeep.Backups `json:"backups,omitempty"` // nil where none were ever made or tried
+	// Backups are nil where none were ever made or tried. Locks and open deletions, which are long, only [Agent.BackupsOf] tells.
+	Backups *upkeep.Backups `json:"backups,omitempty"`
 }
 
 // Status reads everything.
@@ -150,6 +151,7 @@ func (a *Agent) environmentStatus(name string, e EnvironmentState) EnvironmentSt
 		Inventory: []render.Ref{}, Drift: append([]evidence.Drifted{}, e.Drift...), Outcome: Waiting.String(), Health: health.Unknown,
 	}
 	if len(e.Backups.Runs) > 0 {
+		e.Backups.Locks, e.Backups.Expiring = nil, nil
 		s.Backups = &e.Backups
 	}
 	for _, item := range e.Inventory {

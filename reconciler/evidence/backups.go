@@ -56,6 +56,13 @@ type RestoreTest struct {
 	backup.DrillReport
 }
 
+// Judges reports whether the drill says if a restore of what the policy has would succeed: it counts, and came to its end or took
+// longer than the objective.
+func (t RestoreTest) Judges() bool {
+	inTime := t.WantRTO == 0 || t.Ended.Sub(t.Began) < t.WantRTO
+	return t.Counts && (t.Unfinished == "" || !inTime)
+}
+
 // Why says in a sentence why the drill did not pass; "" if it did.
 func (t RestoreTest) Why() string {
 	switch err := t.Err(); {

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -15,39 +16,35 @@ const backupsKept = 1000
 
 // proofs are what the records up to here say of the backups of an environment.
 type proofs struct {
-	backups []provenBackup // the oldest first
-	drills  map[uint64]provenDrill
+	backups []provenBackup // by ID and store, the oldest first
+	drill   *provenDrill   // last that counts; nil: none
 }
 
+// provenBackup is a backup in one store. The last verification that said something has the last word on it.
 type provenBackup struct {
 	id       backup.ID
+	store    string
+	manifest string // key; "": its making is not in the log
 	snapshot time.Time
-	looks    []look
-}
-
-// look is a verification.
-type look struct {
-	index   uint64
-	ended   time.Time
-	reached backup.Level
-	found   bool // something is wrong with the backup
+	looked   uint64       // index of the last verification that said something
+	verified time.Time    // end of the last one of level 1 or more, if nothing was found since
+	failedAt backup.Level // highest level of what was last found; "": nothing was
 }
 
 type provenDrill struct {
-	id     backup.ID
-	ended  time.Time
-	rto    time.Duration
-	passed bool
+	index uint64
+	RestoreTest
 }
 
-// checkBackups checks that an allow rests on backups and drills that were recorded as it says.
+// checkBackups checks that an allow rests on what the records before it say of backups and drills. Nothing is recorded of
+// them between the reading of an allow's facts and the allow: an agent that finds something there judges again.
 func (b *branchLog) checkBackups(r Record, in *policy.Inputs) error {
 	key := b.Writer + " " + r.Environment
 	switch r.Type {
-	case TypeBackup, TypeVerification, TypeRestoreTest:
+	case TypeBackup, TypeVerification, TypeReplication, TypeRetention, TypeRestoreTest:
 		p := b.proofs[key]
 		if p == nil {
-			p = &proofs{drills: map[uint64]provenDrill{}}
+			p = &proofs{}
 			b.proofs[key] = p
 		}
 		return p.add(r)
@@ -56,8 +53,12 @@ func (b *branchLog) checkBackups(r Record, in *policy.Inputs) error {
 		if err := json.Unmarshal(r.Predicate, &d); err != nil || in == nil || !restsOnBackups(d.Verdict, in) {
 			return err
 		}
+		p := b.proofs[key]
+		if p == nil {
+			p = &proofs{}
+		}
 		whole := b.previous == nil || slices.ContainsFunc(b.logs, func(l *branchLog) bool { return l.Branch == b.previous.Branch })
-		return b.proofs[key].bear(in, whole)
+		return cmp.Or(p.bear(in, whole), p.bearDrill(in, whole))
 	}
 	return nil
 }
@@ -74,67 +75,130 @@ func (p *proofs) add(r Record) error {
 		if err := json.Unmarshal(r.Predicate, &made); err != nil || made.Manifest == nil {
 			return err
 		}
-		p.backups = append(p.backups, provenBackup{id: made.ID, snapshot: made.Snapshot})
-		p.backups = p.backups[max(len(p.backups)-backupsKept, 0):]
+		p.put(provenBackup{id: made.ID, store: made.Store, manifest: made.Manifest.Key, snapshot: made.Snapshot})
+	case TypeReplication:
+		var copied Replication
+		if err := json.Unmarshal(r.Predicate, &copied); err != nil || copied.Manifest == nil {
+			return err
+		}
+		p.put(provenBackup{id: copied.ID, store: copied.To, manifest: copied.Manifest.Key, snapshot: copied.Snapshot})
 	case TypeVerification:
 		var v Verification
 		if err := json.Unmarshal(r.Predicate, &v); err != nil {
 			return err
 		}
-		if of := p.find(string(v.ID)); of != nil {
-			of.looks = append(of.looks, look{r.Index, v.Ended, v.Reached, len(v.Findings.Findings) > 0})
-		}
-	case TypeRestoreTest:
-		var t RestoreTest
-		if err := json.Unmarshal(r.Predicate, &t); err != nil {
+		p.look(r.Index, v)
+	case TypeRetention:
+		var done Retention
+		if err := json.Unmarshal(r.Predicate, &done); err != nil || done.Phase != RetentionDone {
 			return err
 		}
-		p.drills[r.Index] = provenDrill{t.ID, t.Ended, t.RTO, t.Passed}
+		gone := map[string]bool{}
+		for _, o := range done.Deleted {
+			gone[o.Key] = true
+		}
+		p.backups = slices.DeleteFunc(p.backups, func(b provenBackup) bool { return b.store == done.Store && gone[b.manifest] })
+	case TypeRestoreTest:
+		d := provenDrill{index: r.Index}
+		if err := json.Unmarshal(r.Predicate, &d.RestoreTest); err != nil {
+			return err
+		}
+		if d.Judges() {
+			p.drill = &d
+		}
 	}
 	return nil
 }
 
-func (p *proofs) find(id string) *provenBackup {
-	if p == nil {
-		return nil
-	}
-	i := slices.IndexFunc(p.backups, func(b provenBackup) bool { return string(b.id) == id })
-	if i < 0 {
-		return nil
-	}
-	return &p.backups[i]
+func (p *proofs) search(id backup.ID, in string) (int, bool) {
+	return slices.BinarySearchFunc(p.backups, provenBackup{id: id, store: in}, func(a, b provenBackup) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.store, b.store))
+	})
 }
 
-// bear says by which facts the inputs of an allow differ from the records. Where those of earlier branches are not all in the
-// clone, what cannot be found may be there.
+func (p *proofs) put(b provenBackup) {
+	i, found := p.search(b.id, b.store)
+	if found {
+		p.backups[i] = b
+		return
+	}
+	p.backups = slices.Insert(p.backups, i, b)
+	p.backups = p.backups[max(len(p.backups)-backupsKept, 0):]
+}
+
+// look takes a verification. What looks at less than what found something does not take that back.
+func (p *proofs) look(index uint64, v Verification) {
+	if _, known := p.search(v.ID, v.Store); !known {
+		p.put(provenBackup{id: v.ID, store: v.Store})
+	}
+	i, known := p.search(v.ID, v.Store)
+	if !known {
+		return // older than what is remembered
+	}
+	b := &p.backups[i]
+	switch {
+	case len(v.Findings.Findings) > 0:
+		b.looked, b.verified = index, time.Time{}
+		for _, found := range v.Findings.Findings {
+			b.failedAt = max(b.failedAt, found.Level, backup.L0)
+		}
+	case v.Reached == "" || v.Reached < b.failedAt:
+	default:
+		b.looked, b.failedAt = index, ""
+		if v.Reached >= backup.L1 {
+			b.verified = v.Ended
+		}
+	}
+}
+
+// bear says by which facts about backups the inputs of an allow differ from the records. Where those of earlier branches are not
+// all in the clone, what cannot be found may be there.
 func (p *proofs) bear(in *policy.Inputs, whole bool) error {
 	f := in.Facts.Backup
 	if f == nil || f.Newest == nil {
 		return nil // the gate, evaluated again, denies
 	}
-	switch n, of := f.Newest, p.find(f.Newest.ID); {
-	case of == nil && whole:
-		return fmt.Errorf("it rests on backup %q, which was not recorded of this environment", n.ID)
-	case of == nil:
-	case !of.snapshot.Equal(n.Snapshot):
-		return fmt.Errorf("it rests on backup %s of %s, which is of %s", n.ID, n.Snapshot.Format(time.RFC3339), of.snapshot.Format(time.RFC3339))
-	case !slices.ContainsFunc(of.looks, func(l look) bool { return l.ended.Equal(n.Verified) && l.reached >= backup.L1 && !l.found }):
-		return fmt.Errorf("it rests on backup %s, verified at %s, and there is no record of that", n.ID, n.Verified.Format(time.RFC3339))
-	case !slices.ContainsFunc(of.looks, func(l look) bool { return l.index == n.Record && !l.found }):
-		return fmt.Errorf("it rests on the verification of backup %s in record %d, which does not say that it is good", n.ID, n.Record)
+	n := f.Newest
+	var of provenBackup
+	if i, found := p.search(backup.ID(n.ID), f.In); found {
+		of = p.backups[i]
 	}
-	if f.Drill == nil || in.Candidate.Class.Spec.Backup.DrillMaxAge == 0 {
+	switch {
+	case of.manifest == "" && whole:
+		return fmt.Errorf("it rests on backup %q, which was not recorded of this environment in store %q, or was deleted", n.ID, f.In)
+	case of.manifest != "" && !of.snapshot.Equal(n.Snapshot):
+		return fmt.Errorf("it rests on backup %s of %s, which is of %s", n.ID, n.Snapshot.Format(time.RFC3339), of.snapshot.Format(time.RFC3339))
+	case of.failedAt != "":
+		return fmt.Errorf("it rests on backup %s, and the last verification of that, in record %d, found something", n.ID, of.looked)
+	case of.looked != n.Record && (of.looked != 0 || whole):
+		return fmt.Errorf("it rests on the verification of backup %s in record %d, and the last one is in record %d", n.ID, n.Record, of.looked)
+	case !of.verified.Equal(n.Verified) && (!of.verified.IsZero() || whole):
+		return fmt.Errorf("it rests on backup %s, verified at %s, and there is no record of that", n.ID, n.Verified.Format(time.RFC3339))
+	}
+	for _, b := range slices.Backward(p.backups) {
+		if b.store == f.In && b.failedAt != "" && !b.snapshot.After(in.At) {
+			if b.snapshot.After(n.Snapshot) && f.Failed == nil {
+				return fmt.Errorf("it passes over backup %s, which is newer than what it rests on, and in which record %d found something", b.id, b.looked)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// bearDrill does the same for the drill.
+func (p *proofs) bearDrill(in *policy.Inputs, whole bool) error {
+	f := in.Facts.Backup
+	if f == nil || f.Drill == nil || in.Candidate.Class.Spec.Backup.DrillMaxAge == 0 {
 		return nil
 	}
-	var recorded provenDrill
-	known := false
-	if p != nil {
-		recorded, known = p.drills[f.Drill.Record]
-	}
-	switch d := f.Drill; {
-	case !known && whole:
-		return fmt.Errorf("it rests on the restore drill in record %d, which is none of this environment", d.Record)
-	case known && (string(recorded.id) != d.ID || !recorded.ended.Equal(d.At) || recorded.rto != d.RTO || recorded.passed != d.Passed):
+	switch d, last := f.Drill, p.drill; {
+	case last == nil && whole:
+		return fmt.Errorf("it rests on the restore drill in record %d, and none that counts was recorded of this environment", d.Record)
+	case last == nil:
+	case last.index != d.Record:
+		return fmt.Errorf("it rests on the restore drill in record %d, and the last one that counts is in record %d", d.Record, last.index)
+	case string(last.ID) != d.ID || !last.Ended.Equal(d.At) || last.RTO != d.RTO || last.Passed != d.Passed:
 		return fmt.Errorf("it rests on the restore drill in record %d, which says something else", d.Record)
 	}
 	return nil

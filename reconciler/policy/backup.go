@@ -12,6 +12,7 @@ import (
 // Backup is what is known of the backups of the candidate's environment.
 type Backup struct {
 	Policy  string        `json:"policy,omitempty"`  // name of the BackupPolicy; "": none is declared
+	In      string        `json:"in,omitempty"`      // name of the store that the policy writes to: backups elsewhere do not count
 	Problem string        `json:"problem,omitempty"` // why nothing is known of the backups; "": it is known
 	RPO     time.Duration `json:"rpoNanoseconds"`    // objectives of the policy
 	RTO     time.Duration `json:"rtoNanoseconds"`
@@ -116,7 +117,7 @@ func unknownBackups(c Candidate, b *Backup) Result {
 
 // newest judges the newest backup that was found good.
 func (b *Backup) newest(env string, demand declaration.BackupDemand, now time.Time) Result {
-	again := fmt.Sprintf("purser backup now %s, then purser backup verify %s", env, env)
+	again := "purser backup now " + env // verifies it as well
 	p := b.Newest
 	if p == nil {
 		return Result{Answer: Deny, Reason: "there is no verified backup", Hint: again}

@@ -46,7 +46,7 @@ func TestBackup(t *testing.T) {
 		"no store is configured":     {func(_ *Candidate, b *Backup) { b.Problem = `store "main" is not configured` }, Deny, `store "main" is not configured`, "agent's configuration"},
 		"no RPO":                     {func(_ *Candidate, b *Backup) { b.RPO = 0 }, Deny, "objectives", "log"},
 		"no RTO":                     {func(_ *Candidate, b *Backup) { b.RTO = -1 }, Deny, "objectives", "log"},
-		"a policy and no backup yet": {func(_ *Candidate, b *Backup) { *b = Backup{Policy: b.Policy, RPO: b.RPO, RTO: b.RTO} }, Deny, "there is no verified backup; no restore was rehearsed yet", "purser backup now dev, then purser backup verify dev; purser drill now dev"},
+		"a policy and no backup yet": {func(_ *Candidate, b *Backup) { *b = Backup{Policy: b.Policy, RPO: b.RPO, RTO: b.RTO} }, Deny, "there is no verified backup; no restore was rehearsed yet", "purser backup now dev; purser drill now dev"},
 
 		// The newest good backup.
 		"none":                        {func(_ *Candidate, b *Backup) { b.Newest = nil }, Deny, "there is no verified backup", "purser backup now dev"},
@@ -67,11 +67,11 @@ func TestBackup(t *testing.T) {
 		"of the future":             {func(_ *Candidate, b *Backup) { b.Newest.Snapshot = now.Add(clockSteps + 1) }, Deny, "is of 2026-11-27T09:01:00Z, which is in the future", "set the clocks"},
 		"of the far future":         {func(_ *Candidate, b *Backup) { b.Newest.Snapshot = now.AddDate(400, 0, 0) }, Deny, "in the future", "set the clocks"},
 		"of no time":                {func(_ *Candidate, b *Backup) { b.Newest.Snapshot = time.Time{} }, Deny, "unknown of when", "purser backup now dev"},
-		"verified at no time":       {func(_ *Candidate, b *Backup) { b.Newest.Verified = time.Time{} }, Deny, "when it was verified", "purser backup verify dev"},
-		"only looked at":            {func(_ *Candidate, b *Backup) { b.Newest.Level = "L0" }, Deny, "level L0 was reached, L1 is asked for", "purser backup verify dev"},
-		"of no level":               {func(_ *Candidate, b *Backup) { b.Newest.Level = "" }, Deny, "level none", "purser backup verify dev"},
+		"verified at no time":       {func(_ *Candidate, b *Backup) { b.Newest.Verified = time.Time{} }, Deny, "when it was verified", "purser backup now dev"},
+		"only looked at":            {func(_ *Candidate, b *Backup) { b.Newest.Level = "L0" }, Deny, "level L0 was reached, L1 is asked for", "purser backup now dev"},
+		"of no level":               {func(_ *Candidate, b *Backup) { b.Newest.Level = "" }, Deny, "level none", "purser backup now dev"},
 		"restored and compared":     {func(_ *Candidate, b *Backup) { b.Newest.Level = "L2" }, Allow, "verified (L2)", ""},
-		"with a finding":            {func(_ *Candidate, b *Backup) { b.Newest.Problem = "pack x: missing" }, Deny, "is not verified", "purser backup verify dev"},
+		"with a finding":            {func(_ *Candidate, b *Backup) { b.Newest.Problem = "pack x: missing" }, Deny, "is not verified", "purser backup now dev"},
 		"of another environment":    {func(_ *Candidate, b *Backup) { b.Newest.ID = "20261127T075900Z-prod-eu-abcdefgh" }, Deny, "is not of this environment", "purser backup now dev"},
 		"of one whose name goes on": {func(_ *Candidate, b *Backup) { b.Newest.ID = "20261127T075900Z-dev-two-abcdefgh" }, Deny, "is not of this environment", "purser backup now dev"},
 		"of one with such an end":   {func(_ *Candidate, b *Backup) { b.Newest.ID = "20261127T075900Z-my-dev-abcdefgh" }, Deny, "is not of this environment", "purser backup now dev"},
@@ -101,7 +101,7 @@ func TestBackup(t *testing.T) {
 		"a drill of another environment":    {func(_ *Candidate, b *Backup) { b.Drill.ID = "20261126T075900Z-qa-abcdefgh" }, Deny, "not of this environment", "purser drill now dev"},
 		"a drill of nothing":                {func(_ *Candidate, b *Backup) { b.Drill.ID = "" }, Deny, "not of this environment", "purser drill now dev"},
 		"a failed drill of nothing":         {func(_ *Candidate, b *Backup) { b.Drill = &Drill{At: now, Problem: "no verified backup"} }, Deny, "did not pass: no verified backup", "purser drill now dev"},
-		"neither a backup nor a good drill": {func(_ *Candidate, b *Backup) { b.Newest, b.Drill.Passed = nil, false }, Deny, "there is no verified backup; the restore drill", "purser backup now dev, then purser backup verify dev; look at it"},
+		"neither a backup nor a good drill": {func(_ *Candidate, b *Backup) { b.Newest, b.Drill.Passed = nil, false }, Deny, "there is no verified backup; the restore drill", "purser backup now dev; look at it"},
 
 		// Migrations.
 		"no release.yaml":        {func(c *Candidate, b *Backup) { c.Release.Declaration, b.Store = nil, nil }, Allow, "is verified", ""},
