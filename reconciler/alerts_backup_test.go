@@ -107,6 +107,10 @@ func TestBackupTroubles(t *testing.T) {
 		"retention blocked": {happened: func(k *backupStory) {
 			k.fold(evidence.TypeRetention, evidence.Retention{Store: "near", Phase: evidence.RetentionDone, Blocked: []string{"the clocks differ"}})
 		}, now: hour, want: "blocked 1h0m0s", says: "store near: the clocks differ"},
+		"retention blocked in a store that the policy named once": {happened: func(k *backupStory) {
+			k.fold(evidence.TypeRetention, evidence.Retention{Store: "gone", Phase: evidence.RetentionDone, Blocked: []string{"the clocks differ"}})
+			k.fold(evidence.TypeRetention, evidence.Retention{Store: "gone", Phase: evidence.RetentionPlanned, At: at(0), Expire: []backup.Expiry{{ID: "old"}}})
+		}, now: hour},
 		"deletion broken off": {happened: func(k *backupStory) {
 			k.fold(evidence.TypeRetention, evidence.Retention{Store: "near", Phase: evidence.RetentionPlanned, At: at(0), Expire: []backup.Expiry{{ID: "old"}}})
 		}, now: hour, want: "deletion 0s", says: "record 0 plans to delete 1 backups"},

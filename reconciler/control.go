@@ -134,7 +134,12 @@ func (a *Agent) serveControl(ctx context.Context, listener net.Listener) error {
 		}
 		return nil
 	})
-	return errors.Join(group.Wait(), os.Remove(ControlSocket(a.config.DataDir)))
+	served := group.Wait()
+	err := os.Remove(ControlSocket(a.config.DataDir))
+	if errors.Is(err, fs.ErrNotExist) { // somebody was quicker
+		err = nil
+	}
+	return errors.Join(served, err)
 }
 
 // serveOrder has something done for somebody who waits.

@@ -227,6 +227,15 @@ func TestListenControl(t *testing.T) {
 	listener.Close()
 }
 
+// A socket that somebody removed is no failure of the agent's end.
+func TestControlSocketThatIsGone(t *testing.T) {
+	t.Parallel()
+	o := newOrdering(t) // its end is looked at there
+	if err := os.Remove(o.socket); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Orders that nobody waits for any more keep nobody else from ordering.
 func TestOrdersOfThoseWhoLeft(t *testing.T) {
 	t.Parallel()

@@ -35,7 +35,8 @@
 // became of those that landed; status.go, explain.go, http.go, metrics.go and alerts.go tell people how things are.
 //
 // Beside it, too, backups.go does what is due with backups (backups_do.go), what people and releases order (backups_order.go),
-// and tells the gates (backups_facts.go).
+// and tells the gates (backups_facts.go); control.go takes those orders, and backups_show.go, metrics_backup.go and alerts_backup.go
+// tell people what is known of backups.
 //
 // Its sub-packages know nothing of each other but the gates, package policy, whose verdicts they record, raise or word:
 // landed tells what landed and by whom, apply speaks to clusters, evidence keeps the records, answer writes to forges,

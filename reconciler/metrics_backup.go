@@ -66,7 +66,7 @@ func newBackupMetrics(reg prometheus.Registerer, views func() []backupView) (*ba
 	m.drillSuccess = gauge("purser_drill_last_success_timestamp_seconds", "End of the last drill that passed.")
 	m.drillEnd = gauge("purser_drill_last_end_timestamp_seconds", "End of the last drill.")
 	m.drillRTO = gauge("purser_drill_rto_seconds", "Time to restore, measured by the last drill; nothing if that did not get to the end of its checks.")
-	m.drillRPO = gauge("purser_drill_rpo_seconds", "Loss of data, measured by the last drill.")
+	m.drillRPO = gauge("purser_drill_rpo_seconds", "Loss of data, measured by the last drill; nothing if that took another backup than the latest.")
 	m.rtoObjective = gauge("purser_drill_rto_objective_seconds", "Longest time to restore that the policy accepts.")
 	m.drillSegment = gauge("purser_drill_segment_seconds", "How long the parts of the last drill took.", "segment")
 
@@ -215,7 +215,7 @@ func (m *backupMetrics) drilled(s sampler, v backupView) {
 	if d.RTO > 0 {
 		s.value(m.drillRTO, d.RTO.Seconds())
 	}
-	if !d.Snapshot.IsZero() {
+	if !d.Snapshot.IsZero() && d.Point == declaration.PointLatest { // an older one says nothing of what would be lost
 		s.value(m.drillRPO, d.RPO.Seconds())
 	}
 	s.segments(m.drillSegment, d.Segments)

@@ -98,7 +98,7 @@ func (k *backupStory) copied(id backup.ID, snapshot, at time.Time) {
 
 func (k *backupStory) drilled(id backup.ID, at time.Time, passed bool) {
 	k.t.Helper()
-	r := backup.DrillReport{ID: id, Began: at.Add(-time.Hour), Ended: at, Snapshot: at.Add(-2 * time.Hour), RPO: time.Hour, WantRTO: time.Hour,
+	r := backup.DrillReport{ID: id, Point: declaration.PointLatest, Began: at.Add(-time.Hour), Ended: at, Snapshot: at.Add(-2 * time.Hour), RPO: time.Hour, WantRTO: time.Hour,
 		Segments: []backup.Segment{{Name: "server", Took: 3 * time.Second}}}
 	if passed {
 		r.RTO = 30 * time.Minute
@@ -168,6 +168,8 @@ func TestBackupMetrics(t *testing.T) {
 	planned := evidence.Retention{Store: "near", Phase: evidence.RetentionPlanned, At: at, Expire: []backup.Expiry{{ID: "old"}}}
 	k.fold(evidence.TypeRetention, planned)
 	k.fold(evidence.TypeRetention, evidence.Retention{Store: "near", Phase: evidence.RetentionDone, Deleted: []store.Object{{Key: "a"}, {Key: "b"}}, Blocked: []string{"the clock is off"}})
+	k.fold(evidence.TypeReplication, evidence.Replication{ID: first, From: "near", To: "gone", Manifest: manifestOf(first), Snapshot: at})
+	k.fold(evidence.TypeRetention, evidence.Retention{Store: "gone", Phase: evidence.RetentionDone, Blocked: []string{"the policy does not name it any more"}})
 	unix := func(d time.Duration) int64 { return at.Add(d).Unix() }
 	shows("with a history", fmt.Sprintf(`
 		backup_duration_seconds{segment=attachments} 20
@@ -205,6 +207,18 @@ func TestBackupMetrics(t *testing.T) {
 		drill_segment_seconds{segment=server} 3
 		`, unix(time.Hour), unix(61*time.Minute), unix(62*time.Minute), unix(5*time.Minute), unix(5*time.Minute), unix(0), unix(0),
 		unix(70*time.Minute), unix(10*time.Minute)))
+	k.fold(evidence.TypeRestoreTest, evidence.RestoreTest{Store: "near", Counts: true, Passed: true, DrillReport: backup.DrillReport{
+		ID: first, Point: declaration.PointRandom, Began: at, Ended: at.Add(2 * time.Hour), Snapshot: at.Add(-24 * time.Hour), RPO: 24 * time.Hour, RTO: time.Hour,
+	}})
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "purser_drill_rpo_seconds" {
+			t.Errorf("after a drill of another backup than the latest %s is %v", f.GetName(), f.GetMetric())
+		}
+	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("names: %v, %v", problems, err)
 	}

@@ -155,6 +155,7 @@ func backupSummary(r Record) string {
 		Expire         []json.RawMessage
 		Deleted        []json.RawMessage
 		Extended       []json.RawMessage
+		Blocked        []string
 		Phase          string
 		Findings       []struct{ Object, What string }
 		Unfinished     string
@@ -170,6 +171,9 @@ func backupSummary(r Record) string {
 	if problem != "" {
 		return strings.TrimSpace(fmt.Sprintf("%s failed: %s", b.ID, problem))
 	}
+	if !b.Passed && (r.Type == TypeVerification || r.Type == TypeRestoreTest) {
+		return strings.TrimSpace(b.ID + " did not pass")
+	}
 	switch r.Type {
 	case TypeBackup:
 		return fmt.Sprintf("%s in %s", b.ID, b.Store)
@@ -183,5 +187,9 @@ func backupSummary(r Record) string {
 	if b.Phase == RetentionPlanned {
 		return fmt.Sprintf("%s: %d to be deleted", b.Store, len(b.Expire))
 	}
-	return fmt.Sprintf("%s: %d objects deleted, %d locked for longer", b.Store, len(b.Deleted), len(b.Extended))
+	text := fmt.Sprintf("%s: %d objects deleted, %d locked for longer", b.Store, len(b.Deleted), len(b.Extended))
+	if len(b.Blocked) > 0 {
+		text += "; nothing else is deleted: " + b.Blocked[0]
+	}
+	return text
 }

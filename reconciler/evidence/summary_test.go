@@ -3,13 +3,15 @@ package evidence
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
+	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/sources/forge"
 )
 
-// What people did is told in a few words, also where it does not count.
-func TestSummaryOfPeople(t *testing.T) {
+// What people and backups did is told in a few words, also where it does not count.
+func TestSummary(t *testing.T) {
 	t.Parallel()
 	payload := []byte(`{"verb":"approve"}`)
 	review := policy.Vote{Kind: policy.ByReview, Person: "dba-1"}
@@ -33,6 +35,11 @@ func TestSummaryOfPeople(t *testing.T) {
 			protection(forge.Protection{Known: true, Protected: true, RequiredApprovals: 2, AdminBypass: true, ForcePush: true})},
 		{TypeProtection, "branch main of estate is protected, but the forge asks for no approval", protection(forge.Protection{Known: true, Protected: true})},
 		{TypeProtection, "branch main of estate is protected", protection(forge.Protection{Known: true, Protected: true, RequiredApprovals: 1})},
+		{TypeVerification, "x in main passed L1", Verification{Store: "main", Passed: true, Verification: backup.Verification{ID: "x", Reached: backup.L1}}},
+		{TypeVerification, "x did not pass", Verification{Store: "main", Verification: backup.Verification{ID: "x", Asked: backup.L1, Reached: backup.L0}}},
+		{TypeRestoreTest, "x did not pass", RestoreTest{Store: "main", DrillReport: backup.DrillReport{ID: "x", RTO: time.Hour}}},
+		{TypeRetention, "main: 0 objects deleted, 0 locked for longer; nothing else is deleted: the clocks differ",
+			Retention{Store: "main", Phase: RetentionDone, Blocked: []string{"the clocks differ"}}},
 		{TypeVeto, "by release-manager-1: orders are lost", Veto{By: "release-manager-1", Reason: "orders are lost"}},
 		{TypeVeto, "lifted by owner-1: repaired", Veto{By: "owner-1", Reason: "repaired", Lifted: true}},
 	} {
