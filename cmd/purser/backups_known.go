@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -36,7 +35,8 @@ const remoteAudit = "remote"
 type knowledge struct {
 	agent       address
 	audit, keys string
-	say         io.Writer // gets warnings
+	command     *cobra.Command // its standard error gets warnings
+	log         *auditLog      // once it was read
 }
 
 func (k *knowledge) flags(cmd *cobra.Command) {
@@ -45,12 +45,12 @@ func (k *knowledge) flags(cmd *cobra.Command) {
 }
 
 func (k *knowledge) auditFlags(cmd *cobra.Command) {
-	k.say = cmd.ErrOrStderr()
+	k.command = cmd
 	cmd.Flags().StringVar(&k.audit, "audit", "", `read the audit log instead of asking the agent: folder of a clone, or "remote" for the repository of --config`)
 	cmd.Flags().StringVar(&k.keys, "keys", "", "with --audit: file with the public keys of the writers you trust, one a line (default: those of --config)")
 }
 
-// check refuses names that would be paths.
+// checkEnvironment refuses names that would be paths.
 func checkEnvironment(name string) error {
 	if name == "" || len(name) > 253 || slices.ContainsFunc([]byte(name), func(c byte) bool {
 		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.'
@@ -126,8 +126,11 @@ type auditLog struct {
 // source is a log's writer and an environment.
 type source struct{ writer, environment string }
 
-// read verifies the log, and folds what it says of backups.
+// read verifies the log, and folds what it says of backups. It does so once.
 func (k *knowledge) read(ctx context.Context) (*auditLog, error) {
+	if k.log != nil {
+		return k.log, nil
+	}
 	dir := k.audit
 	config, err := k.configuration()
 	if err != nil {
@@ -159,9 +162,13 @@ func (k *knowledge) read(ctx context.Context) (*auditLog, error) {
 	case evidence.ExitTampered, evidence.ExitUnreadable:
 		return nil, checked{report}.explain()
 	default: // each record that was read is signed and in its place; what lacks does not make a backup worse
-		fmt.Fprintf(k.say, "purser: warning: %s\n", plain(checked{report}.explain().Error()))
+		fmt.Fprintf(k.command.ErrOrStderr(), "purser: warning: %s\n", plain(checked{report}.explain().Error()))
 	}
-	return l, l.conclude(dir)
+	if err := l.conclude(dir); err != nil {
+		return nil, err
+	}
+	k.log = l
+	return l, nil
 }
 
 // configuration is the agent's, if it is needed.

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
 	code := usageExit
-	root.PersistentPreRun = func(*cobra.Command, []string) { code = 1 } // the command line is understood
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := cmp.Or(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil { // cobra asks later
+			return err
+		}
+		code = 1 // the command line is understood
+		return nil
+	}
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

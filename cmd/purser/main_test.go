@@ -134,29 +134,42 @@ func writeLog(ts *testscript.TestScript, neg bool, args []string) {
 	case neg || len(args) != 2:
 		ts.Fatalf("usage: log REPOSITORY KEY [backups]")
 	}
-	repository, file := ts.MkAbs(args[0]), ts.MkAbs(args[1])
-	ts.Check(ts.Exec("git", "init", "--quiet", "--bare", repository))
-	_, err := evidence.GenerateKey(file, "agent")
-	ts.Check(err)
+	ts.Check(makeLog(ts.MkAbs(args[0]), ts.MkAbs(args[1]), ts.MkAbs(".log"), drafts()))
+}
+
+// makeLog makes an audit repository, the key that signs it, and the folder that the log is kept in meanwhile.
+func makeLog(repository, file, dir string, drafts []evidence.Draft) error {
+	if said, err := exec.Command("git", "init", "--quiet", "--bare", repository).CombinedOutput(); err != nil {
+		return fmt.Errorf("git init: %w: %s", err, said)
+	}
+	if _, err := evidence.GenerateKey(file, "agent"); err != nil {
+		return err
+	}
 	key, err := evidence.LoadKey(file)
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	log, err := evidence.Open(ctx, evidence.Options{
-		Dir: ts.MkAbs(".log"), Remote: evidence.Remote{URL: "file://" + repository},
+		Dir: dir, Remote: evidence.Remote{URL: "file://" + repository},
 		Writer: "agent", Key: key, Trusted: evidence.Trust(key.Public()), Init: true,
 	})
-	ts.Check(err)
+	if err != nil {
+		return err
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- log.Run(ctx) }()
 	var last evidence.Record
-	for _, d := range drafts() {
-		last, err = log.Add(d)
-		ts.Check(err)
+	for _, d := range drafts {
+		if last, err = log.Add(d); err != nil {
+			break
+		}
 	}
-	ts.Check(log.Published(ctx, last.Index))
-	ts.Check(log.Close(ctx))
-	ts.Check(<-ended)
+	if err == nil {
+		err = log.Published(ctx, last.Index)
+	}
+	return errors.Join(err, log.Close(ctx), <-ended)
 }
 
 func releaseRecords() []evidence.Draft {
