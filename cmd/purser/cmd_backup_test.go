@@ -361,7 +361,7 @@ func (k *keeper) restores(id backup.ID) (flags []string) {
 		k.t.Errorf("after another text was typed it ends with %d:\n%s", code, shown)
 	}
 	code, shown := onTerminal(k.t, k.program, restore, "To go on, type:", want)
-	k.says("the restore on a terminal", shown, "Restored", "Kept aside  database", "Kept aside  folder", "\x1b[K")
+	k.says("the restore on a terminal", shown, "Restored", "Kept aside  database", "Kept aside  folder")
 	if code != 0 {
 		k.t.Errorf("after the text was typed it ends with %d", code)
 	}
