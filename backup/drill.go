@@ -163,6 +163,10 @@ func (d *drill) choose(ctx context.Context) error {
 		}
 	}
 	slices.SortFunc(points, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
+	now, err := d.proof.clock(ctx)
+	if err != nil {
+		return err
+	}
 	for len(points) > 0 {
 		chosen, err := d.pick(len(points))
 		if err != nil {
@@ -171,7 +175,7 @@ func (d *drill) choose(ctx context.Context) error {
 		point := points[chosen]
 		d.r.ID, d.r.Manifest, d.r.Candidates = point.ID, point.Manifest, len(points)
 		d.proof.ID, d.proof.Manifest, d.proof.Locks = point.ID, point.Manifest, point.Locks
-		if err := d.proof.manifest(ctx, d.o.Now()); err != nil || d.proof.m == nil {
+		if err := d.proof.manifest(ctx, now); err != nil || d.proof.m == nil {
 			return err
 		}
 		if d.o.Declared.IsZero() || !d.proof.m.Times.Finished.After(d.r.Declared) {

@@ -22,7 +22,8 @@ type proof struct {
 	findings *findings
 	segments *[]Segment
 	objects  atomic.Int64
-	meter    meter // of sealed bytes
+	opened   atomic.Bool // an identity opens one of the entries
+	meter    meter       // of sealed bytes
 }
 
 func newProof(b Stored, o ProofOptions, f *Findings, segments *[]Segment) *proof {
@@ -40,7 +41,7 @@ const (
 	remedyBad  = "take this backup from another store or restore another one, back up anew, and find out what changed it"
 	remedyHide = "the recorded version can still be restored: find out who covers it, and let the expirer remove what does"
 	remedyLock = "extend the lock if the backup is still needed, and find out why that was not done"
-	remedyKeys = "open it with the identity of one of the recipients that the manifest names, such as the one in escrow"
+	remedyKeys = "give the identity of one of these, such as the one in escrow"
 	remedyNew  = "the backup is worthless as it is: find out what it was made of, and back up anew"
 )
 
@@ -92,7 +93,10 @@ func (p *proof) open(ctx context.Context, e Entry, from source) (*stream, error)
 	s := &stream{p: p, entry: e}
 	var err error
 	if s.in, err = from(ctx, e.Object); err == nil {
-		if s.plain, err = seal.NewReader(s.in, e.Sealed(), p.Identities...); err != nil {
+		if s.plain, err = seal.NewReader(s.in, e.Sealed(), p.Identities...); errors.Is(err, seal.ErrIdentity) {
+			err = p.unopened(e, s.in)
+		}
+		if err != nil {
 			err = errors.Join(err, s.in.Close())
 		}
 	}
@@ -100,7 +104,23 @@ func (p *proof) open(ctx context.Context, e Entry, from source) (*stream, error)
 		p.bad(e, err)
 		return nil, err
 	}
+	p.opened.Store(true)
 	return s, nil
+}
+
+// errForeign says that an entry is sealed to others than the rest of its backup.
+var errForeign = errors.New("none of the identities at hand opens it, and one of them opens other objects of the backup")
+
+// unopened says why no identity opens an entry, of which it reads the rest: a header that was changed looks like one for others.
+// If the bytes are what was written, and nothing was opened before, the identities are the wrong ones.
+func (p *proof) unopened(e Entry, rest io.Reader) error {
+	if _, err := io.Copy(io.Discard, rest); err != nil {
+		return err
+	}
+	if p.opened.Load() {
+		return errForeign
+	}
+	return fmt.Errorf("%w %s, which is sealed to %s: %s", seal.ErrIdentity, e.Key, recipients(p.m), remedyKeys)
 }
 
 // counted counts what is read.
@@ -141,8 +161,8 @@ func (s *stream) Close() error { return errors.Join(s.plain.Close(), s.in.Close(
 // bad keeps a finding about an entry, if the error is one.
 func (p *proof) bad(e Entry, err error) {
 	switch {
-	case errors.Is(err, seal.ErrIdentity):
-		p.findings.add(L1, e.Key, remedyKeys, "none of the identities at hand opens it; its recipients are %s", recipients(p.m))
+	case errors.Is(err, errForeign):
+		p.findings.add(L1, e.Key, remedyNew, "%v; its recipients are said to be %s", err, recipients(p.m))
 	case errors.Is(err, store.ErrMissing):
 		p.findings.add(L1, e.Key, remedyGone, "%v", err)
 	case unfit(err):

@@ -67,7 +67,8 @@ type restore struct {
 // checked, and only then renamed to the target's names. What was there is renamed before and kept: nothing is removed but what
 // a failed restore has made itself. Unless the target is empty, the confirmation that is bound to it and to the backup is
 // needed. A backup with a finding of any level but for locks, delete markers and newer versions is not restored: the error is
-// [ErrUnfit], and the findings are in the result.
+// [ErrUnfit], and the findings are in the result. Nor is one while the clocks differ, or that none of the identities opens: the
+// error is [store.ErrSkew] or [seal.ErrIdentity], and there is no finding.
 //
 // Database and folder are renamed one after the other, since nothing renames both at once. Whoever uses both has to be stopped
 // meanwhile; as long as somebody is connected to the database, the error is [postgres.ErrBusy] and nothing has changed.
@@ -91,7 +92,7 @@ func Restore(ctx context.Context, b Stored, t Target, o RestoreOptions) (*Restor
 // fatal is the first finding that keeps a backup from being restored: the recorded versions can be read in spite of the others.
 func (f Findings) fatal() error {
 	for _, found := range f.Findings {
-		if found.Remedy != remedyHide && found.Remedy != remedyLock && found.Object != "clock" {
+		if found.Remedy != remedyHide && found.Remedy != remedyLock {
 			return fmt.Errorf("%w: %s", ErrUnfit, found)
 		}
 	}

@@ -178,7 +178,8 @@ func (o ProofOptions) withDefaults() ProofOptions {
 
 // Verify proves a backup up to a level. What is wrong with the backup is in the Verification, also when there is an error:
 // that says that not everything could be looked at, such as [context.DeadlineExceeded] or an unreachable store, and that the
-// level is not reached. It changes nothing in the store.
+// level is not reached. What is no fault of the backup is an error as well: [store.ErrSkew] for clocks that differ, and
+// [seal.ErrIdentity] for identities none of which opens it. It changes nothing in the store.
 func Verify(ctx context.Context, b Stored, level Level, o ProofOptions) (*Verification, error) {
 	o = o.withDefaults()
 	v := &Verification{Environment: b.Environment, ID: b.ID, Manifest: b.Manifest, Asked: level, Began: o.Now().UTC()}
@@ -226,6 +227,6 @@ func verify(ctx context.Context, p *proof, v *Verification) error {
 // unfit says that an error is about what is stored, and not about the way there or the keys at hand.
 func unfit(err error) bool {
 	incomplete := (*filestore.IncompleteError)(nil)
-	return damaged(err) || errors.Is(err, seal.ErrCorrupt) || errors.Is(err, seal.ErrIdentity) || errors.Is(err, filestore.ErrIndex) ||
+	return damaged(err) || errors.Is(err, seal.ErrCorrupt) || errors.Is(err, errForeign) || errors.Is(err, filestore.ErrIndex) ||
 		errors.Is(err, postgres.ErrArchive) || errors.As(err, &incomplete)
 }

@@ -14,20 +14,30 @@ import (
 // looks is how many objects are looked at at the same time.
 const looks = 8
 
-// present is level 0: everything is there, unchanged as far as the store tells, and locked. It reads the manifest.
-func (p *proof) present(ctx context.Context) error {
+// clock is the time at the store. It fails with [store.ErrSkew] if that is not about the time here: locks and ages are
+// meaningless then, of which no backup is to blame.
+func (p *proof) clock(ctx context.Context) (time.Time, error) {
 	now, err := p.Store.Now(ctx)
 	if err != nil {
-		return fmt.Errorf("ask the store for its time: %w", err)
+		return time.Time{}, fmt.Errorf("ask the store for its time: %w", err)
 	}
-	here := p.o.Now()
-	if skew := now.Sub(here); skew.Abs() > maxSkew {
-		p.findings.add(L0, "clock", "set the clock right that is wrong: locks and ages are meaningless until then",
-			"the clock of the store shows %s, and that of this machine %s", now.UTC().Format(time.RFC3339), here.UTC().Format(time.RFC3339))
+	if here := p.o.Now(); now.Sub(here).Abs() > maxSkew {
+		return time.Time{}, fmt.Errorf("%w: the store's shows %s, and this machine's %s: set the wrong one right, and look again",
+			store.ErrSkew, now.UTC().Format(time.RFC3339), here.UTC().Format(time.RFC3339))
+	}
+	return now, nil
+}
+
+// present is level 0: everything is there, unchanged as far as the store tells, and locked. It reads the manifest.
+func (p *proof) present(ctx context.Context) error {
+	now, err := p.clock(ctx)
+	if err != nil {
+		return err
 	}
 	if err := p.manifest(ctx, now); err != nil || p.m == nil {
 		return err
 	}
+	// Store and machine agree, so the clock was wrong by which the backup was made: its age is not what it says.
 	if finished := p.m.Times.Finished; finished.Sub(now) > maxSkew {
 		p.findings.add(L0, p.Manifest.Key, "find out which clock was wrong, and back up anew", "the backup was finished %s, and at the store it is %s: the clocks differed",
 			finished.Format(time.RFC3339), now.UTC().Format(time.RFC3339))

@@ -29,12 +29,24 @@ const MaxMissed = 1000
 const (
 	firstRetry = 5 * time.Minute
 	lastRetry  = time.Hour
+	// maxAhead is how far after now a time of the past may lie: clocks are set right by that much all the time.
+	maxAhead = 5 * time.Minute
 )
 
 // Decide says whether a run of that name starts now. A run that is wanted starts in peak hours as well; one that failed is
-// repeated after 5 minutes, and then after twice as long each time, up to an hour. Times of state that lie after now come from
-// a clock that was wrong, and count as now.
+// repeated after 5 minutes, and then after twice as long each time, up to an hour.
+//
+// A state with a time that lies more than 5 minutes after now comes from a clock that was or is wrong: when that run was,
+// nobody knows, so it counts as none, and a run is due at once. It would not be until that time has come otherwise. Times that
+// are ahead by less count as now. Whoever asks makes sure that nothing of that name is under way when it starts.
 func (s *Schedule) Decide(name string, state State, now time.Time) Decision {
+	if last := later(state.Begun, state.Ended); last.Sub(now) > maxAhead {
+		why := "the last run is of " + stamp(last) + ", which is yet to come: a clock was or is wrong"
+		if state.Wanted != "" {
+			return Decision{Start: true, Reason: "wanted: " + state.Wanted, Wake: s.Next(name, now)}
+		}
+		return s.when(name, now, now, Decision{Reason: why})
+	}
 	begun, ended := earlier(state.Begun, now), earlier(state.Ended, now)
 	running := state.Ended.Before(state.Begun)
 	switch {
@@ -105,6 +117,13 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -42,7 +42,12 @@ func TestDecide(t *testing.T) {
 		{name: "failed often", begun: "10T02:00", ended: "10T02:20", failures: 30, now: "10T02:25", reason: "again at 2027-05-10T03:20:00Z", wake: "10T03:20"},
 		{name: "not in peak hours", begun: "10T08:50", ended: "10T08:58", failures: 1, now: "10T08:59", reason: "peak hours, so not before 2027-05-10T21:00:00Z", wake: "10T21:00"},
 		{name: "the next start comes first", begun: "11T01:00", ended: "11T01:30", failures: 9, now: "11T01:31", reason: "the next start is 2027-05-11T02:00:00Z", wake: "11T02:00"},
-		{name: "clock was set back", begun: "20T02:00", ended: "20T02:20", now: "11T01:00", reason: "the next start is 2027-05-11T02:00:00Z", wake: "11T02:00"},
+		{name: "clock was set back a little", begun: "11T00:50", ended: "11T01:05", now: "11T01:00", reason: "the next start is 2027-05-11T02:00:00Z", wake: "11T02:00"},
+		{name: "clock was set back", begun: "20T02:00", ended: "20T02:20", now: "11T01:00", start: true, reason: "the last run is of 2027-05-20T02:20:00Z, which is yet to come", wake: "11T02:00"},
+		{name: "clock was set back, in peak hours", begun: "20T02:00", ended: "20T02:20", now: "11T10:00", reason: "peak hours, so not before 2027-05-11T21:00:00Z", wake: "11T21:00"},
+		{name: "clock was set back after a failure", begun: "20T02:00", ended: "20T02:20", failures: 3, now: "11T01:00", start: true, reason: "which is yet to come", wake: "11T02:00"},
+		{name: "clock was set back while it ran", begun: "20T02:00", ended: "11T00:50", now: "11T01:00", start: true, reason: "which is yet to come", wake: "11T02:00"},
+		{name: "clock was set back, and it is wanted", begun: "20T02:00", ended: "20T02:20", now: "11T12:00", wanted: "release", start: true, reason: "wanted: release", wake: "12T02:00"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := compile(t, night).Decide("dev", State{Begun: at(test.begun), Ended: at(test.ended), Failures: test.failures, Wanted: test.wanted}, at(test.now))
@@ -50,6 +55,23 @@ func TestDecide(t *testing.T) {
 				t.Errorf("got %+v", d)
 			}
 		})
+	}
+}
+
+// A run whose time is yet to come keeps no other from its start, whenever that is asked for: after one that ends now, all is as usual.
+func TestClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	s := compile(t, Spec{Cron: "0 * * * *", TimeZone: "UTC"})
+	now := moment(t, "2027-05-10T02:10:00Z")
+	state := State{Begun: now.AddDate(1, 0, 0), Ended: now.AddDate(1, 0, 0).Add(time.Minute)}
+	for range 2 {
+		if d := s.Decide("dev", state, now); !d.Start {
+			t.Fatalf("at %s: %+v", now, d)
+		}
+		now = now.Add(time.Hour)
+	}
+	if d := s.Decide("dev", State{Begun: now, Ended: now}, now); d.Start || !d.Wake.Equal(moment(t, "2027-05-10T05:00:00Z")) {
+		t.Errorf("after it: %+v", d)
 	}
 }
 
