@@ -119,7 +119,7 @@ func Drill(ctx context.Context, from DrillSource, o DrillOptions) (*DrillReport,
 	err := d.run(ctx)
 	d.r.Ended = o.Now().UTC()
 	if err != nil {
-		d.r.Unfinished = short(err.Error())
+		d.r.Unfinished = Short(err.Error())
 		return d.r, fmt.Errorf("drill a restore of %s: %w", from.Environment, err)
 	}
 	return d.r, nil
@@ -299,7 +299,7 @@ func (d *drill) tearDown(r *restoration) error {
 	}
 	d.r.Teardown = Teardown{Proven: err == nil, Took: d.o.Now().Sub(began)}
 	if err != nil {
-		d.r.Teardown.Problem = short(err.Error())
+		d.r.Teardown.Problem = Short(err.Error())
 	}
 	return err
 }

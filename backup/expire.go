@@ -28,8 +28,30 @@ type extender interface {
 	Extend(ctx context.Context, o store.Object, until time.Time) (store.Object, error)
 }
 
+// maxErrors is how many errors are told of what goes on after each.
+const maxErrors = 5
+
+// A failures has the first errors, and how many there were.
+type failures struct {
+	first []error
+	count int
+}
+
+func (f *failures) add(err error) {
+	if f.count++; len(f.first) < maxErrors {
+		f.first = append(f.first, err)
+	}
+}
+
+func (f *failures) err() error {
+	if f.count > len(f.first) {
+		return errors.Join(append(slices.Clone(f.first), fmt.Errorf("and %d more errors", f.count-len(f.first)))...)
+	}
+	return errors.Join(f.first...)
+}
+
 // Expire deletes what the plan says. Packs are deleted only after all else was: a backup that is still there keeps its own.
-// It goes on after errors, and returns all of them.
+// It goes on after errors, and returns the first of them and how many more there were.
 func Expire(ctx context.Context, s deleter, p RetentionPlan, now time.Time) (deleted []store.Object, err error) {
 	if age := now.Sub(p.At); age > maxPlanAge || age < -maxSkew {
 		return nil, fmt.Errorf("delete expired backups of %s: %w", p.Environment, ErrStale)
@@ -37,15 +59,15 @@ func Expire(ctx context.Context, s deleter, p RetentionPlan, now time.Time) (del
 	if len(p.Blocked) > 0 && len(p.Expire) > 0 {
 		return nil, fmt.Errorf("delete expired backups of %s: the plan is blocked: %s", p.Environment, p.Blocked[0])
 	}
-	var errs []error
+	var failed failures
 	for _, e := range p.Expire {
-		if e.ID == "" && len(errs) > 0 {
-			errs = append(errs, errors.New("packs are left until the backups are gone"))
+		if e.ID == "" && failed.count > 0 {
+			failed.add(errors.New("packs are left until the backups are gone"))
 			break
 		}
 		for _, o := range e.Objects {
 			if err := s.Delete(ctx, o); err != nil {
-				errs = append(errs, err)
+				failed.add(err)
 				if e.ID != "" {
 					break // unless its manifest is gone, a backup stays whole
 				}
@@ -54,22 +76,22 @@ func Expire(ctx context.Context, s deleter, p RetentionPlan, now time.Time) (del
 			deleted = append(deleted, o)
 		}
 	}
-	return deleted, errors.Join(errs...)
+	return deleted, failed.err()
 }
 
 // ExtendLocks extends the locks that the plan names, and returns the objects with their new locks. It goes on after errors,
-// and returns all of them.
+// and returns the first of them and how many more there were.
 func ExtendLocks(ctx context.Context, s extender, p RetentionPlan) (extended []store.Object, err error) {
-	var errs []error
+	var failed failures
 	for _, e := range p.Extend {
 		o, err := s.Extend(ctx, e.Object, e.Until)
 		if err != nil {
-			errs = append(errs, err)
+			failed.add(err)
 			continue
 		}
 		extended = append(extended, o)
 	}
-	return extended, errors.Join(errs...)
+	return extended, failed.err()
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

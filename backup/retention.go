@@ -56,7 +56,8 @@ type RetentionPlan struct {
 	Decisions   []Decision  `json:"decisions"`
 	Extend      []Extension `json:"extend,omitempty"`
 	Expire      []Expiry    `json:"expire,omitempty"`
-	// Blocked says why nothing is deleted although some of it could be. Empty if nothing keeps it from being.
+	// Blocked says why nothing is deleted although some of it could be. Empty if nothing keeps it from being. The reasons stay
+	// the same for as long as they hold.
 	Blocked []string `json:"blocked,omitempty"`
 	// Notes are about objects that belong to no backup.
 	Notes []string `json:"notes,omitempty"`
@@ -102,7 +103,7 @@ func (c Candidate) good() bool { return !c.Verified.IsZero() && !c.Failed && c.P
 func doubts(backups []Candidate, clocks Clocks) []string {
 	var blocked []string
 	if d := clocks.Here.Sub(clocks.Store).Abs(); d > maxSkew {
-		blocked = append(blocked, fmt.Sprintf("this machine's clock and the store's differ by %s", d.Round(time.Second)))
+		blocked = append(blocked, fmt.Sprintf("this machine's clock and the store's differ by more than %s", maxSkew))
 	}
 	for _, b := range backups {
 		began := b.ID.Began()
@@ -204,10 +205,12 @@ func (k Keep) decide(b Candidate, i, newest, count int, tiers []keeper, now time
 func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newest int, clocks Clocks) {
 	packs := map[string]need{} // of those that a backup refers to which is kept
 	var least need             // of any pack: what is unknown may refer to it
+	held := false              // something is kept for nothing but what is unknown
 	for i, b := range backups {
 		d := p.Decisions[i]
 		if b.Problem != "" {
 			least.moving = clocks.Here.Add(k.Minimum)
+			held = held || len(d.Reasons) == 1
 		}
 		if !d.Keep {
 			p.Expire = append(p.Expire, Expiry{ID: b.ID, Objects: b.Objects})
@@ -227,6 +230,7 @@ func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newes
 		if referred || least != (need{}) {
 			p.extend(k, o, n.and(least), clocks)
 			delete(packs, o.Key)
+			held = held || !referred && over(inv.Environment, o, clocks.Here)
 		} else if over(inv.Environment, o, clocks.Here) {
 			gone = append(gone, o)
 		}
@@ -246,7 +250,10 @@ func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newes
 	if len(gone) > 0 {
 		p.Expire = append(p.Expire, Expiry{Objects: gone})
 	}
-	if len(p.Blocked) > 0 {
+	switch {
+	case len(p.Expire) == 0 && !held:
+		p.Blocked = nil
+	case len(p.Blocked) > 0:
 		p.Expire = nil
 	}
 }

@@ -152,7 +152,22 @@ func TestRetentionGolden(t *testing.T) {
 		},
 		"future": func() (Keep, Inventory, Clocks) {
 			k := keep(declaration.Retention{Daily: 1})
+			return k, Inventory{Backups: nightly(k, "2027-05-01T00:30:00Z", 8)}, together(at(t, "2027-05-06T06:00:00Z"))
+		},
+		// Nothing would be deleted by a clock that is right either.
+		"future-nothing-goes": func() (Keep, Inventory, Clocks) {
+			k := keep(declaration.Retention{Daily: 1})
 			return k, Inventory{Backups: nightly(k, "2027-05-01T00:30:00Z", 4)}, together(at(t, "2027-05-03T06:00:00Z"))
+		},
+		"clocks-nothing-goes": func() (Keep, Inventory, Clocks) {
+			k := keep(declaration.Retention{Daily: 9})
+			return k, Inventory{Backups: nightly(k, "2027-05-01T00:30:00Z", 2)}, Clocks{Here: at(t, "2027-05-03T06:00:00Z"), Store: at(t, "2027-05-03T06:06:00Z")}
+		},
+		"unreadable-nothing-goes": func() (Keep, Inventory, Clocks) {
+			k := keep(declaration.Retention{Daily: 9})
+			list := nightly(k, "2027-05-01T00:30:00Z", 3)
+			list[2].Problem, list[2].Objects = "its SHA-256 is another one", nil
+			return k, Inventory{Backups: list, Packs: []store.Object{pack("2027-05/a", time.Time{})}}, together(at(t, "2027-05-03T06:00:00Z"))
 		},
 		"clocks": func() (Keep, Inventory, Clocks) {
 			k := keep(declaration.Retention{Daily: 1})
@@ -179,7 +194,11 @@ func TestRetentionGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k, inv, clocks := scenario()
 			inv.Environment = "prod-eu"
-			got := text(k.Decide(inv, clocks))
+			plan := k.Decide(inv, clocks)
+			got := text(plan)
+			if strings.HasSuffix(name, "nothing-goes") && len(plan.Blocked) > 0 {
+				t.Errorf("nothing would be deleted, and it is blocked: %s", plan.Blocked)
+			}
 			path := filepath.Join("testdata", "retention", name+".golden")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {

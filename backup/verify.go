@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,21 +62,21 @@ func (f *findings) add(level Level, object, remedy, format string, args ...any) 
 		f.Further++
 		return
 	}
-	f.Findings.Findings = append(f.Findings.Findings, Finding{level, object, short(fmt.Sprintf(format, args...)), remedy})
+	f.Findings.Findings = append(f.Findings.Findings, Finding{level, object, Short(fmt.Sprintf(format, args...)), remedy})
 }
 
 func (f *findings) note(level Level, object, remedy, format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.Notes) < maxFindings {
-		f.Notes = append(f.Notes, Finding{level, object, short(fmt.Sprintf(format, args...)), remedy})
+		f.Notes = append(f.Notes, Finding{level, object, Short(fmt.Sprintf(format, args...)), remedy})
 	}
 }
 
-// short bounds a text that quotes others.
-func short(text string) string {
+// Short bounds a text that quotes others, so that it fits into a record.
+func Short(text string) string {
 	if len(text) > maxText {
-		return text[:maxText] + "…"
+		return strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	return text
 }
@@ -190,7 +191,7 @@ func Verify(ctx context.Context, b Stored, level Level, o ProofOptions) (*Verifi
 	v.Bytes, _ = p.meter.totals()
 	v.Objects, v.Ended = int(p.objects.Load()), o.Now().UTC()
 	if err != nil {
-		v.Unfinished = short(err.Error())
+		v.Unfinished = Short(err.Error())
 		return v, fmt.Errorf("verify backup %s: %w", b.ID, err)
 	}
 	return v, nil

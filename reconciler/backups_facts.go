@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/reconciler/policy"
 	"github.com/purser-gitops/purser/reconciler/upkeep"
 	"github.com/purser-gitops/purser/sources/declaration"
@@ -118,7 +119,7 @@ func (b *backups) ask(ctx context.Context, store string, p *probe) {
 	}
 	said := policy.Probe{At: b.agent.now()}
 	if err != nil {
-		said.Problem = err.Error()
+		said.Problem = backup.Short(err.Error())
 	}
 	b.mu.Lock()
 	wanted := p.wanted

@@ -100,13 +100,14 @@ func (w *Worker) CarryOut(ctx context.Context, r *Retention, plan *uint64) evide
 		done.Deleted, err = deleted, errors.Join(err, failed)
 	}
 	if err != nil {
-		done.Error = err.Error()
+		done.Error = backup.Short(err.Error())
 	}
 	return done
 }
 
 // Resume finishes a plan whose outcome is not recorded: of each backup whose manifest is gone already, the rest is deleted.
-// Those that are still whole are left for another plan: what the plan rested on may have changed.
+// Those that are still whole are left for another plan: what the plan rested on may have changed. So are packs; those that are
+// gone belong to what was deleted.
 func (w *Worker) Resume(ctx context.Context, s Subject, j Job) (evidence.Retention, error) {
 	pending := s.Backups.Expiring[j.Store]
 	done := evidence.Retention{Cause: s.cause(j), Store: j.Store, Phase: evidence.RetentionDone, At: w.Now().UTC(), Plan: &pending.Record}
@@ -116,16 +117,23 @@ func (w *Worker) Resume(ctx context.Context, s Subject, j Job) (evidence.Retenti
 	}
 	expirer, _ := w.Site.Expirer(j.Store)
 	plan := backup.RetentionPlan{Environment: s.Environment, At: w.Now()}
+	var packs []store.Object // that are gone
 	for _, e := range pending.Expire {
-		if e.ID == "" || len(e.Objects) == 0 {
-			continue // packs are found again
+		look := e.Objects
+		if e.ID != "" {
+			look = look[:min(len(look), 1)] // its manifest
 		}
-		_, err := in.Stat(ctx, e.Objects[0])
-		switch {
-		case errors.Is(err, store.ErrMissing):
-			plan.Expire = append(plan.Expire, e)
-		case err != nil && !errors.Is(err, store.ErrChanged):
-			return done, fmt.Errorf("look what a deletion has left: %w", err)
+		for _, o := range look {
+			_, err := in.Stat(ctx, o)
+			switch {
+			case err == nil, errors.Is(err, store.ErrChanged):
+			case !errors.Is(err, store.ErrMissing):
+				return done, fmt.Errorf("look what a deletion has left: %w", err)
+			case e.ID == "":
+				packs = append(packs, o)
+			default:
+				plan.Expire = append(plan.Expire, e)
+			}
 		}
 	}
 	if len(plan.Expire) > 0 && expirer == nil {
@@ -137,5 +145,6 @@ func (w *Worker) Resume(ctx context.Context, s Subject, j Job) (evidence.Retenti
 			return done, err // it is tried again
 		}
 	}
+	done.Deleted = append(done.Deleted, packs...)
 	return done, nil
 }

@@ -40,13 +40,21 @@ func TestResume(t *testing.T) {
 	plan := []backup.Expiry{
 		{ID: half, Objects: []store.Object{create(backup.ManifestKey("shop", half)), create(backup.Key("shop", half, "database"))}},
 		{ID: whole, Objects: []store.Object{create(backup.ManifestKey("shop", whole)), create(backup.Key("shop", whole, "database"))}},
-		{Objects: []store.Object{create("shop/filestore/2026-08/pack")}},
+		{Objects: []store.Object{create("shop/filestore/2026-08/pack"), create("shop/filestore/2026-08/gone")}},
 	}
 	expirer, _ := opened.Expirer("near")
-	if err := expirer.Delete(t.Context(), plan[0].Objects[0]); err != nil { // and here the process died
-		t.Fatal(err)
+	for _, o := range []store.Object{plan[0].Objects[0], plan[2].Objects[1]} { // and here the process died
+		if err := expirer.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h := &history{t: t}
+	var extended []store.Object
+	for _, o := range plan[2].Objects {
+		o.LockedUntil = noon.Add(-time.Hour)
+		extended = append(extended, o)
+	}
+	h.fold(evidence.TypeRetention, evidence.Retention{Store: "near", Phase: evidence.RetentionDone, Extended: extended})
 	h.fold(evidence.TypeRetention, evidence.Retention{Store: "near", Phase: evidence.RetentionPlanned, Expire: plan})
 	w := &Worker{Site: opened, Now: clock}
 	s := Subject{Environment: "shop", Policy: hourly(t), Backups: h.Backups}
@@ -54,10 +62,10 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done.Plan == nil || *done.Plan != h.index || len(done.Deleted) != 2 {
+	if done.Plan == nil || *done.Plan != h.index || len(done.Deleted) != 3 {
 		t.Errorf("the outcome is %+v", done)
 	}
-	for i, there := range [][]bool{{false, false}, {true, true}, {true}} {
+	for i, there := range [][]bool{{false, false}, {true, true}, {true, false}} {
 		for j, want := range there {
 			_, err := near.Stat(t.Context(), plan[i].Objects[j])
 			if got := !errors.Is(err, store.ErrMissing); got != want {
@@ -68,5 +76,8 @@ func TestResume(t *testing.T) {
 	h.fold(evidence.TypeRetention, done)
 	if len(h.Expiring) > 0 {
 		t.Error("the plan is still open")
+	}
+	if locks := h.Locks["near"]; len(locks) != 1 || locks[plan[2].Objects[0].Key].IsZero() {
+		t.Errorf("locks are known of %v", locks)
 	}
 }

@@ -76,7 +76,7 @@ func (w *Worker) Take(ctx context.Context, s Subject, j Job, progress func(backu
 		if ctx.Err() != nil {
 			return p, err
 		}
-		p.Error = err.Error()
+		p.Error = backup.Short(err.Error())
 		return p, nil
 	}
 	m := taken.Manifest
@@ -268,7 +268,7 @@ func (w *Worker) Replicate(ctx context.Context, s Subject, j Job, progress func(
 		if ctx.Err() != nil {
 			return p, err
 		}
-		p.Error = err.Error()
+		p.Error = backup.Short(err.Error())
 		return p, nil
 	}
 	p.Manifest, p.Segments, p.Bytes, p.Reused = &made.Ref, made.Segments, made.Bytes, made.Reused
