@@ -171,6 +171,70 @@ func TestStoreThatIsNotThere(t *testing.T) {
 	}
 }
 
+// A folder that is another one than the one that was opened, such as one that was unmounted and mounted again, is opened anew, and
+// nobody writes into the old one any more.
+func TestStoreThatWasMountedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	folder, away := filepath.Join(dir, "backups"), filepath.Join(dir, "away")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Mkdir(folder, 0o700))
+	s := open(t, dir, "    stores: [{name: nearby, directory: {path: backups}}]\n")
+	before := put(t, s, "nearby")
+	held, err := s.Store("nearby")
+	must(err)
+	expirer, _ := s.Expirer("nearby")
+
+	must(os.Rename(folder, away))
+	if in, err := s.Store("nearby"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("while it is away: %v, %v", in, err)
+	}
+	must(os.Mkdir(folder, 0o700))
+	for what, err := range map[string]error{
+		"create": func() error {
+			_, err := held.Create(bound(t), "dev/a", strings.NewReader("a"), store.Lock{})
+			return err
+		}(),
+		"open":   func() error { _, err := held.Open(bound(t), before); return err }(),
+		"stat":   func() error { _, err := held.Stat(bound(t), before); return err }(),
+		"extend": func() error { _, err := held.Extend(bound(t), before, time.Now().Add(time.Hour)); return err }(),
+		"list": func() error {
+			for _, err := range held.List(bound(t), "") {
+				return err
+			}
+			return nil
+		}(),
+		"probe":  held.Probe(bound(t)),
+		"forget": func() error { _, err := held.Abandoned(bound(t), "", 0); return err }(),
+		"delete": expirer.Delete(bound(t), before),
+	} {
+		if !errors.Is(err, store.ErrDetached) {
+			t.Errorf("%s in a folder that is away: %v", what, err)
+		}
+	}
+	after := put(t, s, "nearby") // the same key
+	if _, err := os.Stat(filepath.Join(folder, after.Key)); err != nil {
+		t.Errorf("it is not in the folder: %v", err)
+	}
+	must(os.Rename(folder, folder+"-2"))
+	must(os.Rename(away, folder))
+	in, err := s.Store("nearby")
+	must(err)
+	if _, err := in.Stat(bound(t), before); err != nil {
+		t.Errorf("mounted again: %v", err)
+	}
+	same, err := s.Store("nearby")
+	must(err)
+	if same != in {
+		t.Error("it is opened at each use")
+	}
+}
+
 // The clock of the agent is that of its stores.
 func TestClock(t *testing.T) {
 	t.Parallel()

@@ -52,10 +52,17 @@ func (o *opened) expires() bool {
 	return o.config.Directory.Path != "" || o.config.S3.Expiry.CredentialsFile != ""
 }
 
-// open returns the store with the rights of either identity; no expirer where none is configured.
+// open returns the store with the rights of either identity; no expirer where none is configured. A folder whose disk was
+// unmounted is closed, and opened where it is now.
 func (o *opened) open() (Store, Deleter, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if d, is := o.writer.(*store.Directory); is && !o.ended && d.Attached() != nil {
+		err := d.Close() // whoever still uses it has errors
+		if o.writer, o.expirer, o.closers = nil, nil, nil; err != nil {
+			return nil, nil, fmt.Errorf("open store %q: %w", o.config.Name, err)
+		}
+	}
 	if o.writer != nil || o.ended {
 		return o.writer, o.expirer, o.ifEnded()
 	}

@@ -37,8 +37,9 @@ const (
 // folder with records. Locks are kept by what uses the folder through this package; who can write there can break them, so
 // that it is a place for copies and for tests, and not the only one. It is safe for concurrent use.
 type Directory struct {
-	root *os.Root
-	now  func() time.Time
+	root   *os.Root
+	opened os.FileInfo // the folder
+	now    func() time.Time
 }
 
 // A record says what there is under a key.
@@ -68,7 +69,24 @@ func OpenDirectory(folder string, now func() time.Time) (*Directory, error) {
 	if now == nil {
 		now = time.Now
 	}
-	return &Directory{root: root, now: now}, nil
+	opened, err := root.Stat(".")
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", errors.Join(err, root.Close()))
+	}
+	return &Directory{root: root, opened: opened, now: now}, nil
+}
+
+// Attached says whether the folder is still the one that its path leads to, by device and inode. It fails with [ErrDetached] if
+// it is not, as after its disk was unmounted: what is open then is a tree that nobody finds.
+func (d *Directory) Attached() error {
+	there, err := os.Stat(d.root.Name())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDetached, err)
+	}
+	if !os.SameFile(there, d.opened) {
+		return fmt.Errorf("%w: %s is another one", ErrDetached, d.root.Name())
+	}
+	return nil
 }
 
 // Close closes the folder.
@@ -79,6 +97,9 @@ func (d *Directory) Now(context.Context) (time.Time, error) { return d.now(), ni
 
 // exclusive runs a change of records while nobody else does.
 func (d *Directory) exclusive(ctx context.Context, change func() error) error {
+	if err := d.Attached(); err != nil {
+		return err
+	}
 	f, err := d.root.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -135,7 +156,7 @@ func (d *Directory) record(key string) (record, error) {
 
 // version reads the record of a version.
 func (d *Directory) version(o Object) (record, error) {
-	if err := checkObject(o); err != nil {
+	if err := errors.Join(checkObject(o), d.Attached()); err != nil {
 		return record{}, err
 	}
 	r, err := d.record(o.Key)
@@ -225,7 +246,7 @@ func (d *Directory) Create(ctx context.Context, key string, r io.Reader, lock Lo
 }
 
 func (d *Directory) create(ctx context.Context, key string, r io.Reader, lock Lock) (o Object, err error) {
-	if err := checkKey(key); err != nil {
+	if err := errors.Join(checkKey(key), d.Attached()); err != nil {
 		return Object{}, err
 	}
 	if lock, err = lock.whole(d.now()); err != nil {
@@ -378,7 +399,7 @@ func (d *Directory) List(ctx context.Context, prefix string) iter.Seq2[Object, e
 }
 
 func (d *Directory) list(ctx context.Context, prefix string) (map[string]record, error) {
-	if err := checkPrefix(prefix); err != nil {
+	if err := errors.Join(checkPrefix(prefix), d.Attached()); err != nil {
 		return nil, err
 	}
 	list := map[string]record{}
@@ -464,6 +485,9 @@ func (d *Directory) Delete(ctx context.Context, o Object) error {
 
 // Probe proves that objects can be written now, and leaves nothing behind.
 func (d *Directory) Probe(ctx context.Context) error {
+	if err := d.Attached(); err != nil {
+		return fmt.Errorf("probe store: %w", err)
+	}
 	name := path.Join(partial, "probe+"+rand.Text())
 	_, _, err := d.write(ctx, name, strings.NewReader(strings.Repeat("purser", 1000)))
 	if err == nil {
@@ -478,7 +502,7 @@ func (d *Directory) Probe(ctx context.Context) error {
 // Abandoned removes what writers under the prefix have left that wrote last before the given time ago, by the clock of the
 // machine that they wrote on, and returns how many files there were.
 func (d *Directory) Abandoned(ctx context.Context, prefix string, age time.Duration) (int, error) {
-	removed, err := 0, checkPrefix(prefix)
+	removed, err := 0, errors.Join(checkPrefix(prefix), d.Attached())
 	if err == nil {
 		removed, err = d.abandoned(ctx, prefix, time.Now().Add(-age)) // as files have it
 	}

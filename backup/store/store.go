@@ -39,6 +39,8 @@ var (
 	ErrDenied = errors.New("the store denies it to these credentials")
 	// ErrUnfit says that the bucket cannot keep backups: it has no versions or no Object Lock.
 	ErrUnfit = errors.New("the bucket is unfit for backups")
+	// ErrDetached says that the folder of a store is not at its path any more.
+	ErrDetached = errors.New("the folder of the store was moved or unmounted since it was opened")
 	// ErrSkew says that the store's clock and ours differ so much that locks would end at a wrong time.
 	ErrSkew = errors.New("the clocks of the store and of this machine differ")
 )
