@@ -4,13 +4,13 @@ package reconciler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"filippo.io/age"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/purser-gitops/purser/backup"
@@ -27,17 +27,21 @@ func TestBackupsAreShown(t *testing.T) {
 	l := labtest.Start(t, lab.Alertmanager)
 	s.settings.registry = prometheus.NewRegistry()
 	s.settings.more += fmt.Sprintf("  alertmanager: {urls: [%q]}\n", l.AlertmanagerURL)
-	// Drills fail, since their key opens nothing.
-	s.settings.more = strings.Replace(s.settings.more, "drillIdentityFile: escrow.key", "drillIdentityFile: stranger.key", 1)
-	stranger, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.keep("stranger.key", stranger.String()+"\n")
 	s.write("purser/shop.yaml", strings.NewReplacer("store: near", "store: far", "  replicas: [far]\n", "").Replace(shopPolicy))
 	s.push("Back up to a folder")
 	s.run()
 
+	// What is verified is damaged afterwards, which the next drill finds.
+	var verified backup.ID
+	s.until("a drill passes by itself", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
+		if dev.Backups == nil || dev.Backups.Drilled == nil || !dev.Backups.Drilled.Passed {
+			return errors.New("none has passed")
+		}
+		verified = dev.Backups.Drilled.ID
+		return nil
+	})
+	s.damage(filepath.Join(s.far, filepath.FromSlash(backup.Key("dev", verified, backup.DatabaseName))))
+	ordered[evidence.RestoreTest](s, reconciler.Order{Task: upkeep.Drill, Reason: "somebody doubts it"})
 	alerts := s.untilAlerts(l, "PurserDrillFailed")
 	if a := alerts["PurserDrillFailed"]; a.Labels["environment"] != "dev" || a.Labels["severity"] != "info" || !strings.Contains(a.Annotations["description"], "purser drill show dev ") {
 		t.Errorf("the alert is %+v", a)
@@ -64,8 +68,8 @@ func TestBackupsAreShown(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", name, got, found, want)
 		}
 	}
-	verified := samples["purser_backup_verified_snapshot_timestamp_seconds dev"]
-	if verified == 0 || verified >= samples["purser_backup_last_snapshot_timestamp_seconds dev"] || samples["purser_backup_findings dev"] < 1 || samples["purser_drill_runs_total dev failed"] < 1 {
+	snapshot := samples["purser_backup_verified_snapshot_timestamp_seconds dev"]
+	if snapshot == 0 || snapshot >= samples["purser_backup_last_snapshot_timestamp_seconds dev"] || samples["purser_backup_findings dev"] < 1 || samples["purser_drill_runs_total dev failed"] < 1 {
 		t.Errorf("shown is %v", samples)
 	}
 
