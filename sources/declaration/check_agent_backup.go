@@ -34,6 +34,9 @@ func (b *AgentBackup) check(doc *document, dir string, errs *Errors) {
 			first[d.Environment] = here
 		}
 		d.check(doc, at, errs)
+		for _, other := range b.Databases[:i] {
+			d.apart(doc, at, dir, other, errs)
+		}
 	}
 	b.recipients(doc, errs)
 	if scratch := below(dir, b.ScratchDir); len(scratch) > mostScratch {
@@ -43,6 +46,18 @@ func (b *AgentBackup) check(doc *document, dir string, errs *Errors) {
 		if len(b.Databases) > 0 && !given(doc, path+"."+field) {
 			errs.add(doc.mark(path), fmt.Sprintf("missing field %q", field), "there are databases to back up", fmt.Sprintf(`add "%s:"`, field))
 		}
+	}
+}
+
+// apart refuses data that is that of another environment as well: a backup of the one would count for the other, and a restore of
+// the one would take the other's place.
+func (d AgentDatabase) apart(doc *document, at, dir string, other AgentDatabase, errs *Errors) {
+	const why, remedy = "each environment has data of its own, or a restore of one would take the place of the other's", "name the right one, or remove one of the two environments"
+	if d.Database != "" && d.Database == other.Database && d.Host == other.Host && d.Port == other.Port {
+		errs.add(doc.mark(at+".database"), fmt.Sprintf("environments %q and %q have one database", other.Environment, d.Environment), why, remedy)
+	}
+	if d.Filestore != "" && filepath.Clean(below(dir, d.Filestore)) == filepath.Clean(below(dir, other.Filestore)) {
+		errs.add(doc.mark(at+".filestore"), fmt.Sprintf("environments %q and %q have one filestore", other.Environment, d.Environment), why, remedy)
 	}
 }
 
