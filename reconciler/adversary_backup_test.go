@@ -366,6 +366,7 @@ func (l *ledger) made(environment string, id backup.ID, ago time.Duration) {
 	at := started.Add(-ago)
 	l.fold(evidence.TypeBackup, environment, evidence.Backup{
 		ID: id, Store: "main", Manifest: &store.Object{Key: backup.ManifestKey(environment, id)}, Began: at, Snapshot: at, Ended: at,
+		Source: "/run/postgresql:5432/" + environment,
 	})
 }
 
@@ -458,11 +459,12 @@ func TestAdversaryBackupRecords(t *testing.T) {
 		"the policy allows less now": {func(l *ledger) {
 			l.enact(files{"purser/backups/shop.yaml": file(strings.NewReplacer("rto: 2h", "rto: 30m").Replace(fmt.Sprintf(backupsYAML, "shop", "10h")))})
 		}, "and the RTO of BackupPolicy"},
-		"a drill that failed since":         {func(l *ledger) { l.drilled(time.Hour, "", flip) }, "did not pass: "},
-		"a drill that was broken off since": {func(l *ledger) { l.drilled(time.Hour, "the machine has no room") }, "did not pass: the machine has no room"},
-		"a drill of long ago, told again":   {func(l *ledger) { l.drilled(31*24*time.Hour, "") }, "the class lets it be 720h0m0s old"},
-		"the agent has no database of it":   {func(l *ledger) { l.agent.config.Backup.Databases = l.agent.config.Backup.Databases[1:]; l.open() }, `names no database of environment "dev"`},
-		"the agent has no such store":       {func(l *ledger) { l.agent.config.Backup.Stores = l.agent.config.Backup.Stores[1:]; l.open() }, "nothing is known of the environment's backups"},
+		"a drill that failed since":           {func(l *ledger) { l.drilled(time.Hour, "", flip) }, "did not pass: "},
+		"a drill that was broken off since":   {func(l *ledger) { l.drilled(time.Hour, "the machine has no room") }, "did not pass: the machine has no room"},
+		"a drill of long ago, told again":     {func(l *ledger) { l.drilled(31*24*time.Hour, "") }, "the class lets it be 720h0m0s old"},
+		"the agent has no database of it":     {func(l *ledger) { l.agent.config.Backup.Databases = l.agent.config.Backup.Databases[1:]; l.open() }, `names no database of environment "dev"`},
+		"another database than was backed up": {func(l *ledger) { l.agent.config.Backup.Databases[0].Database = "other"; l.open() }, none},
+		"the agent has no such store":         {func(l *ledger) { l.agent.config.Backup.Stores = l.agent.config.Backup.Stores[1:]; l.open() }, "nothing is known of the environment's backups"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

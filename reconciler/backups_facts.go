@@ -35,7 +35,8 @@ func (b *backups) facts(l *law, env *declaration.Environment, migrates bool) *po
 		return f
 	}
 	spec := s.Policy.Spec
-	f.In, f.RPO, f.RTO = spec.Store, spec.RPO, spec.RTO
+	database, _ := b.site.Database(env.Meta.Name)
+	f.In, f.Of, f.RPO, f.RTO = spec.Store, database.Address(), spec.RPO, spec.RTO
 	tell(f, &s.Backups, b.agent.now())
 	if migrates {
 		f.Store = b.probed(spec.Store, env.Meta.Name)
@@ -43,18 +44,19 @@ func (b *backups) facts(l *law, env *declaration.Environment, migrates bool) *po
 	return f
 }
 
-// tell sets what the records say of the backups in the policy's store, and of drills.
+// tell sets what the records say of the backups in the policy's store, and of drills. What was proven of another database proves
+// nothing of this one.
 func tell(f *policy.Backup, b *upkeep.Backups, now time.Time) {
 	f.Newest, f.Failed, f.Drill = nil, nil, nil
-	if c, found := b.Newest(f.In, upkeep.Until(now, upkeep.Copy.Good)); found {
+	if c, found := b.Newest(f.In, upkeep.Of(f.Of, upkeep.Until(now, upkeep.Copy.Good))); found {
 		f.Newest = point(c)
 	}
-	if c, found := b.Newest(f.In, upkeep.Until(now, func(c upkeep.Copy) bool { return !c.Undamaged() })); found {
+	if c, found := b.Newest(f.In, upkeep.Of(f.Of, upkeep.Until(now, func(c upkeep.Copy) bool { return !c.Undamaged() }))); found {
 		if p := point(c); f.Newest == nil || p.Snapshot.After(f.Newest.Snapshot) {
 			f.Failed = p
 		}
 	}
-	if d := b.Drilled; d != nil {
+	if d := b.Drilled; d != nil && b.DrilledOf == f.Of {
 		f.Drill = &policy.Drill{ID: string(d.ID), At: d.Ended, Passed: d.Passed, RPO: d.RPO, RTO: d.RTO, Record: b.DrilledAs}
 		if !d.Passed {
 			f.Drill.Problem = d.Why()

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"filippo.io/age"
@@ -63,6 +65,11 @@ func (s *Site) Store(name string) (Store, error) {
 		return nil, err
 	}
 	return writer, nil
+}
+
+// Address says which database it is, as records name it: host:port/database.
+func (d Database) Address() string {
+	return net.JoinHostPort(d.Host, strconv.Itoa(cmp.Or(d.Port, 5432))) + "/" + d.Connection.Database
 }
 
 // Names reports whether the configuration has a store of that name. It opens nothing.

@@ -23,6 +23,7 @@ type Backup struct {
 	Cause
 	ID       backup.ID     `json:"id,omitempty"`
 	Store    string        `json:"store"`
+	Source   string        `json:"source,omitempty"`  // address of the database: host:port/database
 	Release  string        `json:"release,omitempty"` // digest of the release that it was made for, before that went live
 	Manifest *store.Object `json:"manifest,omitempty"`
 

@@ -13,6 +13,7 @@ import (
 type Backup struct {
 	Policy  string        `json:"policy,omitempty"`  // name of the BackupPolicy; "": none is declared
 	In      string        `json:"in,omitempty"`      // name of the store that the policy writes to: backups elsewhere do not count
+	Of      string        `json:"of,omitempty"`      // address of the database, host:port/database: backups of another one do not count
 	Problem string        `json:"problem,omitempty"` // why nothing is known of the backups; "": it is known
 	RPO     time.Duration `json:"rpoNanoseconds"`    // objectives of the policy
 	RTO     time.Duration `json:"rtoNanoseconds"`

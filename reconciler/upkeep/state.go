@@ -29,6 +29,7 @@ type Backups struct {
 	Looked      *evidence.Verification `json:"looked,omitempty"`     // last verification, with its first finding only
 	Drilled     *evidence.RestoreTest  `json:"drilled,omitempty"`    // last drill that counts and came to an end, or took longer than the RTO; with its first finding only
 	DrilledAs   uint64                 `json:"drilledAs,omitempty"`  // index of its record
+	DrilledOf   string                 `json:"drilledOf,omitempty"`  // address of the database that was restored
 	DrillPassed time.Time              `json:"drillPassed,omitzero"` // end of the last drill that passed
 	DrillFailed time.Time              `json:"drillFailed,omitzero"` // end of the first drill after that, if it did not pass
 }
@@ -40,6 +41,7 @@ type Copy struct {
 	Manifest store.Object `json:"manifest"`
 	Made     time.Time    `json:"made"`
 	Snapshot time.Time    `json:"snapshot"`
+	Source   string       `json:"source,omitempty"`  // address of the database
 	Release  string       `json:"release,omitempty"` // digest of the one that it was made for
 	Record   uint64       `json:"record"`            // index of the record that it was made by
 
@@ -60,6 +62,11 @@ func (c Copy) Undamaged() bool { return c.FailedAt == "" }
 
 // clockSkew is how far in the future a backup may be, by clocks that are right.
 const clockSkew = 5 * time.Minute
+
+// Of keeps backups of one database.
+func Of(source string, fits func(Copy) bool) func(Copy) bool {
+	return func(c Copy) bool { return c.Source == source && fits(c) }
+}
 
 // Until leaves out backups of the future.
 func Until(now time.Time, fits func(Copy) bool) func(Copy) bool {
@@ -115,7 +122,7 @@ func (b *Backups) foldBackup(r evidence.Record, p evidence.Backup) {
 		return
 	}
 	b.Made, b.Failed = &p, nil
-	b.add(Copy{ID: p.ID, Store: p.Store, Manifest: *p.Manifest, Made: p.Ended, Snapshot: p.Snapshot, Release: p.Release, Record: r.Index})
+	b.add(Copy{ID: p.ID, Store: p.Store, Manifest: *p.Manifest, Made: p.Ended, Snapshot: p.Snapshot, Source: p.Source, Release: p.Release, Record: r.Index})
 }
 
 func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
@@ -156,7 +163,8 @@ func (b *Backups) foldRestoreTest(r evidence.Record, p evidence.RestoreTest) {
 	}
 	drilled := p
 	drilled.Findings = short(p.Findings)
-	b.Drilled, b.DrilledAs = &drilled, r.Index
+	of, _ := b.Copy(p.ID, p.Store)
+	b.Drilled, b.DrilledAs, b.DrilledOf = &drilled, r.Index, of.Source
 	switch {
 	case p.Passed:
 		b.DrillPassed, b.DrillFailed = p.Ended, time.Time{}
@@ -168,7 +176,8 @@ func (b *Backups) foldRestoreTest(r evidence.Record, p evidence.RestoreTest) {
 func (b *Backups) foldReplication(r evidence.Record, p evidence.Replication) {
 	b.ran(Job{Task: Replicate, Store: p.To}.Run(), p.Began, p.Ended, p.Manifest == nil, p.Manifest != nil)
 	if p.Manifest != nil {
-		b.add(Copy{ID: p.ID, Store: p.To, Manifest: *p.Manifest, Made: p.Ended, Snapshot: p.Snapshot, Release: b.releaseOf(p.ID), Record: r.Index})
+		from, _ := b.Copy(p.ID, p.From)
+		b.add(Copy{ID: p.ID, Store: p.To, Manifest: *p.Manifest, Made: p.Ended, Snapshot: p.Snapshot, Source: from.Source, Release: from.Release, Record: r.Index})
 	}
 }
 
@@ -268,15 +277,6 @@ func (b *Backups) Newest(in string, fits func(Copy) bool) (Copy, bool) {
 		}
 	}
 	return Copy{}, false
-}
-
-func (b *Backups) releaseOf(id backup.ID) string {
-	for _, c := range b.Copies {
-		if c.ID == id && c.Release != "" {
-			return c.Release
-		}
-	}
-	return ""
 }
 
 // with is a copy of a map with one more entry.

@@ -70,6 +70,9 @@ func (s Subject) records(in string) []backup.Record {
 // Take makes a backup. What became of it is in the predicate; the error is only that of a context that ended.
 func (w *Worker) Take(ctx context.Context, s Subject, j Job, progress func(backup.Progress)) (evidence.Backup, error) {
 	p := evidence.Backup{Cause: s.cause(j), Store: j.Store, Release: s.For, Began: w.Now().UTC()}
+	if database, configured := w.Site.Database(s.Environment); configured {
+		p.Source = database.Address()
+	}
 	taken, err := w.take(ctx, s, j, progress)
 	p.Ended = w.Now().UTC()
 	if err != nil {
