@@ -59,6 +59,9 @@ type RetentionPlan struct {
 	// Blocked says why nothing is deleted although some of it could be. Empty if nothing keeps it from being. The reasons stay
 	// the same for as long as they hold.
 	Blocked []string `json:"blocked,omitempty"`
+	// Held says for which backups objects are kept that they may consist of, while the rest of the plan is carried out. The
+	// reasons stay the same for as long as they hold.
+	Held []string `json:"held,omitempty"`
 	// Notes are about objects that belong to no backup.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -74,7 +77,11 @@ func (k Keep) Lock(now time.Time) store.Lock {
 
 // Decide says what becomes of the backups of an environment. It deletes nothing that is newer than the newest verified
 // backup, nor that one, nor one that a release refers to, nor a pack that a backup which is kept refers to. It deletes
-// nothing at all while it is not known of some backup what it consists of, or while the clocks are in doubt.
+// nothing at all while the clocks are in doubt.
+//
+// A backup with a problem counts for nothing, and is itself kept for as long as a good one in its place would be. While it is not
+// known what it consists of, so is what may belong to it: everything below its own prefix, which is no other backup's; and all
+// packs that were there when it began, since it can refer to no later ones.
 func (k Keep) Decide(inv Inventory, clocks Clocks) RetentionPlan {
 	now := clocks.Here
 	p := RetentionPlan{Environment: inv.Environment, At: now.UTC()}
@@ -89,7 +96,14 @@ func (k Keep) Decide(inv Inventory, clocks Clocks) RetentionPlan {
 	}
 	byTier := k.keepers(backups)
 	for i, b := range backups {
-		d := k.decide(b, i, newest, len(backups), byTier[i], now)
+		tiers := byTier[i]
+		if b.Problem != "" {
+			tiers = k.asGood(backups, i)
+		}
+		d := k.decide(b, i, newest, len(backups), tiers, now)
+		if b.Problem != "" && d.Keep {
+			p.Held = append(p.Held, b.trouble())
+		}
 		p.Decisions = append(p.Decisions, d)
 	}
 	k.settle(&p, inv, backups, newest, clocks)
@@ -98,6 +112,32 @@ func (k Keep) Decide(inv Inventory, clocks Clocks) RetentionPlan {
 
 // good says that a backup counts.
 func (c Candidate) good() bool { return !c.Verified.IsZero() && !c.Failed && c.Problem == "" }
+
+// unknown says that nobody knows what the backup consists of.
+func (c Candidate) unknown() bool { return c.Problem != "" && len(c.Objects) == 0 }
+
+// trouble says what is wrong with a backup that has a problem.
+func (c Candidate) trouble() string {
+	if c.unknown() {
+		return fmt.Sprintf("what backup %s consists of is unknown: %s", c.ID, c.Problem)
+	}
+	return fmt.Sprintf("backup %s cannot be listed: %s", c.ID, c.Problem)
+}
+
+// everything is what is deleted with the backup, its manifest first.
+func (c Candidate) everything() []store.Object { return append(slices.Clone(c.Objects), c.Rest...) }
+
+// asGood finds the tiers that would keep the i-th backup if it were good. Whatever else has a problem does not count, so that no
+// backup goes because of one that cannot be read.
+func (k Keep) asGood(backups []Candidate, i int) []keeper {
+	supposed := slices.Clone(backups)
+	supposed[i].Problem, supposed[i].Failed, supposed[i].Verified = "", false, supposed[i].ID.Began()
+	tiers := k.keepers(supposed)[i]
+	for n := range tiers {
+		tiers[n].reason = strings.Replace(tiers[n].reason, "first verified", "would be the first verified", 1)
+	}
+	return tiers
+}
 
 // doubts are reasons to delete nothing.
 func doubts(backups []Candidate, clocks Clocks) []string {
@@ -108,8 +148,6 @@ func doubts(backups []Candidate, clocks Clocks) []string {
 	for _, b := range backups {
 		began := b.ID.Began()
 		switch {
-		case b.Problem != "":
-			blocked = append(blocked, fmt.Sprintf("what backup %s consists of is unknown: %s", b.ID, b.Problem))
 		case began.IsZero():
 			blocked = append(blocked, fmt.Sprintf("backup %.100q has no time", string(b.ID)))
 		case began.After(clocks.Here.Add(maxSkew)):
@@ -175,7 +213,7 @@ func (k Keep) decide(b Candidate, i, newest, count int, tiers []keeper, now time
 		keep("every backup is kept for " + k.Minimum.String())
 		d.Until = later(d.Until, least)
 	}
-	for _, o := range b.Objects {
+	for _, o := range b.everything() {
 		if now.Before(o.LockedUntil) {
 			keep("locked until " + o.LockedUntil.UTC().Format(time.RFC3339))
 			d.Until = later(d.Until, o.LockedUntil)
@@ -183,13 +221,15 @@ func (k Keep) decide(b Candidate, i, newest, count int, tiers []keeper, now time
 		}
 	}
 	if b.Problem != "" {
-		keep("what it consists of is unknown: " + b.Problem)
+		d.Reasons = append(d.Reasons, b.trouble()+"; it is kept for as long as a good one in its place would be")
 	}
-	if len(b.Holds) > 0 || i >= newest || b.Problem != "" {
+	if len(b.Holds) > 0 || i >= newest {
 		d.Until = time.Time{} // depends on others
 	}
 	if !d.Keep {
 		switch {
+		case b.Problem != "":
+			d.Reasons = append(d.Reasons, "no tier would keep a good one")
 		case b.Failed:
 			d.Reasons = append(d.Reasons, "it failed its verification, and a newer one is verified")
 		case !b.good():
@@ -204,17 +244,16 @@ func (k Keep) decide(b Candidate, i, newest, count int, tiers []keeper, now time
 // settle turns decisions into locks to extend and objects to delete.
 func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newest int, clocks Clocks) {
 	packs := map[string]need{} // of those that a backup refers to which is kept
-	var least need             // of any pack: what is unknown may refer to it
-	held := false              // something is kept for nothing but what is unknown
+	var latest time.Time       // when the last backup began of which it is unknown to what it refers
+	held := false              // a pack is kept for nothing but what is unknown
 	for i, b := range backups {
 		d := p.Decisions[i]
-		if b.Problem != "" {
-			least.moving = clocks.Here.Add(k.Minimum)
-			held = held || len(d.Reasons) == 1
-		}
 		if !d.Keep {
-			p.Expire = append(p.Expire, Expiry{ID: b.ID, Objects: b.Objects})
+			p.Expire = append(p.Expire, Expiry{ID: b.ID, Objects: b.everything()})
 			continue
+		}
+		if b.unknown() {
+			latest = later(latest, b.ID.Began())
 		}
 		n := k.need(b, d, i == newest, clocks.Here)
 		for _, o := range b.Objects {
@@ -227,8 +266,12 @@ func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newes
 	var gone []store.Object
 	for _, o := range inv.Packs {
 		n, referred := packs[o.Key]
-		if referred || least != (need{}) {
-			p.extend(k, o, n.and(least), clocks)
+		maybe := !latest.IsZero() && begunBy(inv.Environment, o, latest)
+		if maybe {
+			n = n.and(need{moving: clocks.Here.Add(k.Minimum)})
+		}
+		if referred || maybe {
+			p.extend(k, o, n, clocks)
 			delete(packs, o.Key)
 			held = held || !referred && over(inv.Environment, o, clocks.Here)
 		} else if over(inv.Environment, o, clocks.Here) {
@@ -252,7 +295,7 @@ func (k Keep) settle(p *RetentionPlan, inv Inventory, backups []Candidate, newes
 	}
 	switch {
 	case len(p.Expire) == 0 && !held:
-		p.Blocked = nil
+		p.Blocked, p.Held = nil, nil
 	case len(p.Blocked) > 0:
 		p.Expire = nil
 	}
@@ -275,7 +318,7 @@ func (k Keep) need(b Candidate, d Decision, newest bool, now time.Time) need {
 			n.fixed = later(n.fixed, t.tier.after(t.tier.start(b.ID.Began(), k.Zone), t.count))
 		}
 	}
-	if newest || len(b.Holds) > 0 {
+	if newest || len(b.Holds) > 0 || b.Problem != "" {
 		n.moving = now.Add(k.Minimum)
 	}
 	if furthest := now.AddDate(0, 0, k.LockDays); n.fixed.After(furthest) {
@@ -298,7 +341,19 @@ func (p *RetentionPlan) extend(k Keep, o store.Object, n need, clocks Clocks) {
 
 // over says that a pack which no backup refers to can go: no backup that is being made can have begun it.
 func over(environment string, o store.Object, now time.Time) bool {
+	began, known := packMonth(environment, o)
+	return known && now.After(began.AddDate(0, 1, 0).Add(grace)) && !now.Before(o.LockedUntil)
+}
+
+// begunBy says that a pack may have been there when a backup began.
+func begunBy(environment string, o store.Object, backup time.Time) bool {
+	began, known := packMonth(environment, o)
+	return !known || !began.After(backup)
+}
+
+// packMonth is the beginning of a pack's generation.
+func packMonth(environment string, o store.Object) (began time.Time, known bool) {
 	generation, _, _ := strings.Cut(packName(environment, o.Key), "/")
 	began, err := time.Parse("2006-01", generation)
-	return err == nil && now.After(began.AddDate(0, 1, 0).Add(grace)) && !now.Before(o.LockedUntil)
+	return began, err == nil
 }

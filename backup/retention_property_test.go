@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,8 +49,11 @@ func randomWorld(t *testing.T, seed uint64) world {
 				c.Objects[i].LockedUntil = began.Add(time.Duration(r.IntN(900)) * 24 * time.Hour)
 			}
 		}
-		if r.IntN(200) == 0 {
-			c.Problem = "its SHA-256 is another one"
+		switch r.IntN(150) {
+		case 0:
+			c.Problem, c.Rest, c.Objects, c.Packs = "its SHA-256 is another one", c.Objects, nil, nil
+		case 1:
+			c.Problem = "its manifest is hidden by a delete marker"
 		}
 		w.inv.Backups = append(w.inv.Backups, c)
 	}
@@ -68,6 +72,7 @@ func TestRetentionInvariants(t *testing.T) {
 		p := w.keep.Decide(w.inv, together(w.now))
 		gone := checkPlan(t, seed, w, p)
 		deletions += len(gone)
+		checkAsGood(t, seed, w, gone)
 		if t.Failed() {
 			t.Logf("policy %+v\n%s", w.keep, text(p))
 			return
@@ -108,14 +113,10 @@ func checkPlan(t *testing.T, seed uint64, w world, p RetentionPlan) map[string]b
 		t.Errorf("seed %d: %d decisions about %d backups", seed, len(p.Decisions), len(w.inv.Backups))
 	}
 	var newest ID
-	unknown := false
 	for _, b := range w.inv.Backups {
-		if unknown = unknown || b.Problem != ""; b.good() {
+		if b.good() {
 			newest = max(newest, b.ID)
 		}
-	}
-	if unknown && len(gone) > 0 {
-		t.Errorf("seed %d: something is deleted although it is unknown what a backup consists of", seed)
 	}
 	extended := map[string]time.Time{}
 	for _, e := range p.Extend {
@@ -129,9 +130,15 @@ func checkPlan(t *testing.T, seed uint64, w world, p RetentionPlan) map[string]b
 			t.Errorf("seed %d: %s is deleted", seed, b.ID)
 		}
 		if keeps[b.ID] {
-			for _, key := range append(slices.Clone(b.Packs), b.Objects[0].Key, b.Objects[1].Key) {
+			all := b.everything()
+			for _, key := range append(slices.Clone(b.Packs), all[0].Key, all[1].Key) {
 				if gone[key] {
 					t.Errorf("seed %d: %s is kept and %s deleted", seed, b.ID, key)
+				}
+			}
+			for _, o := range w.inv.Packs {
+				if generation := strings.Split(o.Key, "/")[2]; b.unknown() && gone[o.Key] && generation <= Generation(b.ID.Began()) {
+					t.Errorf("seed %d: %s is deleted, and %s may refer to it", seed, o.Key, b.ID)
 				}
 			}
 		}
@@ -142,6 +149,29 @@ func checkPlan(t *testing.T, seed uint64, w world, p RetentionPlan) map[string]b
 		t.Errorf("seed %d: locks are extended where there are none", seed)
 	}
 	return gone
+}
+
+// checkAsGood checks that nothing goes because a backup has a problem: all of it would go if each were good.
+func checkAsGood(t *testing.T, seed uint64, w world, gone map[string]bool) {
+	good := w
+	good.inv.Backups = slices.Clone(w.inv.Backups)
+	for i, b := range good.inv.Backups {
+		if b.Problem != "" {
+			b.Objects, b.Rest, b.Problem, b.Failed, b.Verified = b.everything(), nil, "", false, b.ID.Began()
+			good.inv.Backups[i] = b
+		}
+	}
+	would := map[string]bool{}
+	for _, e := range good.keep.Decide(good.inv, together(w.now)).Expire {
+		for _, o := range e.Objects {
+			would[o.Key] = true
+		}
+	}
+	for key := range gone {
+		if !would[key] {
+			t.Errorf("seed %d: %s goes, and would not if all backups were good", seed, key)
+		}
+	}
 }
 
 // checkPackLocks checks that packs are locked as long as any backup that refers to them.
@@ -224,7 +254,7 @@ func carryOut(inv Inventory, p RetentionPlan) Inventory {
 	}
 	out := Inventory{Environment: inv.Environment, Packs: relock(inv.Packs), Halves: inv.Halves}
 	for _, b := range inv.Backups {
-		if b.Objects = relock(b.Objects); len(b.Objects) > 0 {
+		if b.Objects, b.Rest = relock(b.Objects), relock(b.Rest); len(b.everything()) > 0 {
 			out.Backups = append(out.Backups, b)
 		}
 	}

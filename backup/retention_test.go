@@ -62,6 +62,9 @@ func text(p RetentionPlan) string {
 	for _, why := range p.Blocked {
 		fmt.Fprintf(&b, "BLOCKED %s\n", why)
 	}
+	for _, why := range p.Held {
+		fmt.Fprintf(&b, "HELD %s\n", why)
+	}
 	for _, d := range p.Decisions {
 		verb, until := "expire", ""
 		if d.Keep {
@@ -147,8 +150,23 @@ func TestRetentionGolden(t *testing.T) {
 		"unreadable": func() (Keep, Inventory, Clocks) {
 			k := keep(declaration.Retention{Daily: 1})
 			list := nightly(k, "2027-05-01T00:30:00Z", 4)
-			list[1].Problem, list[1].Objects = "its SHA-256 is another one", nil
+			list[1].Problem, list[1].Objects, list[1].Rest = "its SHA-256 is another one", nil, list[1].Objects
 			return k, Inventory{Backups: list, Packs: []store.Object{pack("2027-02/a", time.Time{})}}, together(at(t, "2027-06-01T06:00:00Z"))
+		},
+		// A good one would be kept as the first of April, and refers to no pack of May.
+		"unreadable-kept": func() (Keep, Inventory, Clocks) {
+			k := keep(declaration.Retention{Daily: 1, Monthly: 4})
+			list := append(nightly(k, "2027-04-01T00:30:00Z", 2, "2027-04/a"), nightly(k, "2027-05-01T00:30:00Z", 3, "2027-05/b")...)
+			list = append(list, candidate(at(t, "2027-07-01T00:30:00Z"), k))
+			list[0].Problem, list[0].Objects, list[0].Packs, list[0].Rest = "its SHA-256 is another one", nil, nil, list[0].Objects
+			return k, Inventory{Backups: list, Packs: []store.Object{pack("2027-03/older", time.Time{}), pack("2027-04/a", time.Time{}), pack("2027-04/c", time.Time{}),
+				pack("2027-05/b", time.Time{}), pack("2027-05/d", time.Time{})}}, together(at(t, "2027-07-04T06:00:00Z"))
+		},
+		"hidden": func() (Keep, Inventory, Clocks) {
+			k := keep(declaration.Retention{Daily: 1, Monthly: 4})
+			list := append(nightly(k, "2027-04-01T00:30:00Z", 2, "2027-04/a"), nightly(k, "2027-07-01T00:30:00Z", 1)...)
+			list[0].Problem = "its manifest is hidden by a delete marker"
+			return k, Inventory{Backups: list, Packs: []store.Object{pack("2027-04/a", time.Time{}), pack("2027-04/c", time.Time{})}}, together(at(t, "2027-07-04T06:00:00Z"))
 		},
 		"future": func() (Keep, Inventory, Clocks) {
 			k := keep(declaration.Retention{Daily: 1})
@@ -196,8 +214,8 @@ func TestRetentionGolden(t *testing.T) {
 			inv.Environment = "prod-eu"
 			plan := k.Decide(inv, clocks)
 			got := text(plan)
-			if strings.HasSuffix(name, "nothing-goes") && len(plan.Blocked) > 0 {
-				t.Errorf("nothing would be deleted, and it is blocked: %s", plan.Blocked)
+			if strings.HasSuffix(name, "nothing-goes") && len(plan.Blocked)+len(plan.Held) > 0 {
+				t.Errorf("nothing would be deleted, and it is blocked: %s%s", plan.Blocked, plan.Held)
 			}
 			path := filepath.Join("testdata", "retention", name+".golden")
 			if *update {

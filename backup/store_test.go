@@ -373,14 +373,63 @@ func TestRetentionOnStores(t *testing.T) {
 		if err != nil || len(inv.Backups) != 2 || len(inv.Packs) != 2 || len(inv.Halves) != 0 {
 			t.Fatalf("left: %+v, %v", inv, err)
 		}
-		// Whoever hides a manifest keeps everything from being deleted.
+		// Whoever hides a manifest lets nothing go that would not go with it in sight.
 		b.hide(t, lockedRef)
 		inv, err = Survey(ctx, b, "prod-eu", records[1:])
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p := k.Decide(inv, together(now.AddDate(1, 0, 0))); len(p.Blocked) == 0 || len(p.Expire) > 0 || len(inv.Halves) > 0 {
+		if p := k.Decide(inv, together(now)); len(p.Expire) > 0 || !p.Decisions[0].Keep || len(inv.Halves) > 0 {
 			t.Errorf("with a hidden manifest:\n%s", text(p))
+		}
+	})
+}
+
+// A manifest that cannot be read holds nothing up but what may be its backup's, and is let go when a good one would be.
+func TestRetentionGoesOn(t *testing.T) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, b backend) {
+		ctx := bound(t)
+		now := time.Now().UTC().Truncate(time.Second)
+		month := time.Date(now.Year(), now.Month(), 5, 0, 0, 0, 0, time.UTC).AddDate(0, -2, 0)
+		lost, lostRef := finish(t, b, "prod-eu", month, store.Lock{}, "2026-01/p1")
+		second, secondRef := finish(t, b, "prod-eu", month.Add(time.Hour), store.Lock{}, "2026-01/p2")
+		newest, newestRef := finish(t, b, "prod-eu", now, store.Lock{}, "2026-01/p3")
+		k := Keep{Zone: time.UTC, Retention: declaration.Retention{Minimum: time.Hour, Daily: 1, Monthly: 12, Lock: declaration.LockNone}}
+		records := []Record{{ID: lost.ID, Manifest: lostRef, Verified: now, Failed: true}, {ID: second.ID, Manifest: secondRef, Verified: now}, {ID: newest.ID, Manifest: newestRef, Verified: now}}
+		decide := func(records []Record) RetentionPlan {
+			t.Helper()
+			inv, err := Survey(ctx, b, "prod-eu", records)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k.Decide(inv, together(now))
+		}
+		b.swap(t, lostRef.Key, []byte("no manifest"))
+		p := decide(records)
+		if len(p.Expire) > 0 || !p.Decisions[0].Keep || !p.Decisions[1].Keep { // the second is the first good one of its month
+			t.Fatalf("with a manifest that is another:\n%s", text(p))
+		}
+		k.Monthly = 0
+		records[0].Holds = []string{"18.0.15"}
+		p = decide(records)
+		deleted, err := Expire(ctx, b.expirer, p, now)
+		gone := map[string]bool{}
+		for _, o := range deleted {
+			gone[o.Key] = true
+		}
+		// In a bucket the recorded manifest is still there, so that it is known to what it refers.
+		if err != nil || !p.Decisions[0].Keep || len(p.Held) != 1 || !gone[secondRef.Key] || gone[lost.Packs[0].Key] || gone[second.Packs[0].Key] != b.kept {
+			t.Errorf("deleted %v, %v:\n%s", deleted, err, text(p))
+		}
+		records = []Record{{ID: lost.ID, Manifest: lostRef}, records[2]}
+		p = decide(records)
+		if _, err := Expire(ctx, b.expirer, p, now); err != nil || len(p.Held) > 0 || len(p.Expire) != 2 || p.Expire[0].Objects[0].Version != lostRef.Version {
+			t.Errorf("%v:\n%s", err, text(p))
+		}
+		inv, err := Survey(ctx, b, "prod-eu", records[1:])
+		if err != nil || len(inv.Backups) != 1 || inv.Backups[0].Problem != "" || len(inv.Packs) != 1 || len(inv.Halves)+len(inv.Strange) > 0 {
+			t.Errorf("left: %+v, %v", inv, err)
 		}
 	})
 }

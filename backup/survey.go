@@ -23,7 +23,8 @@ type Candidate struct {
 	ID       ID
 	Problem  string         // why it is not known what it consists of; empty if that is known
 	Recorded bool           // the evidence log knows it
-	Objects  []store.Object // its own, the manifest first, with the locks that are known
+	Objects  []store.Object // its own, the manifest first, with the locks that are known; nil if they are not known
+	Rest     []store.Object // of a backup with a problem: what else is deleted with it, the manifest first
 	Packs    []string       // keys of the packs that it refers to
 	Verified time.Time      // as in [Record]
 	Failed   bool
@@ -72,8 +73,12 @@ func Survey(ctx context.Context, s lister, environment string, records []Record)
 		inv.Backups = append(inv.Backups, c)
 	}
 	listed := map[ID]store.Object{}
+	below := map[ID][]store.Object{}
 	for _, b := range l.Backups {
-		listed[b.ID] = b.Ref
+		listed[b.ID], below[b.ID] = b.Ref, b.Objects
+	}
+	for _, h := range l.Halves {
+		below[h.ID] = h.Objects
 	}
 	for _, r := range records {
 		c := Candidate{ID: r.ID, Recorded: true, Verified: r.Verified, Failed: r.Failed, Holds: r.Holds}
@@ -87,6 +92,9 @@ func Survey(ctx context.Context, s lister, environment string, records []Record)
 			c.Problem = "its manifest is hidden by a delete marker"
 		case current.Version != r.Manifest.Version:
 			c.Problem = fmt.Sprintf("version %s has taken the place of its manifest", current.Version)
+		}
+		if c.Problem != "" {
+			c.Rest = rest(m, r.Manifest, listed[r.ID], below[r.ID])
 		}
 		add(c, m, r.Manifest)
 		for key, until := range r.Locks {
@@ -105,7 +113,7 @@ func Survey(ctx context.Context, s lister, environment string, records []Record)
 		}
 		c := Candidate{ID: f.ID}
 		if f.Manifest == nil {
-			c.Problem = f.Problem.Error()
+			c.Problem, c.Rest = f.Problem.Error(), rest(nil, f.Ref, f.Ref, f.Objects)
 		}
 		add(c, f.Manifest, f.Ref)
 	}
@@ -115,14 +123,32 @@ func Survey(ctx context.Context, s lister, environment string, records []Record)
 		}
 	}
 	for _, b := range inv.Backups {
-		for i, o := range b.Objects {
-			b.Objects[i].LockedUntil = later(o.LockedUntil, locks[o.Key])
+		for _, objects := range [][]store.Object{b.Objects, b.Rest} {
+			for i, o := range objects {
+				objects[i].LockedUntil = later(o.LockedUntil, locks[o.Key])
+			}
 		}
 	}
 	for i, o := range inv.Packs {
 		inv.Packs[i].LockedUntil = later(o.LockedUntil, locks[o.Key])
 	}
 	return inv, nil
+}
+
+// rest is what there is of a backup with a problem besides what its manifest says, if that can be read: the manifest that is
+// recorded, the one that is there, and what is below its prefix.
+func rest(m *Manifest, recorded, current store.Object, below []store.Object) []store.Object {
+	var all []store.Object
+	if m == nil {
+		all = append(all, recorded)
+	}
+	if current.Key != "" && current.Version != recorded.Version {
+		all = append(all, current)
+	}
+	if m == nil {
+		all = append(all, below...)
+	}
+	return all
 }
 
 func later(a, b time.Time) time.Time {

@@ -60,7 +60,7 @@ func newBackupMetrics(reg prometheus.Registerer, views func() []backupView) (*ba
 	m.stored = gauge("purser_backup_stored", "Backups in the store, damaged ones included.", "store")
 	m.missing = gauge("purser_backup_missing_attachments", "Contents of attachments that the filestore did not have at the last backup.")
 	m.rpoObjective = gauge("purser_backup_rpo_objective_seconds", "Greatest loss of data that the policy accepts.")
-	m.blocked = gauge("purser_backup_retention_blocked", "Stores in which nothing is deleted though something could be.")
+	m.blocked = gauge("purser_backup_retention_blocked", "Stores in which something is kept that could be deleted.")
 	m.replicated = gauge("purser_backup_replicated_snapshot_timestamp_seconds", "What was committed before is in the newest backup of a further store.", "store")
 	m.running = gauge("purser_backup_running", "1 while a backup is being made.")
 	m.drillSuccess = gauge("purser_drill_last_success_timestamp_seconds", "End of the last drill that passed.")

@@ -317,7 +317,7 @@ func printGoingOn(w io.Writer, s reconciler.BackupStatus) {
 		say("the last attempt failed at %s: %s", moment(f.Ended), f.Error)
 	}
 	for _, in := range slices.Sorted(maps.Keys(s.Backups.Blocked)) {
-		say("nothing is deleted in %s: %s", in, s.Backups.Blocked[in])
+		say("something is kept in %s that could be deleted: %s", in, s.Backups.Blocked[in])
 	}
 	for _, run := range slices.Sorted(maps.Keys(s.Failing)) {
 		say("%s: %s", run, s.Failing[run])

@@ -106,7 +106,7 @@ type Retention struct {
 	Expire   []backup.Expiry `json:"expire,omitempty"`   // of a plan
 	Extended []store.Object  `json:"extended,omitempty"` // of an outcome: objects that are locked for longer
 	Deleted  []store.Object  `json:"deleted,omitempty"`  // of an outcome
-	Blocked  []string        `json:"blocked,omitempty"`  // why nothing is deleted
+	Blocked  []string        `json:"blocked,omitempty"`  // why something is kept that could be deleted
 	Error    string          `json:"error,omitempty"`
 }
 

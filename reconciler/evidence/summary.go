@@ -189,7 +189,7 @@ func backupSummary(r Record) string {
 	}
 	text := fmt.Sprintf("%s: %d objects deleted, %d locked for longer", b.Store, len(b.Deleted), len(b.Extended))
 	if len(b.Blocked) > 0 {
-		text += "; nothing else is deleted: " + b.Blocked[0]
+		text += "; something is kept that could be deleted: " + b.Blocked[0]
 	}
 	return text
 }

@@ -38,7 +38,7 @@ func TestSummary(t *testing.T) {
 		{TypeVerification, "x in main passed L1", Verification{Store: "main", Passed: true, Verification: backup.Verification{ID: "x", Reached: backup.L1}}},
 		{TypeVerification, "x did not pass", Verification{Store: "main", Verification: backup.Verification{ID: "x", Asked: backup.L1, Reached: backup.L0}}},
 		{TypeRestoreTest, "x did not pass", RestoreTest{Store: "main", DrillReport: backup.DrillReport{ID: "x", RTO: time.Hour}}},
-		{TypeRetention, "main: 0 objects deleted, 0 locked for longer; nothing else is deleted: the clocks differ",
+		{TypeRetention, "main: 0 objects deleted, 0 locked for longer; something is kept that could be deleted: the clocks differ",
 			Retention{Store: "main", Phase: RetentionDone, Blocked: []string{"the clocks differ"}}},
 		{TypeVeto, "by release-manager-1: orders are lost", Veto{By: "release-manager-1", Reason: "orders are lost"}},
 		{TypeVeto, "lifted by owner-1: repaired", Veto{By: "owner-1", Reason: "repaired", Lifted: true}},

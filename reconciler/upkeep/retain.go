@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/purser-gitops/purser/backup"
@@ -45,7 +46,8 @@ func (w *Worker) PlanRetention(ctx context.Context, s Subject, j Job) (*Retentio
 		return nil, err
 	}
 	r.Plan = keep.Decide(inv, backup.Clocks{Here: w.Now(), Store: there})
-	r.Record = evidence.Retention{Cause: s.cause(j), Store: j.Store, Phase: evidence.RetentionDone, At: r.Plan.At, Blocked: r.Plan.Blocked}
+	r.Record = evidence.Retention{Cause: s.cause(j), Store: j.Store, Phase: evidence.RetentionDone, At: r.Plan.At,
+		Blocked: slices.Concat(r.Plan.Blocked, r.Plan.Held)}
 	for _, d := range r.Plan.Decisions {
 		if d.Keep {
 			r.Record.Kept++

@@ -22,7 +22,7 @@ type Backups struct {
 	Runs  map[string]Run                  `json:"runs,omitempty"` // by what was done, see [Job.Run]
 	// Expiring are plans to delete that have no outcome yet, by store.
 	Expiring map[string]Expiring `json:"expiring,omitempty"`
-	Blocked  map[string]string   `json:"blocked,omitempty"` // by store: why nothing is deleted though something could be
+	Blocked  map[string]string   `json:"blocked,omitempty"` // by store: why something is kept that could be deleted
 
 	Made        *evidence.Backup       `json:"made,omitempty"`       // last backup that was made
 	Failed      *evidence.Backup       `json:"failed,omitempty"`     // last attempt, if it failed
