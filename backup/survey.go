@@ -122,17 +122,21 @@ func Survey(ctx context.Context, s lister, environment string, records []Record)
 			inv.Halves = append(inv.Halves, h)
 		}
 	}
+	inv.lock(locks)
+	return inv, nil
+}
+
+// lock notes locks that end later than is known of the objects themselves.
+func (inv *Inventory) lock(locks map[string]time.Time) {
+	all := [][]store.Object{inv.Packs}
 	for _, b := range inv.Backups {
-		for _, objects := range [][]store.Object{b.Objects, b.Rest} {
-			for i, o := range objects {
-				objects[i].LockedUntil = later(o.LockedUntil, locks[o.Key])
-			}
+		all = append(all, b.Objects, b.Rest)
+	}
+	for _, objects := range all {
+		for i, o := range objects {
+			objects[i].LockedUntil = later(o.LockedUntil, locks[o.Key])
 		}
 	}
-	for i, o := range inv.Packs {
-		inv.Packs[i].LockedUntil = later(o.LockedUntil, locks[o.Key])
-	}
-	return inv, nil
 }
 
 // rest is what there is of a backup with a problem besides what its manifest says, if that can be read: the manifest that is

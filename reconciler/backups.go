@@ -93,6 +93,9 @@ func (b *backups) run(ctx context.Context) error {
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
 	defer b.refuse()
+	if len(b.agent.config.Backup.Databases) > 0 {
+		b.worker.Sweep(ctx)
+	}
 	for {
 		timer := time.NewTimer(b.start(ctx, &jobs))
 		select {

@@ -2,7 +2,9 @@ package reconciler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -50,6 +52,7 @@ type shopWorld struct {
 	*world
 	shop *lab.Database
 	far  string // folder of the second store
+	left string // folder that a scratch server left whose agent was killed
 }
 
 func newShopWorld(t *testing.T, class string) *shopWorld {
@@ -91,7 +94,8 @@ func (s *shopWorld) backupYAML(l *lab.Endpoints, bucket string) string {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { os.RemoveAll(scratch) })
-	if err := os.Chmod(scratch, 0o711); err != nil {
+	s.left = filepath.Join(scratch, "scratch-20261122")
+	if err := errors.Join(os.Chmod(scratch, 0o711), os.MkdirAll(filepath.Join(s.left, "data"), 0o700)); err != nil {
 		s.t.Fatal(err)
 	}
 	return fmt.Sprintf(`  backup:
@@ -144,6 +148,9 @@ func TestBackupsByThemselves(t *testing.T) {
 	s := newShopWorld(t, "guarded")
 	s.run()
 	s.untilLive("dev", "one") // past the gate
+	if _, err := os.Stat(s.left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what a killed agent left is still there: %v", err)
+	}
 	s.until("everything was done once", func(_ reconciler.Status, dev reconciler.EnvironmentStatus) error {
 		b := dev.Backups
 		if b == nil || len(b.Copies) < 2 || b.Drilled == nil {

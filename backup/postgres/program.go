@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ type program struct {
 	on   Connection // zero for none
 	in   io.Reader  // nil for nothing; read to its end, where it shows whether it is whole
 	out  io.Writer  // nil for nothing
+	file *os.File   // nil for none; its last argument is a path of it
 }
 
 // run runs the program to its end, and returns what it said. The program ends with us, however we end.
@@ -47,17 +49,24 @@ func (p program) run(ctx context.Context) (said string, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cmd := exec.CommandContext(ctx, p.tool.path, p.args...)
+	var inherited []*os.File // as descriptors from 3 on
+	if password != nil {
+		defer password.Close()
+		inherited = append(inherited, password)
+	}
+	args := p.args
+	if p.file != nil {
+		inherited = append(inherited, p.file)
+		args = append(args[:len(args):len(args)], "/proc/self/fd/"+strconv.Itoa(2+len(inherited)))
+	}
+	cmd := exec.CommandContext(ctx, p.tool.path, args...)
 	cmd.Env, cmd.Dir = env, "/"
 	var words tail
 	cmd.Stderr = &words
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cancels what it asked of the server
 	cmd.WaitDelay = stopGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if password != nil {
-		defer password.Close()
-		cmd.ExtraFiles = []*os.File{password}
-	}
+	cmd.ExtraFiles = inherited
 	err = p.pipe(ctx, cancel, cmd)
 	said = words.text()
 	if cause := context.Cause(ctx); cause != nil {

@@ -57,7 +57,10 @@ func fill(ctx context.Context, tool tool, on Connection, dump io.Reader, dir str
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, head.Close(), os.Remove(head.Name())) }()
+	defer func() { err = errors.Join(err, head.Close()) }()
+	if err := os.Remove(head.Name()); err != nil { // what is in there goes with us, however we end
+		return err
+	}
 	args := []string{"--dbname=dbname=" + quoteWord(on.Database), "--no-password", "--exit-on-error", "--no-tablespaces", "--no-subscriptions",
 		"--no-publications"}
 	if !owners {
@@ -68,8 +71,7 @@ func fill(ctx context.Context, tool tool, on Connection, dump io.Reader, dir str
 	if _, err := rows.run(ctx); err != nil {
 		return err
 	}
-	keys := program{tool: tool, on: on,
-		args: append(append([]string{"--jobs=" + strconv.Itoa(jobs), "--section=post-data"}, args...), head.Name())}
+	keys := program{tool: tool, on: on, file: head, args: append([]string{"--jobs=" + strconv.Itoa(jobs), "--section=post-data"}, args...)}
 	_, err = keys.run(ctx)
 	return err
 }

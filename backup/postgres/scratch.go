@@ -82,7 +82,7 @@ func (s *Server) start(ctx context.Context, dir string) error {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	if err := removeLeftovers(dir); err != nil {
+	if _, err := RemoveLeftovers(ctx, dir); err != nil {
 		return err
 	}
 	if err := s.folder(dir); err != nil {
@@ -106,11 +106,13 @@ func (s *Server) folder(dir string) (err error) {
 		return hint(fmt.Errorf("the folder %s has too long a path for a Unix socket", dir), "name a folder of %d bytes at most",
 			maxSocket-len("//"+scratchName+"XXXXXXXXXX"+socketName))
 	}
-	if s.dir, err = os.MkdirTemp(dir, scratchName+"*"); err != nil {
-		return err
-	}
-	if s.lock, err = lockFolder(s.dir); err != nil {
-		return err
+	for s.lock == nil { // until it is locked, another process may take it for a leftover
+		if s.dir, err = os.MkdirTemp(dir, scratchName+"*"); err != nil {
+			return err
+		}
+		if s.lock, err = lockFolder(s.dir); err != nil && !errors.Is(err, errInUse) {
+			return err
+		}
 	}
 	if rights() {
 		if err := os.Chown(s.dir, nobody, nobody); err != nil {
@@ -118,43 +120,6 @@ func (s *Server) folder(dir string) (err error) {
 		}
 	}
 	s.log = filepath.Join(s.dir, "log")
-	return nil
-}
-
-// lockFolder marks a folder as in use, until the file is closed or this process ends.
-func lockFolder(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
-	}
-	return f, nil
-}
-
-// removeLeftovers removes the folders of servers whose agent is gone, and they with it.
-func removeLeftovers(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), scratchName) {
-			continue
-		}
-		lock, err := lockFolder(path)
-		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = errors.Join(os.RemoveAll(path), lock.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("remove what an earlier scratch server left: %w", err)
-		}
-	}
 	return nil
 }
 

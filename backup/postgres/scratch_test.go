@@ -99,7 +99,7 @@ func TestScratchLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{scratchName + "left/data", "of-others"} {
+	for _, path := range []string{scratchName + "1234/data", "of-others"} {
 		if err := os.MkdirAll(filepath.Join(dir, path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -322,6 +322,9 @@ func TestOddNames(t *testing.T) {
 const envChild = "PURSER_POSTGRES_RESTORE"
 
 func child(arguments string) error {
+	if dir, is := strings.CutPrefix(arguments, waitsFor); is {
+		return startAndWait(dir)
+	}
 	var database Database
 	words := strings.SplitN(arguments, " ", 4)
 	major, err := strconv.Atoi(words[0])

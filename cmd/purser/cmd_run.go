@@ -162,7 +162,7 @@ func (e *startError) Unwrap() error { return e.error }
 func (s *service) serve(ctx context.Context, config *declaration.AgentConfig) (next *declaration.AgentConfig, err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	listener, err := net.Listen("tcp", config.Listen)
+	listener, err := listen(ctx, config.Listen, s.logger)
 	if err != nil {
 		return nil, &startError{fmt.Errorf("listen (is an agent running here already?): %w", err)}
 	}
@@ -206,6 +206,35 @@ func (s *service) serve(ctx context.Context, config *declaration.AgentConfig) (n
 		return nil, err
 	}
 	return next, nil
+}
+
+// A process that was killed is gone for others at once, and has its sockets until the kernel has taken it apart, which takes
+// longest where it was writing to a slow disk. The next one waits for that.
+const (
+	listenPatience = 3 * time.Second
+	listenRetry    = 50 * time.Millisecond
+)
+
+// listen takes an address, and waits a moment for one that is in use.
+func listen(ctx context.Context, address string, logger *slog.Logger) (net.Listener, error) {
+	ctx, cancel := context.WithTimeout(ctx, listenPatience)
+	defer cancel()
+	for waiting := false; ; waiting = true {
+		listener, err := net.Listen("tcp", address)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return listener, err
+		}
+		if !waiting {
+			logger.Info("the address is in use; waiting a moment for whoever had it to end", "listen", address)
+		}
+		retry := time.NewTimer(listenRetry)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return nil, err
+		}
+	}
 }
 
 // awaitReload handles SIGHUP: an unchanged configuration polls every source now, a changed one is returned. It

@@ -67,6 +67,7 @@ func TestDaemon(t *testing.T) {
 	d.hooks()
 	d.reloads()
 	d.statusCodes()
+	d.killed()
 	d.stop()
 	d.lastRecordIsStop()
 }
@@ -166,12 +167,13 @@ func (d *daemon) start() {
 	if err := d.process.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	d.ended = make(chan error, 1)
-	go func() { d.ended <- d.process.Wait() }()
+	process, ended := d.process, make(chan error, 1)
+	d.ended = ended
+	go func() { ended <- process.Wait() }()
 	d.t.Cleanup(func() {
-		if d.process.ProcessState == nil {
-			_ = d.process.Process.Kill()
-			<-d.ended
+		if process == d.process && process.ProcessState == nil {
+			_ = process.Process.Kill()
+			<-ended
 		}
 		if d.t.Failed() {
 			d.t.Logf("the agent's log:\n%s", d.log)
@@ -209,6 +211,32 @@ func (d *daemon) stop() {
 	case <-time.After(labtest.Patience):
 		d.t.Fatal("the agent does not end after SIGTERM")
 	}
+}
+
+// killed ends the agent as nothing can be ended worse, and starts it at once on the same address and data directory.
+func (d *daemon) killed() {
+	d.t.Helper()
+	text, err := os.ReadFile(d.config)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for range 3 {
+		text = bytes.Replace(text, []byte("127.0.0.1:0"), []byte(strings.TrimPrefix(d.server, "http://")), 1)
+		if err := os.WriteFile(d.config, text, 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+		ended, running := d.ended, strings.Count(d.log.String(), "msg=running ")
+		d.signal(syscall.SIGKILL)
+		d.start()
+		d.eventually("the agent runs again", func(context.Context) error {
+			if strings.Count(d.log.String(), "msg=running ") == running {
+				return errors.New("it has not said so")
+			}
+			return nil
+		})
+		<-ended
+	}
+	d.answers(http.StatusOK, "/healthz", "ok")
 }
 
 // secondAgentIsRefused starts agents on the data directory and on the address of the one that runs.

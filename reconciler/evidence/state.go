@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -164,6 +165,9 @@ func parseState(data []byte) (state, error) {
 	return s, nil
 }
 
+// lockPatience is how long a lock is waited for: that of a process that was killed ends when the kernel has taken it apart.
+const lockPatience = time.Second
+
 // lockDir makes sure that one process at a time uses the directory. The lock
 // ends with the process.
 func lockDir(dir string) (*os.File, error) {
@@ -171,7 +175,13 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open evidence lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.EWOULDBLOCK
+	for deadline := time.Now().Add(lockPatience); errors.Is(err, syscall.EWOULDBLOCK) && time.Now().Before(deadline); {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	if err != nil {
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", dir, ErrLocked)

@@ -2,7 +2,9 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -156,6 +158,17 @@ func (s Subject) previous(in string) *backup.Earlier {
 		return nil
 	}
 	return &backup.Earlier{ID: c.ID, Manifest: c.Manifest}
+}
+
+// Sweep removes what scratch servers left whose agent was killed: it is plain data of what was restored.
+func (w *Worker) Sweep(ctx context.Context) {
+	removed, err := postgres.RemoveLeftovers(ctx, w.Site.Scratch())
+	for _, folder := range removed {
+		w.Logger.Info("removed what a drill or verification left that was killed", "folder", folder)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.Logger.Warn("what drills and verifications left that were killed is not all removed", "error", err)
+	}
 }
 
 // folder is one of the worker's own, for what does not fit into memory.
