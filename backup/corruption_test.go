@@ -391,7 +391,7 @@ func TestCorruptionOfCircumstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer slow.Close()
-	s.unfinished(t, "clock skew of a bucket", stored(func(b *Stored) { b.Store = slow }), L0, store.ErrSkew, "set the clock of this machine")
+	s.unfinished(t, "clock skew of a bucket", stored(func(b *Stored) { b.Store = slow }), L0, store.ErrSkew, "ahead of this machine's", "set the wrong one right")
 	in2Hours := o
 	in2Hours.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
 	expired := stored(func(b *Stored) { b.Store = ahead{s.store, 2 * time.Hour} })

@@ -79,7 +79,7 @@ type DrillReport struct {
 
 	Declared time.Time     `json:"declared"` // failure
 	Snapshot time.Time     `json:"snapshot"` // what was committed later is lost
-	RPO      time.Duration `json:"rpo"`      // from the snapshot to the failure
+	RPO      time.Duration `json:"rpo"`      // from the snapshot to the failure; 0 if that came before
 	WantRPO  time.Duration `json:"wantRPO"`  // objective; 0 for none
 
 	Began    time.Time     `json:"began"`
@@ -141,7 +141,11 @@ func (d *drill) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.r.Snapshot = d.proof.m.Times.Snapshot
-	d.r.RPO = d.r.Declared.Sub(d.r.Snapshot)
+	d.r.RPO = max(d.r.Declared.Sub(d.r.Snapshot), 0)
+	if late := d.r.Snapshot.Sub(d.r.Declared); late > 0 {
+		d.proof.findings.note(L2, "RPO", "find out which clock was wrong", "the snapshot is %s later than the failure: nothing would be lost, if the clocks were right",
+			late.Round(time.Millisecond))
+	}
 	if d.o.RPO > 0 && d.r.RPO > d.o.RPO {
 		d.proof.findings.add(L2, "RPO", "back up more often, or find out why backups failed or took long", "%s of work are lost, and it may be %s", d.r.RPO.Round(time.Second), d.o.RPO)
 	}

@@ -223,7 +223,20 @@ func (p *proof) room(dir string, need int64) error {
 		return err
 	}
 	if free < need {
-		return fmt.Errorf("%w: %s has %d MiB, and %d MiB are needed", ErrNoRoom, dir, free>>20, need>>20)
+		return fmt.Errorf("%w: %s has %s, and %s are needed", ErrNoRoom, dir, size(free), size(need))
 	}
 	return nil
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	value := float64(bytes)
+	for value >= 1024 && len(units) > 1 {
+		value, units = value/1024, units[1:]
+	}
+	if units[0] == "B" {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	return fmt.Sprintf("%.1f %s", value, units[0])
 }

@@ -178,9 +178,9 @@ func (r *restore) occupied(ctx context.Context) error {
 		return err
 	}
 	r.major, r.exists = state.Major, state.Exists
-	entries, err := os.ReadDir(r.t.Filestore)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look at filestore: %w", err)
+	entries, err := targetFolder(r.t.Filestore)
+	if err != nil {
+		return err
 	}
 	r.empty = state.Objects == 0 && len(entries) == 0
 	if want := r.t.Confirmation(r.ID); !r.empty && r.o.Confirmation != want {
@@ -191,6 +191,42 @@ func (r *restore) occupied(ctx context.Context) error {
 		return &postgres.HintError{Err: fmt.Errorf("%w: %d sessions", postgres.ErrBusy, state.Sessions), Hint: "stop Odoo, and whoever else uses the database"}
 	}
 	return nil
+}
+
+// targetFolder is what is in the folder of a target; nothing if there is none. A folder is put in its place in the end, for
+// which a link or a file is no place.
+func targetFolder(path string) ([]fs.DirEntry, error) {
+	refuse := func(what, remedy string) ([]fs.DirEntry, error) {
+		return nil, &postgres.HintError{Err: fmt.Errorf("the target's filestore %s %s", path, what), Hint: remedy}
+	}
+	if parent := filepath.Dir(path); !isFolder(parent) {
+		return refuse("has no folder to lie in", "create the folder "+parent+", or name another one")
+	}
+	there, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look at filestore: %w", err)
+	case there.Mode().Type() == fs.ModeSymlink:
+		to, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return refuse("is a symbolic link that leads nowhere", "remove the link, or name another folder")
+		}
+		return refuse("is a symbolic link, and the restored folder takes the place of a folder only", "name the folder that it leads to, "+to)
+	case !there.IsDir():
+		return refuse("is no folder", "move it away, or name another folder")
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("look at filestore: %w", err)
+	}
+	return entries, nil
+}
+
+func isFolder(path string) bool {
+	there, err := os.Stat(path)
+	return err == nil && there.IsDir()
 }
 
 // fill restores the database beside the target. Rows come in one transaction, of which nothing stays

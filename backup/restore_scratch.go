@@ -52,7 +52,9 @@ func (s *Scratched) restore(ctx context.Context, r *restoration) error {
 	if !filepath.IsAbs(s.Filestore) {
 		return fmt.Errorf("%q is not the path of a folder", s.Filestore)
 	}
-	if left, err := os.ReadDir(s.Filestore); err == nil && len(left) > 0 {
+	if left, err := targetFolder(s.Filestore); err != nil {
+		return err
+	} else if len(left) > 0 {
 		return fmt.Errorf("%w: the folder %s has %d entries: name another one", ErrOccupied, s.Filestore, len(left))
 	}
 	for _, step := range []struct {

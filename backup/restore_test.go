@@ -146,6 +146,26 @@ func TestRestoreThatFails(t *testing.T) {
 	if _, err := Restore(bound(t), b.Stored, relative, o); err == nil || !strings.Contains(err.Error(), "is not the path of a folder") {
 		t.Errorf("relative folder: %v", err)
 	}
+	// A folder is put in the place of a folder only, which is said before anything is restored.
+	beside := t.TempDir()
+	link, dangling, file := filepath.Join(beside, "link"), filepath.Join(beside, "dangling"), filepath.Join(beside, "file")
+	if err := errors.Join(os.Symlink(beside, link), os.Symlink("nowhere", dangling), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for path, words := range map[string]string{
+		link:     "is a symbolic link, and the restored folder takes the place of a folder only (name the folder that it leads to, " + beside + ")",
+		dangling: "is a symbolic link that leads nowhere (remove the link", file: "is no folder (move it away",
+		filepath.Join(file, "filestore"): "has no folder to lie in (create the folder " + file,
+	} {
+		elsewhere := at
+		elsewhere.Filestore = path
+		if r, err := Restore(bound(t), b.Stored, elsewhere, o); err == nil || !strings.Contains(err.Error(), path+" "+words) || len(r.Segments) != 1 {
+			t.Errorf("%s: %+v, %v", path, r, err)
+		}
+		if _, err := RestoreScratch(bound(t), b.Stored, path, o.ProofOptions); err == nil || !strings.Contains(err.Error(), path+" "+words) {
+			t.Errorf("%s: look into it: %v", path, err)
+		}
+	}
 	nowhere := at
 	nowhere.Filestore = filepath.Join(at.Filestore, "in", "none")
 	o.Progress = nil

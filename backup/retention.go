@@ -142,8 +142,11 @@ func (k Keep) asGood(backups []Candidate, i int) []keeper {
 // doubts are reasons to delete nothing.
 func doubts(backups []Candidate, clocks Clocks) []string {
 	var blocked []string
-	if d := clocks.Here.Sub(clocks.Store).Abs(); d > maxSkew {
-		blocked = append(blocked, fmt.Sprintf("this machine's clock and the store's differ by more than %s", maxSkew))
+	switch ahead := clocks.Store.Sub(clocks.Here); { // no exact figure: the reasons stay the same
+	case ahead > maxSkew:
+		blocked = append(blocked, fmt.Sprintf("the store's clock is more than %s ahead of this machine's: set the wrong one right", maxSkew))
+	case ahead < -maxSkew:
+		blocked = append(blocked, fmt.Sprintf("the store's clock is more than %s behind this machine's: set the wrong one right", maxSkew))
 	}
 	for _, b := range backups {
 		began := b.ID.Began()
@@ -151,7 +154,7 @@ func doubts(backups []Candidate, clocks Clocks) []string {
 		case began.IsZero():
 			blocked = append(blocked, fmt.Sprintf("backup %.100q has no time", string(b.ID)))
 		case began.After(clocks.Here.Add(maxSkew)):
-			blocked = append(blocked, fmt.Sprintf("backup %s is from the future: the clock was or is wrong", b.ID))
+			blocked = append(blocked, fmt.Sprintf("backup %s was begun at %s, which is yet to come: the clock was ahead then, or is behind now", b.ID, began.Format(time.RFC3339)))
 		}
 	}
 	return blocked

@@ -10,11 +10,11 @@ const progressEvery = time.Second
 
 // Progress is how far a backup is.
 type Progress struct {
-	Segment string        // see the names of segments
-	Bytes   int64         // read so far, of database and filestore
-	Total   int64         // about as many will be; 0 as long as that is not known
-	Rate    float64       // bytes per second, of the last seconds
-	Left    time.Duration // about, for reading; negative if that is not known
+	Segment     string  `json:"segment"`     // see the names of segments
+	Bytes       int64   `json:"bytes"`       // read so far, of database and filestore
+	Total       int64   `json:"total"`       // about as many will be; 0 as long as that is not known
+	Rate        float64 `json:"rate"`        // bytes per second, of the last seconds
+	LeftSeconds float64 `json:"leftSeconds"` // about, for reading; negative if that is not known
 }
 
 // A meter knows how far a backup is.
@@ -69,11 +69,11 @@ func (m *meter) progress(last int64, passed time.Duration) Progress {
 	} else {
 		m.rate += smooth * (now - m.rate)
 	}
-	p := Progress{Segment: m.segment, Bytes: m.bytes, Rate: m.rate, Left: -1}
+	p := Progress{Segment: m.segment, Bytes: m.bytes, Rate: m.rate, LeftSeconds: -1}
 	if m.total > 0 {
 		p.Total = max(m.total, m.bytes)
 		if m.rate > 0 {
-			p.Left = time.Duration(float64(p.Total-p.Bytes) / m.rate * float64(time.Second))
+			p.LeftSeconds = float64(p.Total-p.Bytes) / m.rate
 		}
 	}
 	return p

@@ -22,8 +22,7 @@ func (p *proof) clock(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("ask the store for its time: %w", err)
 	}
 	if here := p.o.Now(); now.Sub(here).Abs() > maxSkew {
-		return time.Time{}, fmt.Errorf("%w: the store's shows %s, and this machine's %s: set the wrong one right, and look again",
-			store.ErrSkew, now.UTC().Format(time.RFC3339), here.UTC().Format(time.RFC3339))
+		return time.Time{}, store.Skew(now, here)
 	}
 	return now, nil
 }
@@ -39,8 +38,8 @@ func (p *proof) present(ctx context.Context) error {
 	}
 	// Store and machine agree, so the clock was wrong by which the backup was made: its age is not what it says.
 	if finished := p.m.Times.Finished; finished.Sub(now) > maxSkew {
-		p.findings.add(L0, p.Manifest.Key, "find out which clock was wrong, and back up anew", "the backup was finished %s, and at the store it is %s: the clocks differed",
-			finished.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		p.findings.add(L0, p.Manifest.Key, "find out which clock was wrong, and back up anew", "the backup was finished %s, and at the store it is %s: a clock was ahead by at least %s",
+			finished.Format(time.RFC3339), now.UTC().Format(time.RFC3339), finished.Sub(now).Round(time.Second))
 	}
 	for _, e := range p.m.Entries() {
 		p.meter.expect(e.Size)

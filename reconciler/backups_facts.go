@@ -100,6 +100,18 @@ func (b *backups) probed(store, environment string) *policy.Probe {
 	return &said
 }
 
+// asks reports whether a store is being asked, or about to be, for an environment.
+func (b *backups) asks(environment string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.probes {
+		if p.wanted[environment] {
+			return true
+		}
+	}
+	return false
+}
+
 // probe asks the stores that somebody waits for. The lock is held.
 func (b *backups) probe(ctx context.Context, jobs *sync.WaitGroup) {
 	for store, p := range b.probes {

@@ -96,8 +96,7 @@ func (b *backups) show(s *BackupStatus, subject upkeep.Subject) {
 		if l != nil {
 			shown.Orders = len(l.orders)
 			if l.running != "" {
-				p := orderProgress(l.running, l.progress)
-				shown.Running, shown.Since, shown.Progress = l.running, l.since, &p
+				shown.Running, shown.Since, shown.Progress = l.running, l.since, &OrderProgress{l.running, l.progress}
 			}
 		}
 		s.Lanes = append(s.Lanes, shown)

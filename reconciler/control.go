@@ -50,14 +50,10 @@ type OrderLine struct {
 	Hint     string         `json:"hint,omitempty"`
 }
 
-// OrderProgress is [backup.Progress] of a task.
+// OrderProgress is how far a task is.
 type OrderProgress struct {
-	Task        upkeep.Task `json:"task"`
-	Segment     string      `json:"segment"`
-	Bytes       int64       `json:"bytes"`
-	Total       int64       `json:"total"`       // 0: not known
-	Rate        float64     `json:"rate"`        // bytes per second
-	LeftSeconds float64     `json:"leftSeconds"` // negative: not known
+	Task upkeep.Task `json:"task"`
+	backup.Progress
 }
 
 // OrderRecord is a record of what was done.
@@ -174,9 +170,8 @@ func (a *Agent) serveOrder(w http.ResponseWriter, r *http.Request) {
 // carryOut has something done, and words what became of it.
 func (a *Agent) carryOut(ctx context.Context, environment string, wanted OrderRequest, progress chan OrderLine) OrderLine {
 	tell := func(task upkeep.Task, p backup.Progress) {
-		told := orderProgress(task, p)
 		select {
-		case progress <- OrderLine{Progress: &told}:
+		case progress <- OrderLine{Progress: &OrderProgress{task, p}}:
 		default: // who does not read what comes is told less
 		}
 	}
@@ -194,10 +189,6 @@ func (a *Agent) carryOut(ctx context.Context, environment string, wanted OrderRe
 		line.Records = append(line.Records, orderRecord(r))
 	}
 	return line
-}
-
-func orderProgress(task upkeep.Task, p backup.Progress) OrderProgress {
-	return OrderProgress{Task: task, Segment: p.Segment, Bytes: p.Bytes, Total: p.Total, Rate: p.Rate, LeftSeconds: p.Left.Seconds()}
 }
 
 func orderRecord(r evidence.Record) OrderRecord {

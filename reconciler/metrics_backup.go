@@ -216,7 +216,7 @@ func (m *backupMetrics) drilled(s sampler, v backupView) {
 		s.value(m.drillRTO, d.RTO.Seconds())
 	}
 	if !d.Snapshot.IsZero() && d.Point == declaration.PointLatest { // an older one says nothing of what would be lost
-		s.value(m.drillRPO, d.RPO.Seconds())
+		s.value(m.drillRPO, max(d.RPO, 0).Seconds())
 	}
 	s.segments(m.drillSegment, d.Segments)
 }

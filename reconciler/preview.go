@@ -130,7 +130,18 @@ func (n *answers) judge(ctx context.Context, l *law, name string, m *sources.Mer
 		j.Class = c.Class.Meta.Name
 	}
 	j.Until = holdsUntil(verdict, now)
+	if a.backups.asks(name) { // the answer of its store changes no record
+		j.Until = sooner(j.Until, now.Add(recheck))
+	}
 	return j, nil
+}
+
+// sooner is the earlier of two times; a zero one is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // holdsUntil is until when a verdict holds by itself; zero is for ever.

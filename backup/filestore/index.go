@@ -111,6 +111,9 @@ func (x *indexReader) next() (content, error) {
 		return content{}, fmt.Errorf("read attachments: %w: something follows its end", ErrIndex)
 	}
 	c, ok := parseLine(line)
+	if name, _, _ := strings.Cut(line, "\t"); !ok && !localName(name) {
+		return content{}, fmt.Errorf("read attachments: %w: line %d names %.100q, which is no path inside the filestore: nothing is restored there", ErrIndex, x.contents+2, name)
+	}
 	if !ok {
 		return content{}, fmt.Errorf("read attachments: %w: line %d is %.100q", ErrIndex, x.contents+2, line)
 	}

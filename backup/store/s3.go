@@ -184,7 +184,7 @@ func (s *S3) readClock(ctx context.Context, within time.Duration) error {
 		}
 	}
 	if ahead.Abs() > s.o.MaxSkew {
-		return fmt.Errorf("%w: the store's is ahead by %s: set the clock of this machine", ErrSkew, ahead.Round(time.Second))
+		return Skew(s.now(), s.o.Now())
 	}
 	return nil
 }
@@ -259,7 +259,11 @@ func (s *S3) stat(ctx context.Context, o Object) (Info, error) {
 	if err := checkObject(o); err != nil {
 		return Info{}, err
 	}
-	info, _, err := s.headVersion(ctx, o.Key, o.Version)
+	look := s.headVersion
+	if !o.LockedUntil.IsZero() {
+		look = s.headLocked
+	}
+	info, _, err := look(ctx, o.Key, o.Version)
 	if err != nil {
 		return Info{}, err
 	}
@@ -297,6 +301,30 @@ func (s *S3) headVersion(ctx context.Context, key, version string) (Info, string
 		info.Lock = Lock{Mode(strings.ToLower(string(out.ObjectLockMode))), aws.ToTime(out.ObjectLockRetainUntilDate).UTC()}
 	}
 	return info, out.Metadata[nonceName], nil
+}
+
+// headLocked is headVersion, and asks for the lock by itself where there seems to be none: some servers tell only the lock of
+// the current version (versitygw 1.8), and AWS no lock at all to those who lack the right to read it. A lock that cannot be
+// read is an error, not none.
+func (s *S3) headLocked(ctx context.Context, key, version string) (Info, string, error) {
+	info, nonce, err := s.headVersion(ctx, key, version)
+	if err != nil || info.Lock.Mode != Unlocked {
+		return info, nonce, err
+	}
+	ctx, cancel := within(ctx, callLimit)
+	defer cancel()
+	out, err := s.client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: &s.o.Bucket, Key: s.name(key), VersionId: &version})
+	switch code(err) {
+	case "NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError":
+		return info, nonce, nil
+	}
+	if err != nil {
+		return Info{}, "", fmt.Errorf("read its lock, which is not known: %w", explain(err))
+	}
+	if r := out.Retention; r != nil && r.Mode != "" {
+		info.Lock = Lock{Mode(strings.ToLower(string(r.Mode))), aws.ToTime(r.RetainUntilDate).UTC()}
+	}
+	return info, nonce, nil
 }
 
 // A version is an entry of a list.
@@ -404,7 +432,7 @@ func (s *S3) extend(ctx context.Context, o Object, until time.Time) (Object, err
 	if err := s.readClock(ctx, clockLife); err != nil {
 		return o, err
 	}
-	info, _, err := s.headVersion(ctx, o.Key, o.Version)
+	info, _, err := s.headLocked(ctx, o.Key, o.Version)
 	if err != nil {
 		return o, err
 	}
@@ -415,7 +443,7 @@ func (s *S3) extend(ctx context.Context, o Object, until time.Time) (Object, err
 		if err := s.retain(ctx, o, Lock{info.Lock.Mode, until}); err != nil {
 			return o, err
 		}
-		if info, _, err = s.headVersion(ctx, o.Key, o.Version); err != nil {
+		if info, _, err = s.headLocked(ctx, o.Key, o.Version); err != nil {
 			return o, err
 		}
 	}
@@ -460,7 +488,7 @@ func (s *S3) remove(ctx context.Context, o Object) error {
 		return nil
 	}
 	if errors.Is(err, ErrDenied) { // S3 says the same of a lock and of a missing permission
-		if info, _, statErr := s.headVersion(ctx, o.Key, o.Version); statErr == nil && info.Lock.Until.After(before) {
+		if info, _, statErr := s.headLocked(ctx, o.Key, o.Version); statErr == nil && info.Lock.Until.After(before) {
 			return fmt.Errorf("%w until %s", ErrLocked, info.Lock.Until.Format(time.RFC3339))
 		}
 	}

@@ -319,6 +319,10 @@ func TestClockSkew(t *testing.T) {
 		if !errors.Is(err, want) || err == nil && time.Since(at).Abs() > time.Minute {
 			t.Errorf("off by %s: %s, %v", off, at, err)
 		}
+		said := map[bool]string{true: "ahead of this machine's", false: "behind this machine's"}[off < 0]
+		if off != 0 && !strings.Contains(err.Error(), " "+said) {
+			t.Errorf("off by %s: %v does not say that the store's is %s", off, err, said)
+		}
 		lock := store.Lock{Mode: store.Governance, Until: o.Now().Add(10 * time.Hour)}
 		if _, err := s.Create(t.Context(), fmt.Sprintf("locked%d", off), strings.NewReader("x"), lock); !errors.Is(err, want) {
 			t.Errorf("off by %s: create with a lock: %v", off, err)
@@ -418,6 +422,47 @@ func TestManyVersions(t *testing.T) {
 	for _, o := range []store.Object{objects[0], objects[2]} {
 		if _, err := s.Stat(t.Context(), o); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A version that is not the current one any more is still locked, and is said to be.
+func TestLockBelowNewerVersion(t *testing.T) {
+	t.Parallel()
+	l := labtest.Shared(t, lab.S3)
+	bucket := labtest.Bucket(t, l)
+	s, expirer := openS3(t, s3Options(l, bucket, lab.S3Writer)), openS3(t, s3Options(l, bucket, lab.S3Expirer))
+	writer, hider := client(t, l, lab.S3Writer), client(t, l, lab.S3Expirer)
+	for _, mode := range []store.Mode{store.Governance, store.Compliance} {
+		for what, cover := range map[string]func(key *string) error{
+			"newer": func(key *string) error {
+				_, err := writer.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: key, Body: strings.NewReader("other")})
+				return err
+			},
+			"hidden": func(key *string) error {
+				_, err := hider.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: key})
+				return err
+			},
+		} {
+			name := what + "-" + string(mode)
+			o, err := s.Create(t.Context(), name, strings.NewReader("x"), store.Lock{Mode: mode, Until: time.Now().Add(time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cover(aws.String(testPrefix + name)); err != nil {
+				t.Fatal(err)
+			}
+			info, err := s.Stat(t.Context(), o)
+			want := store.Lock{Mode: mode, Until: o.LockedUntil}
+			if !errors.Is(err, store.ErrChanged) || info.Lock != want || strings.Contains(err.Error(), "lock") {
+				t.Errorf("%s: %+v, %v", name, info, err)
+			}
+			if longer, err := s.Extend(t.Context(), o, o.LockedUntil.Add(time.Hour)); err != nil || !longer.LockedUntil.After(o.LockedUntil) {
+				t.Errorf("%s: extend: %+v, %v", name, longer, err)
+			}
+			if err := expirer.Delete(t.Context(), o); !errors.Is(err, store.ErrLocked) {
+				t.Errorf("%s: delete: %v", name, err)
+			}
 		}
 	}
 }

@@ -45,6 +45,16 @@ var (
 	ErrSkew = errors.New("the clocks of the store and of this machine differ")
 )
 
+// Skew is [ErrSkew] with what two clocks show at the same time: the store's, and this machine's.
+func Skew(there, here time.Time) error {
+	what := "ahead of"
+	if there.Before(here) {
+		what = "behind"
+	}
+	return fmt.Errorf("%w: the store's shows %s, which is %s %s this machine's: set the wrong one right, and try again", ErrSkew,
+		there.UTC().Format(time.RFC3339), there.Sub(here).Abs().Round(time.Second), what)
+}
+
 // An Object is one version as it was written.
 type Object struct {
 	Key         string    `json:"key"`

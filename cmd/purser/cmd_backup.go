@@ -251,7 +251,7 @@ func printMade(w io.Writer, m *madeBackup) error {
 	row("Store", "%s, %s", b.Store, b.Manifest.Key)
 	row("Snapshot", "%s", moment(b.Snapshot))
 	row("Read", "%s, of it %s of new attachments; %s stored", amount(b.Plain), amount(b.Copied), amount(b.Sealed))
-	row("Took", "%s: %s", b.Ended.Sub(b.Began).Round(time.Millisecond), segments(b.Segments))
+	row("Took", "%s: %s", between(b.Began, b.Ended), segments(b.Segments))
 	if b.Lacks > 0 {
 		row("Lacks", "%d attachments that the filestore did not have", b.Lacks)
 	}
@@ -273,7 +273,7 @@ func printVerification(w io.Writer, r recorded[evidence.Verification]) error {
 		said = "not carried through: " + v.Unfinished
 	}
 	row("Verification", "%s of %s in %s: %s (record %d)", v.Asked, v.ID, v.Store, said, r.Index)
-	row("Looked at", "%d objects, %s in %s", v.Objects, amount(v.Bytes), v.Ended.Sub(v.Began).Round(time.Millisecond))
+	row("Looked at", "%d objects, %s in %s", v.Objects, amount(v.Bytes), between(v.Began, v.Ended))
 	printFindings(row, v.Findings)
 	return nil
 }

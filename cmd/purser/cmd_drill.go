@@ -162,7 +162,7 @@ func printDrills(w io.Writer, list []recorded[evidence.RestoreTest]) error {
 	for _, d := range list {
 		r := d.Record
 		fmt.Fprintf(w, "%s\t%d\t%s\t%t\t%s\t%s\t%s\t%s\t%s\n", plain(r.Environment), d.Index, moment(r.Ended), r.Passed, dash(plain(string(r.ID))), dash(plain(r.Point)),
-			dash(span(r.RTO)), dash(span(r.RPO)), dash(plain(r.Why())))
+			dash(span(r.RTO)), dash(lost(r)), dash(plain(r.Why())))
 	}
 	return nil
 }
@@ -179,8 +179,8 @@ func printDrill(w io.Writer, d recorded[evidence.RestoreTest]) error {
 	row("Backup", "%s in %s, %s of %d", dash(string(r.ID)), r.Store, r.Point, r.Candidates)
 	row("Failure", "declared at %s", moment(r.Declared))
 	row("RTO", "%s, objective %s", dash(span(r.RTO)), dash(span(r.WantRTO)))
-	row("RPO", "%s, objective %s", dash(span(r.RPO)), dash(span(r.WantRPO)))
-	row("Took", "%s: %s", r.Ended.Sub(r.Began).Round(time.Millisecond), segments(r.Segments))
+	row("RPO", "%s, objective %s", dash(lost(r)), dash(span(r.WantRPO)))
+	row("Took", "%s: %s", between(r.Began, r.Ended), segments(r.Segments))
 	for _, i := range r.Isolation {
 		reached := "not out of reach"
 		if i.Unreachable {
@@ -197,10 +197,35 @@ func printDrill(w io.Writer, d recorded[evidence.RestoreTest]) error {
 	return nil
 }
 
+// lost is the measured RPO; "" if none was.
+func lost(r evidence.RestoreTest) string {
+	switch {
+	case r.Snapshot.IsZero():
+		return ""
+	case r.RPO <= 0: // below 0 in records of earlier versions: the snapshot is later than the failure
+		return "nothing lost"
+	}
+	return span(r.RPO)
+}
+
 // span is a duration for people; "" for none.
 func span(d time.Duration) string {
-	if d == 0 {
+	switch {
+	case d == 0:
 		return ""
+	case d < 0:
+		return clockBack
 	}
 	return d.Round(time.Millisecond).String()
+}
+
+// clockBack stands for a time that cannot have passed.
+const clockBack = "unknown (the clock was set back)"
+
+// between is how long something took.
+func between(began, ended time.Time) string {
+	if ended.Before(began) {
+		return clockBack
+	}
+	return ended.Sub(began).Round(time.Millisecond).String()
 }

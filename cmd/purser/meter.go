@@ -51,9 +51,7 @@ func (m *meter) show(p reconciler.OrderProgress) {
 
 // of shows the progress of a task that goes on in this process.
 func (m *meter) of(task upkeep.Task) func(backup.Progress) {
-	return func(p backup.Progress) {
-		m.show(reconciler.OrderProgress{Task: task, Segment: p.Segment, Bytes: p.Bytes, Total: p.Total, Rate: p.Rate, LeftSeconds: p.Left.Seconds()})
-	}
+	return func(p backup.Progress) { m.show(reconciler.OrderProgress{Task: task, Progress: p}) }
 }
 
 // end clears the terminal's line.

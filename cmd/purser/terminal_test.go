@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/examples/lab/labtest"
 	"github.com/purser-gitops/purser/reconciler"
 )
@@ -65,7 +66,7 @@ func onTerminal(t *testing.T, program string, args []string, text, answer string
 // Where there is no terminal, progress is a line now and then, and none steers one.
 func TestMeter(t *testing.T) {
 	t.Parallel()
-	p := reconciler.OrderProgress{Task: "backup", Segment: "database", Bytes: 1_500_000, Total: 3_000_000, Rate: 500_000, LeftSeconds: 3}
+	p := reconciler.OrderProgress{Task: "backup", Progress: backup.Progress{Segment: "database", Bytes: 1_500_000, Total: 3_000_000, Rate: 500_000, LeftSeconds: 3}}
 	now := time.Date(2026, 11, 22, 10, 15, 0, 0, time.UTC)
 	var lines strings.Builder
 	m := newMeter(&lines)

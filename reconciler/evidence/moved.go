@@ -55,6 +55,9 @@ func (l *Log) strayed(have refs, left uint64, unknown error) *StalledError {
 	for _, word := range words {
 		command += " " + quote(word)
 	}
+	if !tip.IsZero() && !errors.Is(unknown, errOtherRecords) {
+		command += fmt.Sprintf(", or if Git rejects that because the branch was written anew, with --force-with-lease=refs/heads/%s:%s before the address", p.Branch, tip)
+	}
 	return &StalledError{
 		What: whatMoved(p, tip, len(have) == 0, left, unknown),
 		Hint: fmt.Sprintf("find out who changed it, and first bring the branch back, from any clone that has commit %s: %s; the agent then goes on by itself. "+

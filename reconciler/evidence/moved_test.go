@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,27 @@ func TestRewoundBranchSaysWhatItForgets(t *testing.T) {
 	f.close()
 }
 
+// A branch that was written anew is no ancestor of what was there: Git takes it back only by the second command of the hint.
+func TestRewrittenBranchIsBroughtBack(t *testing.T) {
+	f := newFixture(t)
+	f.run()
+	f.wait(f.add(2).Index)
+	clone, tip := t.TempDir(), git(t, f.bare, "rev-parse", "audit/2026")
+	git(t, clone, "clone", "--quiet", "--mirror", f.bare, ".")
+	anew := git(t, f.bare, "-c", "user.name=n", "-c", "user.email=n@n", "commit-tree", "-m", "anew", tip+"^{tree}")
+	git(t, f.bare, "update-ref", "refs/heads/audit/2026", anew)
+	r := f.add(1)
+	lease, branch := "--force-with-lease=refs/heads/audit/2026:"+anew, tip+":refs/heads/audit/2026"
+	wantStalled(t, f.log.Published(t.Context(), r.Index), "git push '"+f.bare+"' '"+branch+"', or if Git rejects that because the branch was written anew, with "+lease+" before the address")
+	if out, err := exec.CommandContext(t.Context(), "git", "-C", clone, "push", f.bare, branch).CombinedOutput(); err == nil || !strings.Contains(string(out), "[rejected]") {
+		t.Errorf("without force: %v: %s", err, out)
+	}
+	git(t, f.bare, "config", "receive.denyNonFastForwards", "false")
+	git(t, clone, "push", "--quiet", lease, f.bare, branch)
+	eventually(t, "it goes on by itself", func() bool { return f.log.Status().Published > r.Index })
+	f.close()
+}
+
 // What is read of a branch that moved is bounded in size, and the time for it, too.
 func TestReadingAMovedBranchIsBounded(t *testing.T) {
 	f := newFixture(t)
@@ -86,7 +108,7 @@ func TestHintsForMovedBranches(t *testing.T) {
 		unknown error
 		words   []string
 	}{
-		"out of reach":  {refs{branch: other}, errors.New("no route to host"), []string{": git push" + push + ";", "an unknown part of what was recorded here (no route to host)"}},
+		"out of reach":  {refs{branch: other}, errors.New("no route to host"), []string{": git push" + push + ", or if Git rejects that because the branch was written anew, with --force-with-lease=" + branch + ":" + other.String() + " before the address;", "an unknown part of what was recorded here (no route to host)"}},
 		"other records": {refs{branch: other}, errOtherRecords, []string{": git push '--force-with-lease=" + branch + ":" + other.String() + "'" + push + ";"}},
 		"gone":          {refs{"refs/heads/audit/2026": other}, nil, []string{": git push" + push + ";", "the 2 records since ", "from record 1 on"}},
 		"emptied":       {refs{}, nil, []string{": git push" + push + " 'refs/purser/*:refs/purser/*';", "the 3 records since ", "from record 0 on"}},

@@ -116,10 +116,17 @@ func (q *query) newest(store string, fits func(Copy) bool) (Copy, bool) {
 	return q.b.Newest(store, Until(q.now, fits))
 }
 
-// last is the last run of a job's kind.
+// future says that a time is one of a clock that was wrong, or is.
+func (q *query) future(t time.Time) bool { return t.After(q.now.Add(clockSkew)) }
+
+// last is the last run of a job's kind. One of the future counts only if there is no other.
 func (q *query) last(j Job) Run {
 	recorded, quiet := q.b.Runs[j.Run()], q.quiet[j.Run()]
-	if quiet.Ended.After(recorded.Ended) {
+	recorded.Ended, quiet.Ended = latest(recorded.Begun, recorded.Ended), latest(quiet.Begun, quiet.Ended)
+	switch {
+	case q.future(quiet.Ended):
+		return recorded
+	case quiet.Ended.After(recorded.Ended), !quiet.Ended.IsZero() && q.future(recorded.Ended):
 		return quiet
 	}
 	return recorded
@@ -161,7 +168,7 @@ func (q *query) scheduled(j Job, s *schedule.Schedule) {
 func (q *query) retried(j Job) {
 	last := q.last(j)
 	at := q.now
-	if last.Failures > 0 {
+	if last.Failures > 0 && !q.future(last.Ended) { // else nobody knows how long ago it failed
 		at = last.Ended.Add(schedule.Backoff(last.Failures))
 	}
 	q.offer(j, at)
@@ -218,16 +225,20 @@ func (q *query) retain() {
 		}
 		last := q.last(j)
 		at := last.Ended.Add(retainEvery)
-		var changed time.Time
+		there, changed := false, time.Time{}
 		for _, c := range q.b.Copies {
-			if c.Store == store {
-				changed = latest(changed, c.Made, c.Verified)
+			if c.Store != store {
+				continue
+			}
+			there = true
+			if at := latest(c.Made, c.Verified); !q.future(at) {
+				changed = latest(changed, at)
 			}
 		}
 		switch {
-		case last.Ended.IsZero() && changed.IsZero():
+		case last.Ended.IsZero() && !there:
 			continue // nothing was ever there
-		case last.Ended.IsZero():
+		case last.Ended.IsZero(), q.future(last.Ended):
 			at = q.now
 		case last.Failures > 0:
 			at = last.Ended.Add(retainRetry)

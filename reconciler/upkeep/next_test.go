@@ -83,6 +83,49 @@ func (h *history) kept(in string, at time.Time) {
 	h.fold(evidence.TypeRetention, evidence.Retention{Store: in, Phase: evidence.RetentionDone, At: at})
 }
 
+// A clock that was ahead, or is set back during a run, puts nothing off for longer than a schedule would.
+func TestNextAfterAWrongClock(t *testing.T) {
+	p, ahead := hourly(t), noon.AddDate(1, 0, 0)
+	h := &history{t: t}
+	first := h.made(noon.Add(-time.Hour))
+	h.fold(evidence.TypeBackup, evidence.Backup{Store: "near", Began: noon.Add(time.Minute), Ended: noon.Add(-time.Hour), Error: "no route"})
+	if r := h.Runs["backup"]; !r.Ended.Equal(noon.Add(time.Minute)) || !r.Failing.Equal(r.Ended) {
+		t.Errorf("a run that ended before it began: %+v", r)
+	}
+	if _, due, wake := Next(Taking, "shop", p, &h.Backups, nil, noon.Add(2*time.Minute)); due || !wake.Equal(noon.Add(6*time.Minute)) {
+		t.Errorf("after it: %v, %s", due, wake)
+	}
+	next := func(at time.Time, quiet map[string]Run) (string, time.Time) {
+		j, due, wake := Next(Proving, "shop", p, &h.Backups, quiet, at)
+		if !due {
+			return "", wake
+		}
+		return j.Run(), wake
+	}
+	for _, level := range []backup.Level{backup.L0, backup.L1, backup.L2} {
+		h.looked(first, "near", level, noon.Add(-time.Minute))
+	}
+	h.drilled(noon.Add(-time.Minute))
+	h.fold(evidence.TypeReplication, evidence.Replication{ID: first, From: "near", To: "far", Began: ahead, Ended: ahead, Error: "503"})
+	if run, _ := next(noon, nil); run != "replicate far" {
+		t.Errorf("a copy that failed in the future is not tried again: %q", run)
+	}
+	h.fold(evidence.TypeReplication, evidence.Replication{ID: first, From: "near", To: "far", Began: noon, Ended: noon, Error: "503"})
+	h.kept("near", ahead)
+	if run, _ := next(noon, nil); run != "retain near" {
+		t.Errorf("what was kept in the future is not gone through: %q", run)
+	}
+	quiet := map[string]Run{"retain near": {Begun: noon, Ended: noon}}
+	if run, wake := next(noon.Add(time.Second), quiet); run != "" || wake.After(noon.Add(time.Hour)) {
+		t.Errorf("after a run that left no record: %q, %s", run, wake)
+	}
+	quiet["retain near"] = Run{Begun: ahead, Ended: ahead}
+	h.kept("near", noon)
+	if run, _ := next(noon.Add(time.Second), quiet); run != "" {
+		t.Errorf("a run of the future that left no record counts before the one that did: %q", run)
+	}
+}
+
 // What is due, one step of a day after the other.
 func TestNext(t *testing.T) {
 	minute := func(n int) time.Time { return noon.Add(time.Duration(n) * time.Minute) }

@@ -157,9 +157,8 @@ func (b *Backups) foldVerification(r evidence.Record, p evidence.Verification) {
 
 func (b *Backups) foldRestoreTest(r evidence.Record, p evidence.RestoreTest) {
 	b.ran(Job{Task: Drill, Drill: p.Drill}.Run(), p.Began, p.Ended, p.Unfinished != "", p.Passed)
-	inTime := p.WantRTO == 0 || p.Ended.Sub(p.Began) < p.WantRTO
-	if !p.Counts || p.Unfinished != "" && inTime {
-		return // it does not say whether a restore of what the policy has would have succeeded
+	if !p.Judges() {
+		return
 	}
 	drilled := p
 	drilled.Findings = short(p.Findings)
@@ -222,8 +221,9 @@ func (b *Backups) blocked(p evidence.Retention) {
 	}
 }
 
-// ran notes how something went that is done again and again.
+// ran notes how something went that is done again and again. It did not end before it began, whatever was done to the clock.
 func (b *Backups) ran(what string, begun, ended time.Time, failed, passed bool) {
+	ended = latest(begun, ended)
 	last := b.Runs[what]
 	next := Run{Begun: begun, Ended: ended, Passed: last.Passed}
 	if failed {
