@@ -56,7 +56,7 @@ type TakeOptions struct {
 
 	Connection postgres.Connection
 	Programs   postgres.Tools
-	Snapshot   postgres.Options // its MaxHold ends a backup, too
+	Snapshot   postgres.Options // its Stall and MaxHold end a backup, too
 	Filestore  string           // folder
 
 	Recipients []string       // public keys of age: the estate's and that of the escrow

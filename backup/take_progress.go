@@ -1,8 +1,13 @@
 package backup
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/purser-gitops/purser/backup/postgres"
+	"github.com/purser-gitops/purser/backup/store"
 )
 
 // progressEvery is how often progress is told.
@@ -110,11 +115,14 @@ func (m *meter) report(to func(Progress), every time.Duration) (stop func()) {
 	}
 }
 
-// measure does a part of something, and notes how long that took.
+// measure does a part of something, and notes how long that took. An error says in which part something hung.
 func measure(name string, m *meter, now func() time.Time, to *[]Segment, do func() error) error {
 	began := now()
 	m.begin(name)
 	err := do()
 	*to = append(*to, Segment{name, began.UTC(), now().Sub(began)})
+	if errors.Is(err, postgres.ErrStalled) || errors.Is(err, store.ErrUnanswered) {
+		return fmt.Errorf("in segment %s: %w", name, err)
+	}
 	return err
 }

@@ -56,11 +56,11 @@ type laneState struct {
 
 // newBackups opens what the configuration names for backups. Nothing is connected to.
 func newBackups(a *Agent) (*backups, error) {
-	opened, err := site.Open(a.config.Backup, a.config.DataDir, a.now)
+	logger := a.logger.With("component", "backups")
+	opened, err := site.Open(a.config.Backup, a.config.DataDir, a.now, logger)
 	if err != nil {
 		return nil, fmt.Errorf("open what backups need: %w", err)
 	}
-	logger := a.logger.With("component", "backups")
 	b := &backups{
 		agent: a, site: opened, logger: logger, most: a.config.Backup.Concurrency, wake: make(chan struct{}, 1),
 		worker: &upkeep.Worker{Site: opened, Version: a.options.Version, Random: rand.IntN, Now: a.now, Logger: logger},

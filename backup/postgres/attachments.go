@@ -28,6 +28,7 @@ func (r *Reader) Attachments(ctx context.Context) iter.Seq2[Attachment, error] {
 			}
 			defer rows.Close()
 			for rows.Next() {
+				r.silence.pause()
 				var a Attachment
 				if err := rows.Scan(&a.ID, &a.Store, &a.Checksum, &a.Size); err != nil {
 					return err
@@ -36,6 +37,7 @@ func (r *Reader) Attachments(ctx context.Context) iter.Seq2[Attachment, error] {
 					stopped = true
 					return nil
 				}
+				r.silence.again()
 			}
 			return rows.Err()
 		})

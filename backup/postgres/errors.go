@@ -14,6 +14,8 @@ var (
 	ErrNotOdoo = errors.New("the database has no job base.autovacuum_job: it is none of Odoo's")
 	// ErrGuard says that Odoo may have collected attachments during the backup, which has failed.
 	ErrGuard = errors.New("the guard against the collection of attachments is lost")
+	// ErrStalled says that a server, or a program of PostgreSQL, was silent for so long that it was given up.
+	ErrStalled = errors.New("nothing has moved")
 	// ErrHeld says that a snapshot was held for as long as it may be.
 	ErrHeld = errors.New("the snapshot was held for too long")
 	// ErrArchive says that a stream is no dump that pg_restore can read.

@@ -59,10 +59,19 @@ type Created struct {
 var BusinessTables = []string{"pos_order", "sale_order", "account_move", "stock_move"}
 
 // Facts asks for all of them.
-func (s *Snapshot) Facts(ctx context.Context) (Facts, error) {
+func (s *Snapshot) Facts(ctx context.Context) (f Facts, err error) {
+	err = answered(ctx, func(ctx context.Context) (err error) {
+		f, err = s.facts(ctx)
+		return err
+	})
+	if err != nil {
+		return Facts{}, fmt.Errorf("ask for facts: %w", err)
+	}
+	return f, nil
+}
+
+func (s *Snapshot) facts(ctx context.Context) (Facts, error) {
 	f := Facts{At: s.At.UTC(), LSN: s.lsn, Major: s.major, DumpVersion: s.dump.version}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
 	var database []byte
 	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		f.ServerVersion = conn.PgConn().ParameterStatus("server_version")
@@ -78,10 +87,7 @@ func (s *Snapshot) Facts(ctx context.Context) (Facts, error) {
 	if err == nil {
 		f.Odoo, err = s.Odoo(ctx)
 	}
-	if err != nil {
-		return Facts{}, fmt.Errorf("ask for facts: %w", err)
-	}
-	return f, nil
+	return f, err
 }
 
 // parse reads a row of pg_database, whose columns depend on the server's version.

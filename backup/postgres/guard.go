@@ -87,8 +87,10 @@ func (g *guard) wait(ctx context.Context, patience time.Duration) error {
 
 // lock begins a transaction that holds the job's row. After an error there is none.
 func lock(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
+	return answered(ctx, func(ctx context.Context) error { return lockJob(ctx, conn) })
+}
+
+func lockJob(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
@@ -148,13 +150,13 @@ func (g *guard) pass(ctx context.Context) error {
 
 // letGo ends the transaction with the lock. If that succeeds, the lock was there until then.
 func letGo(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	tag, err := conn.Exec(ctx, "COMMIT")
-	if err == nil && tag.String() != "COMMIT" {
-		err = fmt.Errorf("the server answers %q to COMMIT", tag)
-	}
-	return err
+	return answered(ctx, func(ctx context.Context) error {
+		tag, err := conn.Exec(ctx, "COMMIT")
+		if err == nil && tag.String() != "COMMIT" {
+			err = fmt.Errorf("the server answers %q to COMMIT", tag)
+		}
+		return err
+	})
 }
 
 // release gives the lock back. An error says that it was lost.

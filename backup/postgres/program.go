@@ -36,6 +36,8 @@ type program struct {
 	in   io.Reader  // nil for nothing; read to its end, where it shows whether it is whole
 	out  io.Writer  // nil for nothing
 	file *os.File   // nil for none; its last argument is a path of it
+	// stall is how long it may write nothing while it could; 0 for any time.
+	stall time.Duration
 }
 
 // run runs the program to its end, and returns what it said. The program ends with us, however we end.
@@ -123,7 +125,9 @@ func (p program) pipe(ctx context.Context, cancel context.CancelCauseFunc, cmd *
 		fed <- err
 	}()
 	if p.out != nil {
-		if _, err := io.CopyBuffer(onlyWriter{p.out}, ours[1], make([]byte, pipeBytes)); err != nil {
+		from, unwatch := p.watch(onlyReader{ours[1]}, cancel)
+		defer unwatch()
+		if _, err := io.CopyBuffer(onlyWriter{p.out}, from, make([]byte, pipeBytes)); err != nil {
 			cancel(fmt.Errorf("write output: %w", err))
 		}
 	}
@@ -134,6 +138,16 @@ func (p program) pipe(ctx context.Context, cancel context.CancelCauseFunc, cmd *
 		return fmt.Errorf("read input: %w", err)
 	}
 	return nil
+}
+
+// watch ends the program if nothing comes of it for too long.
+func (p program) watch(output io.Reader, cancel context.CancelCauseFunc) (_ io.Reader, stop func()) {
+	if p.stall <= 0 {
+		return output, func() {}
+	}
+	s := &silence{limit: p.stall}
+	s.begin(func() { cancel(stalled(p.stall)) })
+	return awaited{output, s}, s.pause
 }
 
 // start starts the program on a thread that lives as long as it does: when the thread that forked ends, the kernel takes

@@ -21,6 +21,8 @@ type Reader struct {
 	life context.Context
 	end  context.CancelCauseFunc
 	gone chan struct{} // closed once the session is
+
+	silence silence // of the question under way
 }
 
 // Read begins to read a database as it is now.
@@ -29,7 +31,7 @@ func Read(ctx context.Context, c Connection) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := newReader(ctx, conn)
+	r := newReader(ctx, conn, defaultStall)
 	if err := r.begin(ctx, 0); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("read %s: %w", c, err)
@@ -37,8 +39,8 @@ func Read(ctx context.Context, c Connection) (*Reader, error) {
 	return r, nil
 }
 
-func newReader(ctx context.Context, conn *pgx.Conn) *Reader {
-	r := &Reader{conn: conn, gone: make(chan struct{})}
+func newReader(ctx context.Context, conn *pgx.Conn, stall time.Duration) *Reader {
+	r := &Reader{conn: conn, gone: make(chan struct{}), silence: silence{limit: stall}}
 	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	context.AfterFunc(r.life, func() {
 		defer close(r.gone)
@@ -49,14 +51,18 @@ func newReader(ctx context.Context, conn *pgx.Conn) *Reader {
 	return r
 }
 
+// Some of these settings are younger than the oldest servers.
+const settleSQL = `SELECT set_config(name, CASE name WHEN 'idle_in_transaction_session_timeout' THEN $1
+	WHEN 'search_path' THEN 'public' ELSE '0' END, false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout',
+	'lock_timeout', 'idle_session_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'search_path')`
+
 // settle makes a session one that nothing ends but idling in a transaction for longer than idle; 0 for no limit. Statements
 // are bounded by their contexts.
 func settle(ctx context.Context, conn *pgx.Conn, idle time.Duration) error {
-	// Some of these settings are younger than the oldest servers.
-	_, err := conn.Exec(ctx, `SELECT set_config(name, CASE name WHEN 'idle_in_transaction_session_timeout' THEN $1
-		WHEN 'search_path' THEN 'public' ELSE '0' END, false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout',
-		'lock_timeout', 'idle_session_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'search_path')`,
-		strconv.FormatInt(idle.Milliseconds(), 10))
+	err := answered(ctx, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, settleSQL, strconv.FormatInt(idle.Milliseconds(), 10))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("prepare session: %w", err)
 	}
@@ -90,8 +96,12 @@ func (r *Reader) ask(ctx context.Context, question func(context.Context, *pgx.Co
 	}
 	ctx, unbind := r.bind(ctx)
 	defer unbind()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.silence.begin(func() { cancel(stalled(r.silence.limit)) })
+	defer r.silence.pause()
 	err := question(ctx, r.conn)
-	if err != nil && ctx.Err() != nil {
+	if err = because(ctx, err); err != nil && ctx.Err() != nil && !errors.Is(err, ErrStalled) {
 		return errors.Join(context.Cause(ctx), err)
 	}
 	return err

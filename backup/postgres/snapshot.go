@@ -20,6 +20,8 @@ type Options struct {
 	GuardWait time.Duration
 	// LockWait is how long a change of tables that runs is waited for; 0 means a minute.
 	LockWait time.Duration
+	// Stall is how long the server may not answer, and pg_dump write nothing; 0 means 10 minutes.
+	Stall time.Duration
 	// MaxHold is how long the snapshot may last, because vacuum removes nothing that is younger; 0 means 2 hours.
 	MaxHold time.Duration
 	Log     *slog.Logger // of what PostgreSQL's programs say though they succeed; nil for none
@@ -36,6 +38,7 @@ func (o Options) withDefaults() Options {
 	set(&o.GuardWait, 10*time.Minute)
 	set(&o.LockWait, time.Minute)
 	set(&o.MaxHold, 2*time.Hour)
+	set(&o.Stall, defaultStall)
 	set(&o.guardTurn, guardTurn)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -68,7 +71,7 @@ func Begin(ctx context.Context, c Connection, t Tools, o Options) (*Snapshot, er
 	if err != nil {
 		return nil, fmt.Errorf("begin snapshot: %w", err)
 	}
-	s.Reader = newReader(ctx, conn)
+	s.Reader = newReader(ctx, conn, s.options.Stall)
 	if err := s.begin(ctx, t); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("begin snapshot of %s: %w", c, err)
@@ -155,7 +158,7 @@ func (s *Snapshot) lockTables(ctx context.Context, conn *pgx.Conn, tables []stri
 	if len(tables) == 0 {
 		return ErrNotOdoo
 	}
-	_, err := conn.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d; LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SET LOCAL lock_timeout = 0",
+	_, err := conn.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d; LOCK TABLE ONLY %s IN ACCESS SHARE MODE",
 		s.options.LockWait.Milliseconds(), strings.Join(tables, ", ONLY ")), pgx.QueryExecModeSimpleProtocol)
 	if code(err) == codeLockNotAvailable {
 		return hint(fmt.Errorf("lock tables: %w", err), "something changes tables for longer than %s: back up before or after it", s.options.LockWait)
@@ -187,6 +190,7 @@ func (s *Snapshot) Roles(ctx context.Context, w io.Writer) error {
 func (s *Snapshot) run(ctx context.Context, p program) error {
 	ctx, unbind := s.bind(ctx)
 	defer unbind()
+	p.stall = s.options.Stall
 	said, err := p.run(ctx)
 	if err == nil && said != "" {
 		s.options.Log.Warn("PostgreSQL's program succeeded, but says something", "program", p.tool.path, "says", said)

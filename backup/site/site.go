@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,14 +33,14 @@ type Site struct {
 	databases map[string]Database
 }
 
-// Open takes a configuration that was loaded from a file, and a clock, nil for time.Now. It reads no file. What does not fit
-// into memory goes below dataDir, unless the configuration names a folder for it. It fails if a database cannot be reached as
-// it is described.
-func Open(c declaration.AgentBackup, dataDir string, now func() time.Time) (*Site, error) {
+// Open takes a configuration that was loaded from a file, a clock, nil for time.Now, and the log of stores that are silent, nil
+// for none. It reads no file. What does not fit into memory goes below dataDir, unless the configuration names a folder for it.
+// It fails if a database cannot be reached as it is described.
+func Open(c declaration.AgentBackup, dataDir string, now func() time.Time, logger *slog.Logger) (*Site, error) {
 	c.ScratchDir = cmp.Or(c.ScratchDir, filepath.Join(dataDir, "scratch"))
 	s := &Site{config: c, stores: map[string]*opened{}, databases: map[string]Database{}}
 	for _, o := range c.Stores {
-		s.stores[o.Name] = &opened{config: o, now: now}
+		s.stores[o.Name] = &opened{config: o, now: now, logger: logger}
 	}
 	for _, d := range c.Databases {
 		connection := postgres.Connection{

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 // open reads an agent's configuration of backups in dir, and opens it.
 func open(t *testing.T, dir, backup string) *site.Site {
 	t.Helper()
-	s, err := site.Open(load(t, dir, backup), filepath.Join(dir, "data"), nil)
+	s, err := site.Open(load(t, dir, backup), filepath.Join(dir, "data"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
-	s, err := site.Open(load(t, dir, "    stores: [{name: nearby, directory: {path: .}}]\n"), dir, func() time.Time { return now })
+	s, err := site.Open(load(t, dir, "    stores: [{name: nearby, directory: {path: .}}]\n"), dir, func() time.Time { return now }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestDatabases(t *testing.T) {
 	}
 	bad := load(t, dir, text)
 	bad.Databases[0].CAFile = ""
-	if _, err := site.Open(bad, dir, nil); err == nil || !strings.Contains(err.Error(), `environment "prod-eu"`) {
+	if _, err := site.Open(bad, dir, nil, nil); err == nil || !strings.Contains(err.Error(), `environment "prod-eu"`) {
 		t.Errorf("nobody vouches for the server: %v", err)
 	}
 }
@@ -405,7 +405,7 @@ func TestScratch(t *testing.T) {
 		configured, want string
 	}{{"", filepath.Join(dir, "data", "scratch")}, {filepath.Join(dir, "own"), filepath.Join(dir, "own")}} {
 		c.ScratchDir = test.configured
-		s, err := site.Open(c, filepath.Join(dir, "data"), nil)
+		s, err := site.Open(c, filepath.Join(dir, "data"), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ func (c closed) Delete(context.Context, store.Object) error { return c.err }
 type opened struct {
 	config declaration.AgentStore
 	now    func() time.Time
+	logger *slog.Logger
 
 	mu      sync.Mutex
 	ended   bool
@@ -96,6 +98,7 @@ func (o *opened) bucket() error {
 	c := o.config.S3
 	options := store.S3Options{
 		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix, Credentials: c.CredentialsFile, CA: c.CAFile, Now: o.now,
+		Name: o.config.Name, Log: o.logger,
 	}
 	writer, err := store.NewS3(options)
 	if err != nil {

@@ -43,7 +43,7 @@ func (s *S3) open(ctx context.Context, o Object) (io.ReadCloser, error) {
 		}
 		o.SHA256 = info.SHA256
 	}
-	d := &download{s: s, ctx: ctx, object: o}
+	d := &download{s: s, ctx: asCall(ctx), object: o}
 	if err := d.request(); err != nil {
 		return nil, err
 	}
@@ -110,7 +110,8 @@ func (d *download) Read(p []byte) (int, error) {
 		if d.ctx.Err() != nil {
 			return 0, context.Cause(d.ctx)
 		}
-		if d.idle++; err != nil && d.idle >= d.s.o.Attempts {
+		var silent *silentError
+		if d.idle++; err != nil && (d.idle >= d.s.o.Attempts || errors.As(err, &silent) && silent.spent) {
 			return 0, err
 		}
 	}

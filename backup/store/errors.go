@@ -56,6 +56,10 @@ func explain(err error) error {
 	case answered && status > 0:
 		return fmt.Errorf("the store answers %d: %s", status, said)
 	}
+	var silent *silentError
+	if errors.As(err, &silent) { // also in the middle of an answer
+		return silent
+	}
 	var send *smithyhttp.RequestSendError
 	if errors.As(err, &send) {
 		return send.Unwrap()
@@ -68,9 +72,10 @@ func explain(err error) error {
 func retryable(err error) aws.Ternary {
 	var dns *net.DNSError
 	var cancelled *smithy.CanceledError
+	var silent *silentError
 	switch status := status(err); {
-	case errors.Is(err, errStalled):
-		return aws.TrueTernary
+	case errors.As(err, &silent):
+		return aws.BoolTernary(!silent.spent)
 	case errors.Is(err, errCredentials), errors.As(err, &cancelled), authorityError(err):
 		return aws.FalseTernary
 	case errors.As(err, &dns) && dns.IsNotFound:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/purser-gitops/purser/sources/credential"
 )
@@ -30,6 +32,8 @@ const (
 	callLimit = 10 * time.Minute
 	// undoLimit bounds what is still done for a call that failed or was cancelled.
 	undoLimit = 30 * time.Second
+	// dialGrace is for how long connecting goes on after the request was given up that it was begun for.
+	dialGrace = 5 * time.Second
 	// clockLife is for how long the store's clock is believed to go as it did.
 	clockLife = time.Minute
 	// maxAuthorities bounds the CA file, in bytes.
@@ -46,11 +50,14 @@ type S3Options struct {
 	Profile     string // section of that file; empty means default
 	CA          string // file with authorities in PEM that are trusted too; empty means the system's alone
 
-	Stall    time.Duration    // after which a request in which nothing moves is given up; 0 means 2 minutes
+	Stall    time.Duration    // after which a request in which nothing moves is sent anew; 0 means 30 seconds
+	Silence  time.Duration    // after so much of it, with all attempts, a call fails with [ErrUnanswered]; 0 means 6 times Stall
 	Attempts int              // how often a request is sent until it succeeds; 0 means 10
 	Backoff  time.Duration    // longest pause between attempts; 0 means 20 seconds
 	MaxSkew  time.Duration    // by which clocks may differ when something is locked; 0 means 1 minute
 	Now      func() time.Time // nil means time.Now
+	Name     string           // of the store, for people; empty if it has none
+	Log      *slog.Logger     // of what a store is silent about; nil for none
 }
 
 // S3 is a bucket, or a part of it. It is safe for concurrent use.
@@ -75,18 +82,22 @@ type S3 struct {
 // NewS3 returns a store in a bucket. It reads the CA file and connects to nothing.
 func NewS3(o S3Options) (*S3, error) {
 	o.Region, o.Profile = cmp.Or(o.Region, "us-east-1"), cmp.Or(o.Profile, "default")
-	o.Stall, o.Attempts = cmp.Or(o.Stall, 2*time.Minute), cmp.Or(o.Attempts, 10)
+	o.Stall, o.Attempts = cmp.Or(o.Stall, 30*time.Second), cmp.Or(o.Attempts, 10)
 	o.Backoff, o.MaxSkew = cmp.Or(o.Backoff, 20*time.Second), cmp.Or(o.MaxSkew, time.Minute)
+	o.Silence = cmp.Or(o.Silence, 6*o.Stall)
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	base := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   30 * time.Second,
+		DialContext:           (&net.Dialer{Timeout: o.Stall + dialGrace, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   o.Stall + dialGrace,
 		IdleConnTimeout:       90 * time.Second,
 		MaxIdleConnsPerHost:   16,
 		ExpectContinueTimeout: time.Second,
@@ -102,12 +113,14 @@ func NewS3(o S3Options) (*S3, error) {
 			return nil, fmt.Errorf("open store: %s: %w", o.CA, err)
 		}
 	}
-	s := &S3{o: o, firstPart: firstPart, transport: &transport{base: base, stall: o.Stall, now: o.Now}}
+	quiet := hush{store: o.label(), silence: o.Silence, log: o.Log}
+	s := &S3{o: o, firstPart: firstPart, transport: &transport{base: base, stall: o.Stall, hush: quiet, now: o.Now}}
 	settings := s3.Options{
 		Region:                     o.Region,
 		Credentials:                &credentialsFile{name: o.Credentials, profile: o.Profile},
 		HTTPClient:                 s.transport,
 		Retryer:                    retryer(o),
+		APIOptions:                 []func(*middleware.Stack) error{eachCall},
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired, // ours are sums of what was read
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
 	}
@@ -116,6 +129,15 @@ func NewS3(o S3Options) (*S3, error) {
 	}
 	s.client = s3.New(settings)
 	return s, nil
+}
+
+// label names the store for people.
+func (o S3Options) label() string {
+	place := strings.TrimPrefix(strings.TrimSuffix(o.Endpoint, "/")+"/"+o.Bucket, "/")
+	if o.Name == "" {
+		return place
+	}
+	return fmt.Sprintf("%q at %s", o.Name, place)
 }
 
 func (o S3Options) check() error {

@@ -41,6 +41,8 @@ var (
 	ErrUnfit = errors.New("the bucket is unfit for backups")
 	// ErrDetached says that the folder of a store is not at its path any more.
 	ErrDetached = errors.New("the folder of the store was moved or unmounted since it was opened")
+	// ErrUnanswered says that the store was silent for so long that it was given up.
+	ErrUnanswered = errors.New("the store does not answer")
 	// ErrSkew says that the store's clock and ours differ so much that locks would end at a wrong time.
 	ErrSkew = errors.New("the clocks of the store and of this machine differ")
 )

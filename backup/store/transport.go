@@ -9,14 +9,12 @@ import (
 	"time"
 )
 
-// errStalled says that nothing moved for so long that the connection was given up. The request is tried again.
-var errStalled = errors.New("the store has stopped answering")
-
 // A transport sends requests to S3, ends those in which nothing moves and reads the clock of the store. A request takes as
 // long as it must while bytes go either way.
 type transport struct {
 	base  *http.Transport
 	stall time.Duration
+	hush  hush
 	now   func() time.Time
 	clock clock
 }
@@ -36,7 +34,8 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 		limit = max(limit, d)
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
-	w := &watch{limit: limit, cancel: cancel, ctx: ctx}
+	ctx, l := listen(ctx, r)
+	w := &watch{limit: limit, cancel: cancel, ctx: ctx, call: callOf(ctx), listener: l, hush: t.hush}
 	w.start()
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
@@ -52,6 +51,7 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	}
 	t.clock.observe(response.Header.Get("Date"), sent, t.now())
 	w.limit = t.stall
+	l.await("the rest of the answer to")
 	response.Body = &receivedBody{ReadCloser: response.Body, watch: w}
 	return response, nil
 }
@@ -61,6 +61,10 @@ type watch struct {
 	limit  time.Duration
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+
+	call     *call
+	listener *listener
+	hush     hush
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -97,7 +101,7 @@ func (w *watch) stop() {
 // explain returns the reason for which the watch ended the request, if it did.
 func (w *watch) explain(err error) error {
 	if errors.Is(context.Cause(w.ctx), errStalled) {
-		return errStalled
+		return w.hush.explain(w.call, w.listener, w.limit)
 	}
 	return err
 }
@@ -123,6 +127,9 @@ func (b *receivedBody) Read(p []byte) (int, error) {
 	b.watch.start()
 	n, err := b.ReadCloser.Read(p)
 	b.watch.stop()
+	if n > 0 {
+		b.watch.call.heard()
+	}
 	if err != nil && err != io.EOF {
 		err = b.watch.explain(err)
 	}

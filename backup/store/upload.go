@@ -326,6 +326,11 @@ func (u *upload) settle(ctx context.Context, version string, err error, patience
 	}
 	wait, cancel := within(ctx, max(patience, time.Second))
 	defer cancel()
+	if errors.Is(err, ErrUnanswered) { // once more, and not for long
+		var stop context.CancelFunc
+		ctx, stop = within(ctx, u.s.o.Stall)
+		defer stop()
+	}
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		found, findErr := u.find(ctx)
 		switch {

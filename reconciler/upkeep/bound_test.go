@@ -15,7 +15,7 @@ import (
 func TestErrorsAreBounded(t *testing.T) {
 	clock := func() time.Time { return noon }
 	folder := t.TempDir()
-	opened, err := site.Open(declaration.AgentBackup{Stores: []declaration.AgentStore{{Name: "near", Directory: declaration.AgentDirectory{Path: folder}}}}, folder, clock)
+	opened, err := site.Open(declaration.AgentBackup{Stores: []declaration.AgentStore{{Name: "near", Directory: declaration.AgentDirectory{Path: folder}}}}, folder, clock, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // A deletion that was broken off is finished where a manifest is gone already, and nothing else is deleted by an old plan.
 func TestResume(t *testing.T) {
 	clock := func() time.Time { return noon }
-	opened, err := site.Open(declaration.AgentBackup{Stores: []declaration.AgentStore{{Name: "near", Directory: declaration.AgentDirectory{Path: t.TempDir()}}}}, t.TempDir(), clock)
+	opened, err := site.Open(declaration.AgentBackup{Stores: []declaration.AgentStore{{Name: "near", Directory: declaration.AgentDirectory{Path: t.TempDir()}}}}, t.TempDir(), clock, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

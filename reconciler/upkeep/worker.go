@@ -15,6 +15,7 @@ import (
 	"github.com/purser-gitops/purser/backup"
 	"github.com/purser-gitops/purser/backup/postgres"
 	"github.com/purser-gitops/purser/backup/site"
+	"github.com/purser-gitops/purser/backup/store"
 	"github.com/purser-gitops/purser/reconciler/evidence"
 	"github.com/purser-gitops/purser/sources/declaration"
 )
@@ -117,7 +118,9 @@ func (w *Worker) take(ctx context.Context, s Subject, j Job, progress func(backu
 		return backup.Taken{}, err
 	}
 	spec := s.Policy.Spec
-	if n, err := in.Abandoned(ctx, s.Environment+"/", max(2*spec.Deadline, 24*time.Hour)); err != nil {
+	if n, err := in.Abandoned(ctx, s.Environment+"/", max(2*spec.Deadline, 24*time.Hour)); errors.Is(err, store.ErrUnanswered) {
+		return backup.Taken{}, err // nor would it answer again
+	} else if err != nil {
 		w.Logger.Warn("abandoned uploads are not removed", "environment", s.Environment, "store", j.Store, "error", err)
 	} else if n > 0 {
 		w.Logger.Info("abandoned uploads removed", "environment", s.Environment, "store", j.Store, "uploads", n)
