@@ -42,7 +42,10 @@ const (
 	remedyHide = "the recorded version can still be restored: find out who covers it, and let the expirer remove what does"
 	remedyLock = "extend the lock if the backup is still needed, and find out why that was not done"
 	remedyKeys = "give the identity of one of these, such as the one in escrow"
-	remedyNew  = "the backup is worthless as it is: find out what it was made of, and back up anew"
+	// Of a copy alone: others have manifests of their own.
+	remedyRecord = "what is recorded is not the manifest of this backup: compare the record, and restore another backup until that is explained"
+
+	remedyNew = "the backup is worthless as it is: find out what it was made of, and back up anew"
 )
 
 // A stream is an entry while it is read. Its end, or its Close, says whether it is what was written.

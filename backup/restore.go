@@ -68,7 +68,8 @@ type restore struct {
 // a failed restore has made itself. Unless the target is empty, the confirmation that is bound to it and to the backup is
 // needed. A backup with a finding of any level but for locks, delete markers and newer versions is not restored: the error is
 // [ErrUnfit], and the findings are in the result. Nor is one while the clocks differ, or that none of the identities opens: the
-// error is [store.ErrSkew] or [seal.ErrIdentity], and there is no finding.
+// error is [store.ErrSkew] or [seal.ErrIdentity], and there is no finding. If another copy may be restored where this one was
+// not, the error is [ErrCopy] as well.
 //
 // Database and folder are renamed one after the other, since nothing renames both at once. Whoever uses both has to be stopped
 // meanwhile; as long as somebody is connected to the database, the error is [postgres.ErrBusy] and nothing has changed.
@@ -77,6 +78,8 @@ func Restore(ctx context.Context, b Stored, t Target, o RestoreOptions) (*Restor
 	began := o.Now()
 	r := &restore{t: t, o: o, r: &Restored{Environment: b.Environment, ID: b.ID}, suffix: strings.ToLower(rand.Text()[:8])}
 	r.t.Filestore = filepath.Clean(t.Filestore)
+	from := &asked{examiner: b.Store}
+	b.Store = from
 	p := newProof(b, o.ProofOptions, &r.r.Findings, &r.r.Segments)
 	r.restoration = &restoration{proof: p, folder: r.t.Filestore + ".purser-" + r.suffix}
 	stop := p.meter.report(o.Progress, o.every)
@@ -84,7 +87,7 @@ func Restore(ctx context.Context, b Stored, t Target, o RestoreOptions) (*Restor
 	err := r.run(ctx)
 	r.r.Took = o.Now().Sub(began)
 	if err != nil {
-		return r.r, fmt.Errorf("restore backup %s: %w", b.ID, err)
+		return r.r, fmt.Errorf("restore backup %s: %w", b.ID, r.blame(ctx, from, err))
 	}
 	return r.r, nil
 }

@@ -72,7 +72,7 @@ func (p *proof) manifest(ctx context.Context, now time.Time) error {
 	case ctx.Err() == nil && (damaged(err) || p.ID.check(p.Environment) != nil):
 		remedy := remedyBad
 		if errors.Is(err, ErrManifest) {
-			remedy = "what is recorded is not the manifest of this backup: compare the record, and restore another backup until that is explained"
+			remedy = remedyRecord
 		}
 		if !p.findings.found(L0) || !errors.Is(err, store.ErrMissing) { // else it was told
 			p.findings.add(L0, p.Manifest.Key, remedy, "%v", err)

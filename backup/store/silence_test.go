@@ -110,12 +110,15 @@ func TestSilentStore(t *testing.T) {
 			_, err := s.Create(ctx, "dev/large", bytes.NewReader(large), lock)
 			return err
 		},
-		"Open":      func(ctx context.Context, s *store.S3) error { _, err := s.Open(ctx, there); return err },
-		"Stat":      func(ctx context.Context, s *store.S3) error { _, err := s.Stat(ctx, there); return err },
-		"Delete":    func(ctx context.Context, s *store.S3) error { return s.Delete(ctx, there) },
-		"Probe":     func(ctx context.Context, s *store.S3) error { return s.Probe(ctx) },
-		"Now":       func(ctx context.Context, s *store.S3) error { _, err := s.Now(ctx); return err },
-		"Abandoned": func(ctx context.Context, s *store.S3) error { _, err := s.Abandoned(ctx, "dev/", time.Hour); return err },
+		"Open":   func(ctx context.Context, s *store.S3) error { _, err := s.Open(ctx, there); return err },
+		"Stat":   func(ctx context.Context, s *store.S3) error { _, err := s.Stat(ctx, there); return err },
+		"Delete": func(ctx context.Context, s *store.S3) error { return s.Delete(ctx, there) },
+		"Probe":  func(ctx context.Context, s *store.S3) error { return s.Probe(ctx) },
+		"Now":    func(ctx context.Context, s *store.S3) error { _, err := s.Now(ctx); return err },
+		"Abandoned": func(ctx context.Context, s *store.S3) error {
+			_, err := s.Abandoned(ctx, "dev/", time.Hour)
+			return err
+		},
 		"Extend": func(ctx context.Context, s *store.S3) error {
 			_, err := s.Extend(ctx, there, time.Now().Add(2*time.Hour))
 			return err

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +70,7 @@ func newBackupRestoreCommand() *cobra.Command {
 	f.StringVar(&r.known.agent.server, "server", "", "address of the agent (default: where the configuration says that it listens)")
 	r.known.auditFlags(cmd)
 	r.out.flag(cmd)
-	f.StringVar(&r.store, "store", "", "store to read from (default: the policy's, or another one that has the backup)")
+	f.StringVar(&r.store, "store", "", "store to read from (default: the policy's, and each other one that has the backup until a copy is restored)")
 	f.StringVar(&r.identity, "identity", "", "file with age identities that open the backup (default: the configuration's identityFile)")
 	f.StringVar(&r.scratch, "scratch", "", "folder for what does not fit into memory (default: the configuration's scratchDir)")
 	f.StringVar(&r.confirm, "confirm", "", "text that lets the backup take the place of what is at the target")
@@ -108,12 +110,13 @@ func (r *restoring) run(cmd *cobra.Command, environment string, id backup.ID) er
 	if err != nil {
 		return r.hintAudit(err)
 	}
-	opened, err := backupsite.Open(config.Backup, config.DataDir, time.Now)
+	m := newMeter(cmd.ErrOrStderr())
+	opened, err := backupsite.Open(config.Backup, config.DataDir, time.Now, slog.New(slog.NewTextHandler(m, nil)))
 	if err != nil {
 		return err
 	}
 	defer opened.Close()
-	stored, err := r.stored(opened, s, id)
+	copies, err := r.copies(s, id)
 	if err != nil {
 		return err
 	}
@@ -121,18 +124,73 @@ func (r *restoring) run(cmd *cobra.Command, environment string, id backup.ID) er
 	if err != nil {
 		return err
 	}
-	m := newMeter(cmd.ErrOrStderr())
+	identities, err := opened.Identities()
+	if err != nil {
+		return err
+	}
 	options.Progress = m.of("restore")
-	restored, err := r.confirmed(ctx, cmd.ErrOrStderr(), stored, target, backup.RestoreOptions{ProofOptions: options, Confirmation: r.confirm}, m)
+	o := backup.RestoreOptions{ProofOptions: options, Confirmation: r.confirm}
+	restored, err := r.oneOf(ctx, cmd.ErrOrStderr(), copies, target, o, m, func(c upkeep.Copy) (backup.Stored, error) {
+		in, err := opened.Store(c.Store)
+		return backup.Stored{
+			Store: in, Environment: environment, ID: id, Manifest: c.Manifest, Locks: s.Backups.Locks[c.Store], Identities: identities,
+		}, err
+	})
+	print := func(failed error) error {
+		return r.out.write(cmd.OutOrStdout(), restored, func(w io.Writer) error { return printRestored(w, target, restored, failed) })
+	}
+	var bad exit
 	switch {
-	case errors.Is(err, backup.ErrOccupied):
-		return exit{unconfirmed, err}
-	case errors.Is(err, backup.ErrUnfit):
-		return errors.Join(r.out.write(cmd.OutOrStdout(), restored, func(w io.Writer) error { return printRestored(w, stored, target, restored, err) }), exit{notGood, err})
+	case errors.As(err, &bad) && bad.code == notGood:
+		return errors.Join(print(err), err)
 	case err != nil:
 		return err
 	}
-	return r.out.write(cmd.OutOrStdout(), restored, func(w io.Writer) error { return printRestored(w, stored, target, restored, nil) })
+	return print(nil)
+}
+
+// restoredFrom is what became of a restore, and of which copy.
+type restoredFrom struct {
+	*backup.Restored
+	Store string `json:"store"` // that it was read from
+}
+
+// oneOf restores one of the copies: the next one, if a copy cannot be restored and has left nothing at the target.
+func (r *restoring) oneOf(ctx context.Context, say io.Writer, copies []upkeep.Copy, t backup.Target, o backup.RestoreOptions, m *meter,
+	open func(upkeep.Copy) (backup.Stored, error),
+) (restored restoredFrom, err error) {
+	var failed []error
+	unfit := true // all of them
+	for i, c := range copies {
+		b, err := open(c)
+		another := err != nil
+		if err == nil {
+			restored.Store = c.Store
+			restored.Restored, err = r.confirmed(ctx, say, b, t, &o, m)
+			another = errors.Is(err, backup.ErrCopy)
+		}
+		if err == nil {
+			return restored, nil
+		}
+		unfit = unfit && errors.Is(err, backup.ErrUnfit)
+		if len(copies) > 1 {
+			failed = append(failed, fmt.Errorf("store %q: %w", c.Store, err))
+		} else {
+			failed = append(failed, err)
+		}
+		if errors.Is(err, backup.ErrOccupied) {
+			return restored, exit{unconfirmed, errors.Join(failed...)}
+		}
+		if !another || i == len(copies)-1 {
+			break
+		}
+		fmt.Fprintf(say, "The copy in store %q cannot be restored: %s\nNothing of it is left at the target. It is tried with the copy in store %q.\n",
+			c.Store, plain(err.Error()), copies[i+1].Store)
+	}
+	if err = errors.Join(failed...); unfit {
+		return restored, exit{notGood, err}
+	}
+	return restored, err
 }
 
 // hintAudit says how to do without an agent.
@@ -159,35 +217,24 @@ func (r *restoring) target() (backup.Target, error) {
 	return backup.Target{Database: r.place, Filestore: r.files}, r.place.Validate()
 }
 
-// stored finds the backup: in the store that is named, in the policy's, or in another one; one that was not found bad comes first.
-func (r *restoring) stored(s *backupsite.Site, known reconciler.BackupStatus, id backup.ID) (backup.Stored, error) {
-	var found *upkeep.Copy
+// copies finds the backup: in the store that is named; or in all, where those come first that were not found bad, and among them
+// that of the policy.
+func (r *restoring) copies(known reconciler.BackupStatus, id backup.ID) ([]upkeep.Copy, error) {
+	var found []upkeep.Copy
 	for _, c := range known.Backups.Copies {
-		if c.ID != id || r.store != "" && c.Store != r.store {
-			continue
-		}
-		if found == nil || rank(c, known.Store) > rank(*found, known.Store) {
-			found = &c
+		if c.ID == id && (r.store == "" || c.Store == r.store) {
+			found = append(found, c)
 		}
 	}
-	if found == nil {
+	if len(found) == 0 {
 		in := ""
 		if r.store != "" {
 			in = fmt.Sprintf(" in store %q", r.store)
 		}
-		return backup.Stored{}, fmt.Errorf("the log knows no backup %q of %s%s", string(id), known.Environment, in)
+		return nil, fmt.Errorf("the log knows no backup %q of %s%s", string(id), known.Environment, in)
 	}
-	in, err := s.Store(found.Store)
-	if err != nil {
-		return backup.Stored{}, err
-	}
-	identities, err := s.Identities()
-	if err != nil {
-		return backup.Stored{}, err
-	}
-	return backup.Stored{
-		Store: in, Environment: known.Environment, ID: id, Manifest: found.Manifest, Locks: known.Backups.Locks[found.Store], Identities: identities,
-	}, nil
+	slices.SortStableFunc(found, func(a, b upkeep.Copy) int { return rank(b, known.Store) - rank(a, known.Store) })
+	return found, nil
 }
 
 // rank orders copies by how likely they are good and near.
@@ -221,8 +268,8 @@ func (r *restoring) proof(cmd *cobra.Command, s *backupsite.Site, known reconcil
 }
 
 // confirmed restores, and asks whoever sits at the terminal if something is at the target.
-func (r *restoring) confirmed(ctx context.Context, to io.Writer, b backup.Stored, t backup.Target, o backup.RestoreOptions, m *meter) (*backup.Restored, error) {
-	restored, err := backup.Restore(ctx, b, t, o)
+func (r *restoring) confirmed(ctx context.Context, to io.Writer, b backup.Stored, t backup.Target, o *backup.RestoreOptions, m *meter) (*backup.Restored, error) {
+	restored, err := backup.Restore(ctx, b, t, *o)
 	m.end()
 	if !errors.Is(err, backup.ErrOccupied) || o.Confirmation != "" || !term.IsTerminal(int(os.Stdin.Fd())) {
 		return restored, err
@@ -234,17 +281,17 @@ func (r *restoring) confirmed(ctx context.Context, to io.Writer, b backup.Stored
 		return restored, errors.Join(err, failed)
 	}
 	o.Confirmation = typed
-	restored, err = backup.Restore(ctx, b, t, o)
+	restored, err = backup.Restore(ctx, b, t, *o)
 	m.end()
 	return restored, err
 }
 
-func printRestored(w io.Writer, b backup.Stored, t backup.Target, r *backup.Restored, failed error) error {
+func printRestored(w io.Writer, t backup.Target, r restoredFrom, failed error) error {
 	row := rows(w)
 	if failed != nil {
-		row("Not restored", "%s of %s", b.ID, b.Environment)
+		row("Not restored", "%s of %s, from store %s", r.ID, r.Environment, r.Store)
 	} else {
-		row("Restored", "%s of %s, as of %s", b.ID, b.Environment, moment(r.Snapshot))
+		row("Restored", "%s of %s, from store %s, as of %s", r.ID, r.Environment, r.Store, moment(r.Snapshot))
 		row("Database", "%s", t.Database.Connection)
 		row("Filestore", "%s", t.Filestore)
 	}

@@ -33,6 +33,14 @@ func newMeter(w io.Writer) *meter {
 	return &meter{w: w, terminal: ok && term.IsTerminal(int(file.Fd())), now: time.Now}
 }
 
+// Write writes lines beside those of the meter, over the one that stands on the terminal.
+func (m *meter) Write(p []byte) (int, error) {
+	if m.terminal {
+		fmt.Fprint(m.w, "\r\x1b[K")
+	}
+	return m.w.Write(p)
+}
+
 // show says how far a task is.
 func (m *meter) show(p reconciler.OrderProgress) {
 	line := meterLine(p)
