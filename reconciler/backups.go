@@ -115,7 +115,8 @@ type ready struct {
 	laneKey
 	subject upkeep.Subject
 	job     upkeep.Job
-	order   *order // nil: it is due by itself
+	order   *order    // nil: it is due by itself
+	last    time.Time // end of the last run of what is due by itself; zero for never
 }
 
 // Bounds of how long the loop waits. A machine that was asleep, or a clock that was set, is noticed after the longer one.
@@ -195,11 +196,15 @@ func (b *backups) ready(now time.Time) []ready {
 			case len(l.orders) > 0:
 				o := l.orders[0]
 				s.For = o.release
-				list = append(list, ready{key, s, o.job, o})
+				list = append(list, ready{laneKey: key, subject: s, job: o.job, order: o})
 			case !l.at.After(now) || l.at.After(now.Add(askAgain)): // the clock may have been set back
 				job, due, wake := upkeep.Next(lane, s.Environment, s.Policy, &s.Backups, b.quiet[s.Environment], now)
 				if due {
-					list = append(list, ready{laneKey: key, subject: s, job: job})
+					last := s.Backups.Runs[job.Run()].Ended
+					if quiet := b.quiet[s.Environment][job.Run()].Ended; quiet.After(last) {
+						last = quiet
+					}
+					list = append(list, ready{laneKey: key, subject: s, job: job, last: last})
 				} else if l.at = wake; wake.IsZero() || wake.After(now.Add(askAgain)) {
 					l.at = now.Add(askAgain)
 				}
@@ -211,13 +216,17 @@ func (b *backups) ready(now time.Time) []ready {
 			l.refuse(fmt.Errorf("environment %q: %w", key.environment, ErrNoBackups))
 		}
 	}
-	slices.SortStableFunc(list, func(x, y ready) int {
-		if (x.order != nil) != (y.order != nil) {
-			return cmp.Compare(oneIf(y.order != nil), oneIf(x.order != nil))
-		}
-		return x.since(now).Compare(y.since(now))
-	})
+	slices.SortStableFunc(list, func(x, y ready) int { return x.compare(y, now) })
 	return list
+}
+
+// compare orders what could begin: orders first, then what was due first. Of what has no time of its own, such as what failed and
+// is tried again, comes first what ran last the longest ago, so that what fails keeps nothing else from its turn.
+func (r ready) compare(other ready, now time.Time) int {
+	if (r.order != nil) != (other.order != nil) {
+		return cmp.Compare(oneIf(other.order != nil), oneIf(r.order != nil))
+	}
+	return cmp.Or(r.since(now).Compare(other.since(now)), r.last.Compare(other.last))
 }
 
 // since is when the job was ordered, or due.

@@ -32,6 +32,9 @@ terminal, or with --confirm, a text that names target and backup and is shown wh
 connected to the database, has to be stopped before. An interrupted restore leaves the target as it was; one that was killed
 may leave what is named purser-XXXXXXXX beside it.
 
+If a copy is damaged, or its store does not answer for 3 minutes, the next store that has the backup is taken, unless --store
+names one: from the beginning, and only once nothing of the first attempt is left at the target.
+
   purser backup restore prod-eu 20261122T101500Z-prod-eu-abcdefgh --config purser.yaml \
     --host db.example.com --user odoo --database shop --password-file password --ca-file ca.pem --filestore /var/lib/odoo/filestore/shop
 ` + knownHelp + `
