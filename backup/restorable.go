@@ -31,13 +31,12 @@ type restoration struct {
 	lost   filestore.Problems
 }
 
-// scratchRoom is what a restore needs besides database and filestore: the server's own databases, its log of writes, the
-// beginning of the dump.
+// scratchRoom is what a restore needs besides dump, database and filestore: the server's own databases and its log of writes.
 const scratchRoom = 768 << 20
 
 // start starts a scratch server, if there is room for all.
 func (p *proof) start(ctx context.Context) (*restoration, error) {
-	if err := p.room(p.o.Scratch, p.databaseRoom()+p.filestoreRoom()+scratchRoom); err != nil {
+	if err := p.room(p.o.Scratch, p.m.Streams.Database.PlainBytes+p.databaseRoom()+p.filestoreRoom()+scratchRoom); err != nil {
 		return nil, err
 	}
 	server, err := postgres.Scratch(ctx, p.o.Scratch, p.o.Programs, p.m.Postgres.Major)

@@ -34,7 +34,7 @@ func (t Target) Confirmation(id ID) string {
 
 // RestoreOptions say how a backup is restored.
 type RestoreOptions struct {
-	ProofOptions        // of Scratch, some 400 bytes for each content and 64 MiB
+	ProofOptions        // of Scratch, the dump's size and some 400 bytes for each content
 	Confirmation string // see [Target.Confirmation]; only needed if there is something at the target
 }
 
@@ -168,7 +168,7 @@ func (r *restore) prepare(ctx context.Context) error {
 		return err
 	}
 	r.r.Snapshot = r.m.Times.Snapshot
-	if err := r.room(r.o.Scratch, spoolBytes*r.m.Filestore.Index.Contents.Contents+100<<20); err != nil {
+	if err := r.room(r.o.Scratch, r.m.Streams.Database.PlainBytes+spoolBytes*r.m.Filestore.Index.Contents.Contents+100<<20); err != nil {
 		return err
 	}
 	return r.room(filepath.Dir(r.folder), r.filestoreRoom()) // of the database's server nobody can ask for its space
@@ -232,8 +232,7 @@ func isFolder(path string) bool {
 	return err == nil && there.IsDir()
 }
 
-// fill restores the database beside the target. Rows come in one transaction, of which nothing stays
-// unless the whole stream is what was written; only then indexes are built.
+// fill restores the database beside the target, once the whole stream is what was written.
 func (r *restore) fill(ctx context.Context, d postgres.Database) (err error) {
 	r.rows, err = r.into(ctx, r.m.Streams.Database, r.fromStore, func(in io.Reader) error {
 		return r.t.Database.Restore(ctx, r.o.Programs, d, in, r.o.Scratch, r.o.Jobs)

@@ -147,10 +147,10 @@ type Stored struct {
 // ProofOptions say how a backup is proven.
 type ProofOptions struct {
 	// Scratch is a folder that every user may pass through, with a path of 70 bytes at most. L1 takes some 400 bytes there for
-	// each content of the filestore, L2 the size of database and filestore.
+	// each content of the filestore, L2 the size of dump, database and filestore.
 	Scratch  string
 	Programs postgres.Tools
-	Jobs     int // processes that build indexes; 0 means 2
+	Jobs     int // processes that restore a database; 0 means 2
 	// Absent is how many contents of attachments the backup may lack because the filestore did not have them either.
 	Absent int64
 	// Empty says that there need not be any business.

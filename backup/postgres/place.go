@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -75,7 +76,8 @@ func (p Place) look(ctx context.Context) (s State, err error) {
 }
 
 // Restore restores a dump into a new database beside the place, like d and under the name of d. All of it belongs to the
-// user; roles and rights are not restored. The folder dir takes up to 64 MiB. After an error the database is removed.
+// user; roles and rights are not restored. The folder dir takes the dump, in a file without a name, and the server is given
+// nothing of one that does not end well. After an error the database is removed.
 func (p Place) Restore(ctx context.Context, t Tools, d Database, dump io.Reader, dir string, jobs int) error {
 	if err := p.restore(ctx, t, d, dump, dir, jobs); err != nil {
 		return fmt.Errorf("restore database: %w", err)
@@ -92,12 +94,17 @@ func (p Place) restore(ctx context.Context, t Tools, d Database, dump io.Reader,
 	if err != nil {
 		return err
 	}
+	analyzer, err := t.find(ctx, "vacuumdb", s.Major)
+	if err != nil {
+		return err
+	}
 	if err := create(ctx, p.maintenance(), d, s.Major); err != nil {
 		return err
 	}
-	err = fill(ctx, tool, p.named(d.Name), dump, dir, max(1, jobs), false)
+	on := p.named(d.Name)
+	err = fill(ctx, tool, on, dump, dir, max(1, jobs), false)
 	if err == nil {
-		err = p.analyze(ctx, d.Name)
+		err = analyze(ctx, analyzer, on, max(1, jobs))
 	}
 	if err != nil {
 		return errors.Join(err, p.Drop(context.WithoutCancel(ctx), d.Name))
@@ -106,13 +113,10 @@ func (p Place) restore(ctx context.Context, t Tools, d Database, dump io.Reader,
 }
 
 // analyze gives a database the statistics without which its first users would wait long.
-func (p Place) analyze(ctx context.Context, database string) error {
-	conn, err := p.named(database).connect(ctx, "purser backup: restore")
+func analyze(ctx context.Context, vacuumdb tool, on Connection, jobs int) error {
+	_, err := program{tool: vacuumdb, on: on, args: []string{"--analyze-only", "--quiet", "--no-password", "--jobs=" + strconv.Itoa(jobs),
+		"--dbname=dbname=" + quoteWord(on.Database)}}.run(ctx)
 	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
-	if _, err := conn.Exec(ctx, "ANALYZE"); err != nil {
 		return fmt.Errorf("make statistics: %w", err)
 	}
 	return nil

@@ -40,7 +40,8 @@ type program struct {
 	stall time.Duration
 }
 
-// run runs the program to its end, and returns what it said. The program ends with us, however we end.
+// run runs the program to its end, and returns what it said. The program ends with us, however we end; processes that it has
+// started end with the run.
 func (p program) run(ctx context.Context) (said string, err error) {
 	name := filepath.Base(p.tool.path)
 	env, password := []string{"LC_ALL=C", "HOME=/nonexistent"}, (*os.File)(nil)
@@ -67,9 +68,12 @@ func (p program) run(ctx context.Context) (said string, err error) {
 	cmd.Stderr = &words
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cancels what it asked of the server
 	cmd.WaitDelay = stopGrace
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.ExtraFiles = inherited
 	err = p.pipe(ctx, cancel, cmd)
+	if cmd.Process != nil {
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // those that outlive it, if any
+	}
 	said = words.text()
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // the program was ended because of it

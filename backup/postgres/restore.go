@@ -9,10 +9,6 @@ import (
 	"strconv"
 )
 
-// headBytes is how much of a dump is kept on the disk while the rest passes: its table of contents is in there, which
-// takes a few hundred bytes for each object.
-const headBytes = 64 << 20
-
 // RestoreRoles creates the roles that [Snapshot.Roles] wrote. Without them, all that a restored database holds belongs to
 // the superuser.
 func (s *Server) RestoreRoles(ctx context.Context, roles io.Reader) error {
@@ -30,9 +26,9 @@ func (s *Server) RestoreRoles(ctx context.Context, roles io.Reader) error {
 	return nil
 }
 
-// Restore creates a database like d and fills it from a dump, of which it reads all. The stream is not kept: what goes
-// into tables does so in one transaction, which spares the server its log; then jobs processes build indexes and check
-// constraints, for which they need the dump's table of contents alone. After an error the database is of no use.
+// Restore creates a database like d and fills it from a dump, in as many processes as jobs says. All of the dump is on the
+// disk first, in a file of the server's folder that has no name: the server is given nothing of a stream that does not end
+// well, and each process reads at a place of its own. After an error the database is of no use.
 func (s *Server) Restore(ctx context.Context, d Database, dump io.Reader, jobs int) error {
 	if err := s.restore(ctx, d, dump, max(1, jobs)); err != nil {
 		return fmt.Errorf("restore database: %w", errors.Join(err, s.words()))
@@ -51,29 +47,35 @@ func (s *Server) restore(ctx context.Context, d Database, dump io.Reader, jobs i
 	return fill(ctx, tool, s.Connection(d.Name), dump, s.dir, jobs, s.roles)
 }
 
-// fill restores a dump into an empty database; dir is for the beginning of the dump.
-func fill(ctx context.Context, tool tool, on Connection, dump io.Reader, dir string, jobs int, owners bool) (err error) {
-	head, err := os.CreateTemp(dir, "head-*")
+// fill restores a dump into an empty database; dir has room for the dump.
+func fill(ctx context.Context, tool tool, on Connection, dump io.Reader, dir string, jobs int, owners bool) error {
+	file, err := spool(dump, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, head.Close()) }()
-	if err := os.Remove(head.Name()); err != nil { // what is in there goes with us, however we end
-		return err
-	}
-	args := []string{"--dbname=dbname=" + quoteWord(on.Database), "--no-password", "--exit-on-error", "--no-tablespaces", "--no-subscriptions",
-		"--no-publications"}
+	defer file.Close()
+	args := []string{"--jobs=" + strconv.Itoa(jobs), "--dbname=dbname=" + quoteWord(on.Database), "--no-password", "--exit-on-error",
+		"--no-tablespaces", "--no-subscriptions", "--no-publications"}
 	if !owners {
 		args = append(args, "--no-owner", "--no-acl")
 	}
-	rows := program{tool: tool, on: on, in: io.TeeReader(dump, &upTo{head, headBytes}),
-		args: append([]string{"--single-transaction", "--section=pre-data", "--section=data"}, args...)}
-	if _, err := rows.run(ctx); err != nil {
-		return err
-	}
-	keys := program{tool: tool, on: on, file: head, args: append([]string{"--jobs=" + strconv.Itoa(jobs), "--section=post-data"}, args...)}
-	_, err = keys.run(ctx)
+	_, err = program{tool: tool, on: on, file: file, args: args}.run(ctx)
 	return err
+}
+
+// spool keeps a stream in a file that has no name, so that it goes away with us and those who have it from us, however we end.
+func spool(stream io.Reader, dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, "dump-*")
+	if err != nil {
+		return nil, fmt.Errorf("create file for dump: %w", err)
+	}
+	if err = os.Remove(file.Name()); err == nil {
+		_, err = io.CopyBuffer(onlyWriter{file}, onlyReader{stream}, make([]byte, pipeBytes))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("keep dump: %w", err), file.Close())
+	}
+	return file, nil
 }
 
 // create creates a database like d.
@@ -89,21 +91,4 @@ func create(ctx context.Context, on Connection, d Database, major int) error {
 		return fmt.Errorf("create database: %w", err)
 	}
 	return nil
-}
-
-// upTo writes the first bytes of what is written to it.
-type upTo struct {
-	w    io.Writer
-	room int
-}
-
-func (u *upTo) Write(p []byte) (int, error) {
-	if u.room > 0 {
-		n, err := u.w.Write(p[:min(len(p), u.room)])
-		u.room -= n
-		if err != nil {
-			return n, err
-		}
-	}
-	return len(p), nil
 }

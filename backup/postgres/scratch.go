@@ -39,7 +39,7 @@ var scratchSettings = []string{
 	"wal_level=minimal", "max_wal_senders=0", "max_wal_size=2GB", // tables that a transaction creates and fills need no log
 	"checkpoint_timeout=1h", "autovacuum=off",
 	"shared_buffers=128MB", "maintenance_work_mem=128MB", "max_parallel_maintenance_workers=1",
-	"max_connections=20", "max_locks_per_transaction=2048", // one transaction creates all tables
+	"max_connections=20", "max_locks_per_transaction=2048", // one transaction reads all tables
 	"log_min_messages=warning", "max_prepared_transactions=0", "archive_mode=off",
 	"shared_preload_libraries=", "session_preload_libraries=", "local_preload_libraries=",
 }

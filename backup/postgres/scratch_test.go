@@ -218,6 +218,16 @@ func TestRestoreRefuses(t *testing.T) {
 		if err := s.Restore(t.Context(), d, test.in, 2); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if strings.HasPrefix(name, "rotten") { // the server was given nothing of it
+			reader, err := Read(t.Context(), s.Connection(d.Name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables, err := query(t.Context(), reader, "", scanText, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+			if reader.Close(); err != nil || len(tables) > 0 {
+				t.Errorf("%s: there are %v, %v", name, tables, err)
+			}
+		}
 	}
 	rest := bytes.NewReader(append(bytes.Clone(b.dump), "what follows is read as well"...))
 	if err := s.Restore(t.Context(), b.database, rest, 2); err != nil || rest.Len() > 0 {
