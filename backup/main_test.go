@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if child := map[string]func() error{"take": takeChild, "replicate": replicateChild}[os.Getenv(envChild)]; child != nil {
+	if child := map[string]func() error{"take": takeChild, "replicate": replicateChild, "restore": restoreChild}[os.Getenv(envChild)]; child != nil {
 		if err := child(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

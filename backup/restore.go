@@ -34,8 +34,9 @@ func (t Target) Confirmation(id ID) string {
 
 // RestoreOptions say how a backup is restored.
 type RestoreOptions struct {
-	ProofOptions        // of Scratch, the dump's size and some 400 bytes for each content
-	Confirmation string // see [Target.Confirmation]; only needed if there is something at the target
+	ProofOptions              // of Scratch, the dump's size and some 400 bytes for each content
+	Confirmation string       // see [Target.Confirmation]; only needed if there is something at the target
+	Tell         func(string) // what is removed of restores that were killed, before it is; nil tells nobody
 }
 
 // A Restored says what was restored, and where what was there before is now.
@@ -49,6 +50,8 @@ type Restored struct {
 	// AsideDatabase and AsideFilestore are names of what was at the target; empty if nothing was.
 	AsideDatabase  string `json:"asideDatabase,omitempty"`
 	AsideFilestore string `json:"asideFilestore,omitempty"`
+	// Removed are databases that restores into this target had left which were killed.
+	Removed []string `json:"removed,omitempty"`
 }
 
 // A restore is one run of [Restore].
@@ -106,6 +109,11 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if err := r.segment(ctx, SegmentChoose, r.prepare); err != nil {
 		return err
 	}
+	hold, err := r.t.Database.Hold(ctx, r.beside())
+	if err != nil {
+		return err
+	}
+	defer hold.Close()
 	database := postgres.Database{}
 	defer func() {
 		if err != nil { // what was made goes; what was there has not been touched
@@ -167,6 +175,9 @@ func (r *restore) prepare(ctx context.Context) error {
 	if err := r.r.fatal(); err != nil {
 		return err
 	}
+	if err := r.removeLeftovers(ctx); err != nil {
+		return err
+	}
 	r.r.Snapshot = r.m.Times.Snapshot
 	if err := r.room(r.o.Scratch, r.m.Streams.Database.PlainBytes+spoolBytes*r.m.Filestore.Index.Contents.Contents+100<<20); err != nil {
 		return err
@@ -176,7 +187,7 @@ func (r *restore) prepare(ctx context.Context) error {
 
 // occupied refuses a target that is not empty, unless it is confirmed, and one that somebody uses.
 func (r *restore) occupied(ctx context.Context) error {
-	state, err := r.t.Database.Look(ctx)
+	state, err := r.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,6 +197,9 @@ func (r *restore) occupied(ctx context.Context) error {
 		return err
 	}
 	r.empty = state.Objects == 0 && len(entries) == 0
+	if err := r.halfSwapped(state.Mark); err != nil {
+		return err
+	}
 	if want := r.t.Confirmation(r.ID); !r.empty && r.o.Confirmation != want {
 		return &postgres.HintError{Err: fmt.Errorf("%w: the database has %d objects, the folder %d entries", ErrOccupied, state.Objects, len(entries)),
 			Hint: fmt.Sprintf("to keep that under another name and put the backup in its place, confirm with %q", want)}
@@ -194,6 +208,29 @@ func (r *restore) occupied(ctx context.Context) error {
 		return &postgres.HintError{Err: fmt.Errorf("%w: %d sessions", postgres.ErrBusy, state.Sessions), Hint: "stop Odoo, and whoever else uses the database"}
 	}
 	return nil
+}
+
+// Sessions that just ended are the server's for a moment longer.
+const (
+	sessionPatience = 2 * time.Second
+	sessionRetry    = 50 * time.Millisecond
+)
+
+// look waits a moment for sessions to end.
+func (r *restore) look(ctx context.Context) (postgres.State, error) {
+	for deadline := time.Now().Add(sessionPatience); ; {
+		state, err := r.t.Database.Look(ctx)
+		if err != nil || state.Sessions == 0 || time.Now().After(deadline) {
+			return state, err
+		}
+		retry := time.NewTimer(sessionRetry)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return state, context.Cause(ctx)
+		}
+	}
 }
 
 // targetFolder is what is in the folder of a target; nothing if there is none. A folder is put in its place in the end, for
@@ -235,7 +272,7 @@ func isFolder(path string) bool {
 // fill restores the database beside the target, once the whole stream is what was written.
 func (r *restore) fill(ctx context.Context, d postgres.Database) (err error) {
 	r.rows, err = r.into(ctx, r.m.Streams.Database, r.fromStore, func(in io.Reader) error {
-		return r.t.Database.Restore(ctx, r.o.Programs, d, in, r.o.Scratch, r.o.Jobs)
+		return r.t.Database.Restore(ctx, r.o.Programs, d, r.mark(), in, r.o.Scratch, r.o.Jobs)
 	})
 	return err
 }
@@ -262,7 +299,8 @@ func (r *restore) swap(ctx context.Context, database string) error {
 	}
 	err := r.swapFolder()
 	if err == nil {
-		r.rows = false // it is not beside the target any more
+		r.rows = false               // it is not beside the target any more
+		_ = r.t.Database.Unmark(ctx) // says nothing under this name and with this folder
 		return nil
 	}
 	back := r.t.Database

@@ -24,6 +24,7 @@ type State struct {
 	Exists   bool  `json:"exists"`
 	Objects  int64 `json:"objects"`  // tables, views, sequences and functions; those of extensions do not count
 	Sessions int64 `json:"sessions"` // others who are connected to it
+	Mark     *Mark `json:"-"`        // left by a restore that was killed between its renames
 }
 
 // named is the place's server with another database.
@@ -60,8 +61,12 @@ func (p Place) look(ctx context.Context) (s State, err error) {
 	if s.Major, err = major(conn); err != nil {
 		return s, err
 	}
+	// What kind of session another user's is not everybody may see; those without a user are the server's own.
+	var comment *string
 	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1),
-		(SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend')`, p.Database).Scan(&s.Exists, &s.Sessions)
+		(SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usesysid IS NOT NULL),
+		(SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1)`, p.Database).Scan(&s.Exists, &s.Sessions, &comment)
+	s.Mark = parseMark(comment)
 	if err != nil || !s.Exists {
 		return s, err
 	}
@@ -75,17 +80,18 @@ func (p Place) look(ctx context.Context) (s State, err error) {
 		(SELECT count(*) FROM pg_proc x JOIN pg_namespace n ON n.oid = pronamespace WHERE `+ours+`) + (SELECT count(*) FROM pg_largeobject_metadata)`).Scan(&s.Objects)
 }
 
-// Restore restores a dump into a new database beside the place, like d and under the name of d. All of it belongs to the
-// user; roles and rights are not restored. The folder dir takes the dump, in a file without a name, and the server is given
-// nothing of one that does not end well. After an error the database is removed.
-func (p Place) Restore(ctx context.Context, t Tools, d Database, dump io.Reader, dir string, jobs int) error {
-	if err := p.restore(ctx, t, d, dump, dir, jobs); err != nil {
+// Restore restores a dump into a new database beside the place, like d and under the name of the mark, which it gets. All of it
+// belongs to the user; roles and rights are not restored. The folder dir takes the dump, in a file without a name, and the server is
+// given nothing of one that does not end well. After an error the database is removed.
+func (p Place) Restore(ctx context.Context, t Tools, d Database, m Mark, dump io.Reader, dir string, jobs int) error {
+	d.Name = m.Name
+	if err := p.restore(ctx, t, d, m, dump, dir, jobs); err != nil {
 		return fmt.Errorf("restore database: %w", err)
 	}
 	return nil
 }
 
-func (p Place) restore(ctx context.Context, t Tools, d Database, dump io.Reader, dir string, jobs int) error {
+func (p Place) restore(ctx context.Context, t Tools, d Database, m Mark, dump io.Reader, dir string, jobs int) error {
 	s, err := p.look(ctx)
 	if err != nil {
 		return err
@@ -102,7 +108,10 @@ func (p Place) restore(ctx context.Context, t Tools, d Database, dump io.Reader,
 		return err
 	}
 	on := p.named(d.Name)
-	err = fill(ctx, tool, on, dump, dir, max(1, jobs), false)
+	err = p.mark(ctx, m)
+	if err == nil {
+		err = fill(ctx, tool, on, dump, dir, max(1, jobs), false)
+	}
 	if err == nil {
 		err = analyze(ctx, analyzer, on, max(1, jobs))
 	}
@@ -127,12 +136,23 @@ func (p Place) Read(ctx context.Context, database string) (*Reader, error) {
 	return Read(ctx, p.named(database))
 }
 
-// Drop removes a database that [Place.Restore] made.
+// forced is the first major version that drops a database to which somebody is connected.
+const forced = 13
+
+// Drop removes a database that [Place.Restore] made, and ends the sessions that an ended program may have left in it.
 func (p Place) Drop(ctx context.Context, database string) error {
 	if database == p.Database {
 		return fmt.Errorf("drop database %q: it is not beside the place", database)
 	}
-	return p.execute(ctx, "drop database", "DROP DATABASE IF EXISTS "+pgx.Identifier{database}.Sanitize())
+	s, err := p.look(ctx)
+	if err != nil {
+		return fmt.Errorf("drop database: %w", err)
+	}
+	sql := "DROP DATABASE IF EXISTS " + pgx.Identifier{database}.Sanitize()
+	if s.Major >= forced {
+		sql += " WITH (FORCE)"
+	}
+	return p.execute(ctx, "drop database", sql)
 }
 
 // Swap gives the place to a database that [Place.Restore] made. What has been there is kept under the name aside; "" if there

@@ -26,11 +26,11 @@ import (
 const restoreHelp = `Restore a backup into a database of a given server and a folder. Stores and keys are those of the agent's configuration;
 --identity names other keys, such as those in escrow. It runs in this process, and reads the backup by what the log recorded of it.
 
-Nothing is ever overwritten or deleted. Database and filestore are restored beside the target and checked there; only then
+Nothing that is there is ever overwritten or deleted. Database and filestore are restored beside the target and checked there; only then
 they get its names, and what was there keeps another. Unless the target is empty, that has to be confirmed: by typing on the
 terminal, or with --confirm, a text that names target and backup and is shown when it is missing. Odoo, and whoever else is
-connected to the database, has to be stopped before. An interrupted restore leaves the target as it was; one that was killed
-may leave what is named purser-XXXXXXXX beside it.
+connected to the database, has to be stopped before. An interrupted restore leaves the target as it was. What one left that was
+killed, named purser-XXXXXXXX, the next one into the same target says and removes.
 
 If a copy is damaged, or its store does not answer for 3 minutes, the next store that has the backup is taken, unless --store
 names one: from the beginning, and only once nothing of the first attempt is left at the target.
@@ -132,7 +132,8 @@ func (r *restoring) run(cmd *cobra.Command, environment string, id backup.ID) er
 		return err
 	}
 	options.Progress = m.of("restore")
-	o := backup.RestoreOptions{ProofOptions: options, Confirmation: r.confirm}
+	tell := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), plain(text)) }
+	o := backup.RestoreOptions{ProofOptions: options, Confirmation: r.confirm, Tell: tell}
 	restored, err := r.oneOf(ctx, cmd.ErrOrStderr(), copies, target, o, m, func(c upkeep.Copy) (backup.Stored, error) {
 		in, err := opened.Store(c.Store)
 		return backup.Stored{
@@ -303,6 +304,9 @@ func printRestored(w io.Writer, t backup.Target, r restoredFrom, failed error) e
 	}
 	if r.AsideFilestore != "" {
 		row("Kept aside", "folder %s", r.AsideFilestore)
+	}
+	for _, name := range r.Removed {
+		row("Removed", "database %s, left by a restore that was killed", name)
 	}
 	row("Took", "%s: %s", r.Took.Round(time.Millisecond), segments(r.Segments))
 	printFindings(row, r.Findings)
