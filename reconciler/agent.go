@@ -32,6 +32,7 @@ type Options struct {
 	Init      bool          // an empty audit remote is a new log, not a lost one
 	Heartbeat time.Duration // how long the log may be silent; default 1 hour
 	Leftovers time.Duration // between two looks at what is left of environments that are declared no more; default 1 minute
+	Stall     time.Duration // how long a database may be silent that is backed up; default 10 minutes
 	// At is called when a stage has come to a named point; nil for nothing. Tests end the process there.
 	At         func(point string)
 	Now        func() time.Time

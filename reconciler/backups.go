@@ -63,7 +63,7 @@ func newBackups(a *Agent) (*backups, error) {
 	}
 	b := &backups{
 		agent: a, site: opened, logger: logger, most: a.config.Backup.Concurrency, wake: make(chan struct{}, 1),
-		worker: &upkeep.Worker{Site: opened, Version: a.options.Version, Random: rand.IntN, Now: a.now, Logger: logger},
+		worker: &upkeep.Worker{Site: opened, Version: a.options.Version, Random: rand.IntN, Stall: a.options.Stall, Now: a.now, Logger: logger},
 		lanes:  map[laneKey]*laneState{}, quiet: map[string]map[string]upkeep.Run{}, failed: map[string]map[string]problem{}, probes: map[string]*probe{},
 	}
 	b.metrics, err = newBackupMetrics(a.options.Registerer, b.views)

@@ -71,6 +71,7 @@ type settings struct {
 	more       string       // YAML of the agent's spec
 	now        func() time.Time
 	heartbeat  time.Duration
+	stall      time.Duration
 	registry   *prometheus.Registry // of the agent's metrics; default: a new one for each agent
 }
 
@@ -179,7 +180,7 @@ func (w *world) newAgent() (*reconciler.Agent, error) {
 		w.t.Fatal(err)
 	}
 	return reconciler.New(w.t.Context(), config, reconciler.Options{
-		Version: "test", Init: true, Now: w.settings.now, Heartbeat: w.settings.heartbeat, Leftovers: 300 * time.Millisecond,
+		Version: "test", Init: true, Now: w.settings.now, Heartbeat: w.settings.heartbeat, Leftovers: 300 * time.Millisecond, Stall: w.settings.stall,
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Registerer: cmp.Or(w.settings.registry, prometheus.NewRegistry()),
 	})
 }

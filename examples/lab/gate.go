@@ -19,6 +19,7 @@ type Gate struct {
 	mu     sync.Mutex
 	open   chan struct{} // closed while the gate is open
 	conns  map[net.Conn]bool
+	left   int // bytes until it shuts; 0 for any number
 	closed bool
 }
 
@@ -38,9 +39,33 @@ func NewGate(upstream string) (*Gate, error) {
 func (g *Gate) Shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.shut()
+}
+
+// ShutAfter stops all that would pass once so many bytes more have passed.
+func (g *Gate) ShutAfter(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left = bytes
+}
+
+func (g *Gate) shut() {
+	g.left = 0
 	if !g.closed {
 		g.open = make(chan struct{})
 	}
+}
+
+// next counts bytes that are to pass, and returns what they have to wait for.
+func (g *Gate) next(bytes int) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.left > 0 {
+		if g.left -= bytes; g.left <= 0 {
+			g.shut()
+		}
+	}
+	return g.open
 }
 
 // Close closes all connections.
@@ -102,10 +127,7 @@ func (g *Gate) pass(from, to net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		g.mu.Lock()
-		open := g.open
-		g.mu.Unlock()
-		<-open
+		<-g.next(n)
 		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
 			return
 		}

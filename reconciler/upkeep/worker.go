@@ -25,6 +25,7 @@ type Worker struct {
 	Site    *site.Site
 	Version string // of this program, for manifests
 	Random  func(n int) int
+	Stall   time.Duration // see [postgres.Options]
 	Now     func() time.Time
 	Logger  *slog.Logger
 }
@@ -129,7 +130,7 @@ func (w *Worker) take(ctx context.Context, s Subject, j Job, progress func(backu
 		Environment: s.Environment, Policy: s.Policy.Meta.Name, Store: j.Store, Reason: j.Reason,
 		Configuration: backup.Configuration{Commit: s.Governance, Release: s.Release}, Settings: settings, SettingsType: settingsType,
 		Connection: database.Connection, Filestore: database.Filestore, Programs: w.Site.Programs(),
-		Snapshot:   postgres.Options{MaxHold: spec.SnapshotLimit, Log: w.Logger},
+		Snapshot:   postgres.Options{Stall: w.Stall, MaxHold: spec.SnapshotLimit, Log: w.Logger},
 		Recipients: w.Site.Recipients(), Identities: identities, Previous: s.previous(j.Store),
 		Lock: keep.Lock(w.Now()), Scratch: scratch, Deadline: spec.Deadline,
 		Versions: map[string]string{"purser": w.Version}, Progress: progress, Log: w.Logger, Now: w.Now,
