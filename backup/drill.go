@@ -147,7 +147,7 @@ func (d *drill) run(ctx context.Context) (err error) {
 			late.Round(time.Millisecond))
 	}
 	if d.o.RPO > 0 && d.r.RPO > d.o.RPO {
-		d.proof.findings.add(L2, "RPO", "back up more often, or find out why backups failed or took long", "%s of work are lost, and it may be %s", d.r.RPO.Round(time.Second), d.o.RPO)
+		d.proof.findings.add(L2, missedRPO, "back up more often, or find out why backups failed or took long", "%s of work are lost, and it may be %s", d.r.RPO.Round(time.Second), d.o.RPO)
 	}
 	var r *restoration
 	if err := d.proof.segment(ctx, SegmentServer, func(ctx context.Context) (err error) { r, err = d.proof.start(ctx); return err }); err != nil {
@@ -229,7 +229,7 @@ func (d *drill) restore(ctx context.Context, r *restoration) error {
 	}
 	d.r.RTO = d.o.Now().Sub(d.began)
 	if d.o.RTO > 0 && d.r.RTO > d.o.RTO {
-		d.proof.findings.add(L2, "RTO", "see which segment takes long; a larger machine or a nearer store helps", "the restore took %s, and may take %s",
+		d.proof.findings.add(L2, missedRTO, "see which segment takes long; a larger machine or a nearer store helps", "the restore took %s, and may take %s",
 			d.r.RTO.Round(time.Second), d.o.RTO)
 	}
 	return nil

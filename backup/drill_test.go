@@ -124,6 +124,8 @@ func TestDrillFails(t *testing.T) {
 	missed.RPO, missed.RTO, missed.Declared = time.Minute, time.Nanosecond, time.Now().Add(time.Hour)
 	if r, err := Drill(bound(t), from, missed); err != nil || r.Passed() || len(r.Findings.Findings) != 2 || r.RTO == 0 || !r.Teardown.Proven {
 		t.Errorf("missed objectives: %+v, %v", r, err)
+	} else if said := r.Findings.Err(); errors.Is(said, ErrUnfit) || !strings.Contains(said.Error(), "may") {
+		t.Errorf("missed objectives are told as %v", said)
 	}
 	// A socket is no network.
 	reached := o

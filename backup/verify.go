@@ -88,13 +88,24 @@ func (f *findings) found(level Level) bool {
 	return slices.ContainsFunc(f.Findings.Findings, func(finding Finding) bool { return finding.Level >= level })
 }
 
-// Err is the first of the findings as an error, nil for none.
+// Err is the first of the findings as an error, nil for none. It is [ErrUnfit] unless all that was found is that a drill missed
+// its objectives.
 func (f Findings) Err() error {
 	if len(f.Findings) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s; findings: %d", ErrUnfit, f.Findings[0], len(f.Findings)+f.Further)
+	i := slices.IndexFunc(f.Findings, func(found Finding) bool { return found.Object != missedRPO && found.Object != missedRTO })
+	if i < 0 {
+		return errors.New(f.Findings[0].What)
+	}
+	return fmt.Errorf("%w: %s; findings: %d", ErrUnfit, f.Findings[i], len(f.Findings)+f.Further)
 }
+
+// What a drill that misses an objective is found by. It says nothing against the backup.
+const (
+	missedRPO = "RPO"
+	missedRTO = "RTO"
+)
 
 // ErrUnfit says that a backup is not what it should be.
 var ErrUnfit = errors.New("the backup is unfit")

@@ -204,6 +204,11 @@ func (s *Server) initdb(ctx context.Context, t tool) error {
 
 // unable says why a program did not start or work.
 func (s *Server) unable(program string, err error) error {
+	var start *fs.PathError
+	if errors.As(err, &start) && start.Err == unix.ENOSPC { // that is how Linux says that there may be no more namespaces
+		err = errors.New("no more namespaces may be made (see /proc/sys/user)")
+		return hint(fmt.Errorf("run %s: %w", program, err), "it needs namespaces of its own, as root or with unprivileged user namespaces")
+	}
 	err = fmt.Errorf("run %s: %w", program, err)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
 		return hint(err, "it needs namespaces of its own, as root or with unprivileged user namespaces, and a folder that every user may pass through")

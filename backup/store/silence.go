@@ -35,6 +35,7 @@ func (e *silentError) Is(target error) bool { return target == ErrUnanswered }
 type call struct {
 	mu     sync.Mutex
 	silent time.Duration // since it last got content
+	failed error         // why the last request got no answer; nil if it got one
 }
 
 type callKey struct{}
@@ -60,7 +61,11 @@ func eachCall(stack *middleware.Stack) error {
 		if ctx.Value(callKey{}) == nil {
 			ctx = asCall(ctx)
 		}
-		return next.HandleInitialize(ctx, in)
+		out, metadata, err := next.HandleInitialize(ctx, in)
+		if failed := callOf(ctx).reason(); err != nil && ctx.Err() != nil && failed != nil {
+			err = fmt.Errorf("%w, and before: %w", err, failed) // that nobody waits any more says nothing of the store
+		}
+		return out, metadata, err
 	}), middleware.Before)
 }
 
@@ -69,6 +74,20 @@ func (c *call) heard() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.silent = 0
+}
+
+// ended says how the last request ended.
+func (c *call) ended(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = err
+}
+
+// reason is why the last request got no answer.
+func (c *call) reason() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
 }
 
 // passed adds a silence, and returns how long all were.

@@ -62,6 +62,25 @@ func unanswered(t *testing.T, what string, err error, log *lines, awaited string
 	}
 }
 
+// A server that is not there: whoever waits for no longer hears that, and not of their own haste.
+func TestStoreThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	l := labtest.Shared(t, lab.S3)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	o, _ := impatient(s3Options(l, labtest.Bucket(t, l), lab.S3Writer), "https://"+listener.Addr().String())
+	o.Attempts, o.Backoff = 1000, time.Hour
+	s := openS3(t, o)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := s.Probe(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("a store that is not there: %v", err)
+	}
+}
+
 // A server that takes connections and says nothing, not even to TLS.
 func TestStoreThatTakesConnectionsAlone(t *testing.T) {
 	t.Parallel()

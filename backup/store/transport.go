@@ -45,10 +45,13 @@ func (t *transport) Do(r *http.Request) (*http.Response, error) {
 	response, err := t.base.RoundTrip(r)
 	w.stop()
 	if err != nil {
-		err = w.explain(err)
+		if err = w.explain(err); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			w.call.ended(err)
+		}
 		cancel(nil)
 		return nil, err
 	}
+	w.call.ended(nil)
 	t.clock.observe(response.Header.Get("Date"), sent, t.now())
 	w.limit = t.stall
 	l.await("the rest of the answer to")

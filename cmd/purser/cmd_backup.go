@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -296,7 +297,7 @@ func printBackups(w io.Writer, list []reconciler.BackupStatus) error {
 	for _, s := range list {
 		for _, c := range s.Backups.Copies {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.Environment), plain(string(c.ID)), plain(c.Store), moment(c.Snapshot),
-				dash(plain(string(c.Level))), dash(moment(c.Verified)), dash(plain(c.Problem)))
+				dash(plain(string(c.Level))), dash(moment(c.Verified)), dash(plain(cmp.Or(deleting(&s.Backups, c), c.Problem))))
 		}
 	}
 	for _, s := range list {
@@ -354,6 +355,9 @@ func printCopies(w io.Writer, s reconciler.BackupStatus, list []shownCopy) error
 			row("", "manifest is locked until %s", moment(c.Locked))
 		}
 		row("", "%s", verified(c.Copy))
+		if said := deleting(&s.Backups, c.Copy); said != "" {
+			row("", "%s", said)
+		}
 		if c.Retention == nil {
 			continue
 		}
@@ -367,6 +371,15 @@ func printCopies(w io.Writer, s reconciler.BackupStatus, list []shownCopy) error
 		row("", "%s: %s", kept, strings.Join(c.Retention.Reasons, "; "))
 	}
 	return nil
+}
+
+// deleting says that a copy is being deleted, "" if it is not.
+func deleting(b *upkeep.Backups, c upkeep.Copy) string {
+	record := b.Deleting(c)
+	if record == 0 {
+		return ""
+	}
+	return fmt.Sprintf("being deleted (record %d)", record)
 }
 
 // verified says what a copy was found to be.

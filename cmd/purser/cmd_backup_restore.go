@@ -225,10 +225,19 @@ func (r *restoring) target() (backup.Target, error) {
 // that of the policy.
 func (r *restoring) copies(known reconciler.BackupStatus, id backup.ID) ([]upkeep.Copy, error) {
 	var found []upkeep.Copy
+	var gone string
 	for _, c := range known.Backups.Copies {
-		if c.ID == id && (r.store == "" || c.Store == r.store) {
-			found = append(found, c)
+		if c.ID != id || r.store != "" && c.Store != r.store {
+			continue
 		}
+		if said := deleting(&known.Backups, c); said != "" { // its manifest goes first
+			gone = said
+			continue
+		}
+		found = append(found, c)
+	}
+	if len(found) == 0 && gone != "" {
+		return nil, fmt.Errorf("backup %s of %s cannot be restored: it is %s", id, known.Environment, gone)
 	}
 	if len(found) == 0 {
 		in := ""

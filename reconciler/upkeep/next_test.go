@@ -269,3 +269,18 @@ func TestPrevious(t *testing.T) {
 		t.Error("a damaged backup lends its packs")
 	}
 }
+
+// A copy is told to be on its way out from the plan to the outcome.
+func TestDeleting(t *testing.T) {
+	h := &history{t: t}
+	first := h.made(noon)
+	c, _ := h.Copy(first, "near")
+	h.fold(evidence.TypeRetention, evidence.Retention{Store: "far", Phase: evidence.RetentionPlanned, At: noon, Expire: []backup.Expiry{{ID: first}}})
+	if record := h.Deleting(c); record != 0 {
+		t.Errorf("what another store deletes: record %d", record)
+	}
+	h.fold(evidence.TypeRetention, evidence.Retention{Store: "near", Phase: evidence.RetentionPlanned, At: noon, Expire: []backup.Expiry{{ID: first}}})
+	if record := h.Deleting(c); record == 0 || record != h.Expiring["near"].Record {
+		t.Errorf("it is being deleted by record %d", record)
+	}
+}

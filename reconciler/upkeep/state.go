@@ -89,6 +89,17 @@ type Expiring struct {
 	Expire []backup.Expiry `json:"expire"`
 }
 
+// Deleting is the index of the record by which a copy is being deleted, 0 if it is not.
+func (b *Backups) Deleting(c Copy) uint64 {
+	e := b.Expiring[c.Store]
+	for _, expiry := range e.Expire {
+		if expiry.ID == c.ID {
+			return e.Record
+		}
+	}
+	return 0
+}
+
 // Fold adds one record of a backup, a verification, a restore test, a replication or a retention.
 func (b *Backups) Fold(r evidence.Record) error {
 	switch r.Type {

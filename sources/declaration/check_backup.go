@@ -158,6 +158,11 @@ func (s *Set) warnBackups(list *Errors) {
 	for _, name := range slices.Sorted(maps.Keys(s.Environments)) {
 		e := s.Environments[name]
 		class, policy := s.Classes[e.Spec.Class], s.BackupPolicies[e.Spec.Backup]
+		if policy != nil && policy.Spec.Retention.Lock == LockNone && e.Spec.Purpose == "production" {
+			list.add(e.Position, fmt.Sprintf("backups of environment %q are not locked", e.Meta.Name),
+				fmt.Sprintf("BackupPolicy %q has lock none, so whoever may delete can take away all backups of a production", policy.Meta.Name),
+				"set retention.lock to governance or compliance")
+		}
 		if class == nil || policy == nil || class.Spec.Backup == (BackupDemand{}) {
 			continue
 		}

@@ -473,6 +473,22 @@ func TestWarningsAboutBackups(t *testing.T) {
 	}
 }
 
+// Backups of a production that anybody with the right can delete are warned of.
+func TestWarningAboutLocks(t *testing.T) {
+	good := readFile(t, "testdata/declaration/everything.good.yaml")
+	for purpose, want := range map[string]bool{"training": false, "production": true} {
+		text := strings.NewReplacer("purpose: training", "purpose: "+purpose, "lock: compliance", "lock: none", "lock: governance", "lock: none").Replace(good)
+		set, err := Parse(estate(t, "a.yaml", text), "purser", known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := set.Warnings(time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)).Error()
+		if strings.Contains(got, `backups of environment "training" are not locked`) != want {
+			t.Errorf("%s:\n%s", purpose, got)
+		}
+	}
+}
+
 // Whether there is a store of the name is asked where that is known, and there always.
 func TestStoresOfPolicies(t *testing.T) {
 	text := readFile(t, "testdata/declaration/everything.good.yaml")
