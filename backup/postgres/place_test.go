@@ -41,7 +41,9 @@ func TestPlaceRestoreFails(t *testing.T) {
 		into.Name = d.Name + "-" + name
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- place.Restore(ctx, Tools{}, into, Mark{Name: into.Name, Place: d.Name}, test.in, dir, 2) }()
+		go func() {
+			ended <- place.Restore(ctx, Tools{}, into, Mark{Name: into.Name, Place: d.Name}, test.in, dir, 2)
+		}()
 		if name == "slow" {
 			labtest.Eventually(t, "an index is being built", func(context.Context) error {
 				if value[int64](t, d.AdminDSN, building, into.Name) == 0 {
