@@ -179,6 +179,9 @@ func timely[T any](ctx context.Context, deadline time.Duration, do func(context.
 	ctx, cancel := context.WithTimeoutCause(ctx, deadline, fmt.Errorf("%w: %s", ErrDeadline, deadline))
 	defer cancel()
 	result, err := do(ctx)
+	if end, _ := ctx.Deadline(); err != nil && time.Until(end) <= 0 {
+		<-ctx.Done() // a connection may have seen it a moment earlier than the context says it
+	}
 	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
