@@ -114,8 +114,12 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer hold.Close()
+	ctx = hold.Watch(ctx)
 	database := postgres.Database{}
 	defer func() {
+		if lost := context.Cause(ctx); err != nil && errors.Is(lost, postgres.ErrHold) {
+			err = fmt.Errorf("%w: %w", lost, err)
+		}
 		if err != nil { // what was made goes; what was there has not been touched
 			err = errors.Join(err, os.RemoveAll(r.folder), os.RemoveAll(r.folder+".partial"))
 			if r.rows {
@@ -176,6 +180,9 @@ func (r *restore) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := r.removeLeftovers(ctx); err != nil {
+		return err
+	}
+	if err := r.occupied(ctx); err != nil { // by a restore that came to its end meanwhile
 		return err
 	}
 	r.r.Snapshot = r.m.Times.Snapshot
@@ -289,6 +296,9 @@ func (r *restore) compare(ctx context.Context, database string) error {
 
 // swap gives what was restored the names of the target.
 func (r *restore) swap(ctx context.Context, database string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	ctx = context.WithoutCancel(ctx) // both renames or none
 	if r.exists {
 		r.r.AsideDatabase = r.name("before")

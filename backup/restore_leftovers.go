@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/purser-gitops/purser/backup/postgres"
@@ -56,6 +58,10 @@ func (r *restore) remove(ctx context.Context, m postgres.Mark) error {
 		return err
 	}
 	defer hold.Close()
+	// Whoever had it may have finished, or have been killed at another point: what is so now counts.
+	if marks, err := r.t.Database.Marked(ctx); err != nil || !slices.Contains(marks, m) {
+		return err
+	}
 	r.tell("removing what a restore of %s left that was killed: database %s, folder %s", m.Backup, m.Name, m.Folder)
 	// The database last: it says what the folder is.
 	if err := errors.Join(os.RemoveAll(m.Folder), os.RemoveAll(m.Folder+".partial")); err != nil {
@@ -73,8 +79,10 @@ func (r *restore) halfSwapped(m *postgres.Mark) error {
 	if m == nil || !r.leftBy(*m) {
 		return nil
 	}
-	if _, err := os.Lstat(m.Folder); err != nil {
+	if _, err := os.Lstat(m.Folder); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		return fmt.Errorf("look for the filestore of an earlier restore: %w", err)
 	}
 	return &postgres.HintError{Err: fmt.Errorf("%w: the database is already that of %s, and its filestore still is %s", ErrOccupied, m.Backup, m.Folder),
 		Hint: fmt.Sprintf("that restore was killed between its last two steps: to finish it, move %s away, if it is there, and rename %s to that", m.Target, m.Folder)}

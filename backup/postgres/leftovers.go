@@ -86,7 +86,11 @@ func RemoveLeftovers(ctx context.Context, dir string) (removed []string, err err
 			}
 			continue
 		}
-		if err := errors.Join(endServer(ctx, path), os.RemoveAll(path), lock.Close()); err != nil {
+		err = endServer(ctx, path)
+		if err == nil { // a process that is left is found by its folder
+			err = os.RemoveAll(path)
+		}
+		if err = errors.Join(err, lock.Close()); err != nil {
 			return fail(err)
 		}
 		removed = append(removed, path)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -95,8 +96,12 @@ func (p Place) Unmark(ctx context.Context) error {
 	return p.execute(ctx, "take mark from database", "COMMENT ON DATABASE "+pgx.Identifier{p.Database}.Sanitize()+" IS NULL")
 }
 
-// A Hold says to others that a database beside a place is in use. It ends with the process that has it.
-type Hold struct{ conn *pgx.Conn }
+// A Hold says to others that a database beside a place is in use. It ends with the process that has it, and with its session.
+type Hold struct {
+	conn *pgx.Conn
+	stop context.CancelCauseFunc // of what watches it; nil when nothing does
+	done chan struct{}
+}
 
 // Hold takes the hold of a database by its name; it need not exist. It fails with [ErrBusy] if another process has it.
 func (p Place) Hold(ctx context.Context, name string) (*Hold, error) {
@@ -123,8 +128,46 @@ func (p Place) Hold(ctx context.Context, name string) (*Hold, error) {
 		}
 		return fail(err)
 	}
-	return &Hold{conn}, nil
+	return &Hold{conn: conn}, nil
+}
+
+// holdEvery is how often a hold is looked at.
+const holdEvery = 5 * time.Second
+
+// ErrHold says that a hold was lost: another process may remove what it was for.
+var ErrHold = errors.New("the session that says to others that the database is in use has ended")
+
+// Watch gives a context that ends with the hold. It is called once.
+func (h *Hold) Watch(ctx context.Context) context.Context {
+	ctx, h.stop = context.WithCancelCause(ctx)
+	h.done = make(chan struct{})
+	go func() {
+		defer close(h.done)
+		ticker := time.NewTicker(holdEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			ask, cancel := context.WithTimeout(ctx, queryTimeout)
+			err := h.conn.Ping(ask)
+			cancel()
+			if err != nil {
+				h.stop(fmt.Errorf("%w: %w", ErrHold, err))
+				return
+			}
+		}
+	}()
+	return ctx
 }
 
 // Close gives it back.
-func (h *Hold) Close() { closeConn(h.conn) }
+func (h *Hold) Close() {
+	if h.stop != nil {
+		h.stop(nil)
+		<-h.done
+	}
+	closeConn(h.conn)
+}
