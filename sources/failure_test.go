@@ -20,6 +20,12 @@ import (
 // the server.
 func failing(t *testing.T, o Options) (s *gitServer, r *Repository, good, next string) {
 	t.Helper()
+	return failingBy(t, 200<<10, o)
+}
+
+// failingBy is failing with a commit of so many bytes.
+func failingBy(t *testing.T, bytes int, o Options) (s *gitServer, r *Repository, good, next string) {
+	t.Helper()
 	s = newGitServer(t)
 	c := newClone(t, s.dir)
 	good = c.commit(map[string]string{"f": "good\n"})
@@ -27,7 +33,7 @@ func failing(t *testing.T, o Options) (s *gitServer, r *Repository, good, next s
 	o.URL = s.url()
 	r = open(t, o)
 	mustSync(t, r, "main")
-	next = c.commit(map[string]string{"f": "next\n", "random": noise(200 << 10)})
+	next = c.commit(map[string]string{"f": "next\n", "random": noise(bytes)})
 	c.push("main")
 	return s, r, good, next
 }
@@ -262,14 +268,15 @@ func TestDamagedStore(t *testing.T) {
 }
 
 // TestDiskFull lets writes fail as a full disk does: by the limit on a file's
-// size, which is the process's own and needs no mount.
+// size, which is the process's own and needs no mount. It is larger than what the
+// test's own log grows to, which may be written meanwhile.
 func TestDiskFull(t *testing.T) {
-	_, r, good, next := failing(t, Options{})
+	_, r, good, next := failingBy(t, 6<<20, Options{})
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 64 << 10, Max: old.Max}); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4 << 20, Max: old.Max}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := r.Sync(t.Context(), []string{"main"})
