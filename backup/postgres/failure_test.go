@@ -40,18 +40,12 @@ func ourChild(t *testing.T, name, database string) int {
 	return 0
 }
 
-// weigh adds more than fits between the server and whoever reads the dump: else that may be whole before anything happens to it.
-func weigh(t *testing.T, d *lab.Database) {
-	t.Helper()
-	execute(t, d.DSN, `CREATE TABLE ballast AS SELECT repeat(md5(n::text), 1000) AS text FROM generate_series(1, 1000) AS n`)
-}
-
 // The secret is in no argument and in no variable of pg_dump; and a pg_dump that is killed is an error.
 func TestDumpKilled(t *testing.T) {
 	t.Parallel()
 	e := labtest.Shared(t, lab.PostgreSQL)
 	d, c := seeded(t, e)
-	weigh(t, d)
+	execute(t, d.DSN, ballast)
 	secret := password(t, e, lab.PostgresOdoo)
 	s := begin(t, c, Options{})
 	err := s.Dump(t.Context(), &atFirst{do: func() {
@@ -101,7 +95,7 @@ func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	l := labtest.Start(t, lab.PostgreSQL)
 	d, c := seeded(t, &l.Endpoints)
-	weigh(t, d)
+	execute(t, d.DSN, ballast)
 	s := begin(t, c, Options{})
 	err := s.Dump(t.Context(), &atFirst{do: func() {
 		if err := l.Restart(t.Context(), lab.PostgreSQL); err != nil {

@@ -50,6 +50,7 @@ func hangs(t *testing.T, what string, err error) {
 	}
 }
 
+// ballast is more than fits between the server and whoever reads the dump: else that may be whole before anything happens to it.
 const ballast = `CREATE TABLE ballast AS SELECT repeat(md5(n::text), 1000) AS text FROM generate_series(1, 1000) AS n`
 
 // A network that passes nothing, a pg_dump that is stopped, and a lock that pg_dump waits for: each ends the dump in time.
